@@ -1,0 +1,9 @@
+"""The one exception that means: the input is wrong, not the program."""
+
+
+class InputError(ValueError):
+    """Bad input: configuration, data or files.
+
+    The message is one line that says what is wrong, where, and what to do. The commands print it
+    without a traceback and exit with status 2.
+    """
