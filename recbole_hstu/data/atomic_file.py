@@ -1,0 +1,131 @@
+"""Read RecBole's atomic files exactly: text stays text, times stay integers.
+
+RecBole's own reader takes every number as float64 and every "NA" as missing. Here tokens are
+read as they stand, and the time column becomes int64 without a detour through floats.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Collection
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from recbole_hstu.errors import InputError
+
+FIELD_TYPES = ("token", "token_seq", "float", "float_seq")
+
+
+def read_header(path: str | Path, *, separator: str = "\t", encoding: str = "utf-8") -> list[str]:
+    """Column headers `name:type` of an atomic file, in file order.
+
+    Raises:
+        InputError: no such file, an empty file, a column without a known type, a name twice.
+    """
+    path = Path(path)
+    try:
+        with path.open(encoding=encoding) as file:
+            line = file.readline().rstrip("\r\n")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    if not line.strip():
+        raise InputError(
+            f"{path}: the file is empty; expected a header such as user_id:token\\titem_id:token"
+        )
+    columns = line.lstrip("\ufeff").split(separator)
+    for column in columns:
+        name, _, ftype = column.partition(":")
+        if not name or ftype not in FIELD_TYPES:
+            raise InputError(
+                f"{path}: line 1: column '{column}' is not name:type "
+                f"with a type of {', '.join(FIELD_TYPES)}"
+            )
+    names = [column.partition(":")[0] for column in columns]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise InputError(
+            f"{path}: line 1: the header names {', '.join(twice)} more than once; "
+            "give every column its own name"
+        )
+    return columns
+
+
+def read_atomic(
+    path: str | Path,
+    *,
+    fields: Collection[str] | None = None,
+    separator: str = "\t",
+    time_field: str | None = None,
+    encoding: str = "utf-8",
+) -> pd.DataFrame:
+    """Read an atomic file; columns are named without their `:type`, in file order.
+
+    Args:
+        path: the `.inter`, `.item` or `.user` file.
+        fields: the columns wanted, all of them by default.
+        separator: between columns.
+        time_field: this column becomes exact int64; other float columns become float64, all
+            others stay str (sequences are not split), an empty token becomes NaN.
+        encoding: of the file.
+
+    Raises:
+        InputError: what `read_header` raises, rows of another width, no row at all, a number
+            that is none (with its line).
+    """
+    columns = read_header(path, separator=separator, encoding=encoding)
+    wanted = [c for c in columns if fields is None or c.partition(":")[0] in fields]
+    try:
+        frame = pd.read_csv(
+            path,
+            sep=separator,
+            usecols=wanted,
+            dtype=str,
+            encoding=encoding,
+            engine="c",
+            quoting=csv.QUOTE_MINIMAL,
+            keep_default_na=False,
+            na_values=[""],
+            index_col=False,
+        )
+    except (pd.errors.ParserError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: {str(error).strip().splitlines()[-1]}") from error
+    if frame.empty:
+        raise InputError(f"{path}: the file has a header and no row")
+    frame = frame[wanted]
+    frame.columns = pd.Index([c.partition(":")[0] for c in wanted])
+    for column in wanted:
+        name, _, ftype = column.partition(":")
+        if name == time_field:
+            frame[name] = _exact_times(frame[name], path)
+        elif ftype == "float":
+            frame[name] = _floats(frame[name], path)
+    return frame
+
+
+def _floats(texts: pd.Series, path: str | Path) -> np.ndarray:
+    numbers = pd.to_numeric(texts, errors="coerce")
+    _refuse(numbers.isna() & texts.notna(), texts, path, "a number")
+    return numbers.to_numpy(np.float64)
+
+
+def _exact_times(texts: pd.Series, path: str | Path) -> np.ndarray:
+    try:
+        return texts.to_numpy(dtype=object, na_value="").astype(np.int64)
+    except (ValueError, OverflowError):
+        pass  # a column such as 978300019.0: exact as long as it is a whole number
+    numbers = pd.to_numeric(texts, errors="coerce").astype(np.float64)
+    bad = numbers.isna() | (numbers != np.floor(numbers)) | (numbers.abs() >= 2.0**53)
+    _refuse(bad, texts, path, "a whole number")
+    return numbers.to_numpy().astype(np.int64)
+
+
+def _refuse(bad: pd.Series, texts: pd.Series, path: str | Path, expected: str) -> None:
+    if bad.any():
+        row = int(np.flatnonzero(bad.to_numpy())[0])
+        raise InputError(
+            f"{path}: line {row + 2}: column '{texts.name}' holds {texts.iloc[row]!r}, "
+            f"which is not {expected} ({int(bad.sum()):,} such rows); "
+            "mend or remove these rows"
+        )

@@ -1,0 +1,1 @@
+"""Ranks, metrics, segments and significance: arrays in, figures out. Knows no RecBole."""

@@ -1,0 +1,74 @@
+"""Metrics from ranks, each of one relevant item a user, under RecBole's names.
+
+With one relevant item RecBole's `recall@k` is `hit@k`, so it is not repeated here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recbole_hstu.evaluation.ranks import MISSED
+
+MRR_CAP = 2500
+"""`mrr_capped`: ranks past this count as one more, missed targets too (HSTU's research code)."""
+
+PAPER_METRICS = ("hit@10", "hit@50", "hit@200", "ndcg@10", "ndcg@200", "mrr")
+"""The columns of HSTU-BLaIR's Table 2."""
+
+
+def user_metric(ranks: NDArray[np.int64], name: str) -> NDArray[np.float64]:
+    """One metric for every user, `(users,)` in 0..1, from ranks `(users,)` counted from 1.
+
+    `hit@k`, `ndcg@k` and `mrr@k` are RecBole's (1, 1/log2(rank+1) and 1/rank within the first k,
+    else 0); `mrr` is 1/rank over the whole ranking, 0 for a `MISSED` target; `mrr_capped` is the
+    mean reciprocal rank of HSTU's research code, in which no target is worth less than 1/2501.
+
+    Raises:
+        ValueError: an unknown name, or a rank below 1.
+    """
+    ranks = np.asarray(ranks)
+    if ranks.ndim != 1 or not np.issubdtype(ranks.dtype, np.integer) or (ranks < 1).any():
+        raise ValueError("ranks must be whole numbers (users,), counted from 1")
+    if name == "mrr":
+        return np.where(ranks == MISSED, 0.0, 1.0 / ranks)
+    if name == "mrr_capped":
+        return 1.0 / np.minimum(ranks, MRR_CAP + 1)
+    kind, k = parse_name(name)
+    hit = ranks <= k
+    if kind == "hit":
+        return hit.astype(np.float64)
+    gain = 1.0 / np.log2(ranks + 1.0) if kind == "ndcg" else 1.0 / ranks
+    return np.where(hit, gain, 0.0)
+
+
+def mean_metrics(ranks: NDArray[np.int64], names: Iterable[str]) -> dict[str, float]:
+    """The mean over users of every named metric.
+
+    Raises:
+        ValueError: no users, an unknown name, or a rank below 1.
+    """
+    if len(ranks) == 0:
+        raise ValueError("no ranks: a metric needs at least one user")
+    return {name: float(user_metric(ranks, name).mean()) for name in names}
+
+
+def metric_names(topk: Sequence[int]) -> list[str]:
+    """`hit@k` and `ndcg@k` for every k, then `mrr`: the usual columns."""
+    return [f"{kind}@{k}" for kind in ("hit", "ndcg") for k in topk] + ["mrr"]
+
+
+def parse_name(name: str) -> tuple[str, int]:
+    """`"ndcg@10"` -> `("ndcg", 10)`.
+
+    Raises:
+        ValueError: not `hit@k`, `ndcg@k` or `mrr@k` with a whole k > 0.
+    """
+    kind, _, k = name.partition("@")
+    if kind not in ("hit", "ndcg", "mrr") or not (k.isascii() and k.isdigit()) or int(k) < 1:
+        raise ValueError(
+            f"unknown metric {name!r}: use hit@k, ndcg@k, mrr@k (k > 0), mrr or mrr_capped"
+        )
+    return kind, int(k)

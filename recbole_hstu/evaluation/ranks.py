@@ -1,0 +1,103 @@
+"""The rank of every user's target among all items that may be recommended."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from recbole_hstu.errors import InputError
+
+MISSED: int = torch.iinfo(torch.int64).max
+"""The rank of a target that is no candidate: past every k, and worth 0 in every metric."""
+
+_CHUNK_SCORES = 1 << 20
+"""Scores compared at once: the temporaries of a chunk stay within a few MiB."""
+
+
+class TargetRanks(NamedTuple):
+    """Two int64 tensors `(B,)` on the scores' device: `rank`, from 1, and `ties`."""
+
+    rank: Tensor
+    ties: Tensor
+
+
+def target_ranks(
+    scores: Tensor, targets: Tensor, *, seen: tuple[Tensor, Tensor] | None = None
+) -> TargetRanks:
+    """Rank each row's target: 1 + the number of candidates that score strictly higher.
+
+    Candidates are all items but column 0 (padding), the row's seen items and items scored -inf
+    (RecBole's way to mask). A target that is no candidate itself has rank `MISSED`. `ties` counts
+    the other candidates that score exactly what the target scores; `rank + ties` is the rank the
+    target would have if it lost every tie.
+
+    Args:
+        scores: `(B, V)` floating point, left as it is.
+        targets: `(B,)` int64, item ids in `1..V-1`.
+        seen: `(row_index, item_id)`, both `(P,)` int64; repeats and padding ids are harmless.
+
+    Raises:
+        InputError: a score of a real item is NaN (a NaN compares false, and would rank first).
+        ValueError: shapes do not fit, or an id lies outside the catalogue.
+    """
+    _check_shapes(scores, targets)
+    rows, width = scores.shape
+    target_scores = scores.gather(1, targets[:, None])
+    higher = torch.empty(rows, dtype=torch.int64, device=scores.device)
+    ties = torch.empty_like(higher)
+    step = max(1, _CHUNK_SCORES // width)
+    for start in range(0, rows, step):
+        part = slice(start, start + step)
+        _count(scores[part, 1:], target_scores[part], higher[part], ties[part], start)
+    ties -= 1  # the target ties with itself
+
+    missed = target_scores[:, 0] == -torch.inf
+    if seen is not None:
+        row, item = _distinct_pairs(seen, rows, width)
+        seen_scores, own = scores[row, item], target_scores[row, 0]
+        is_target = item == targets[row]
+        higher.index_add_(0, row, -(seen_scores > own).long())
+        ties.index_add_(0, row, -((seen_scores == own) & ~is_target).long())
+        missed[row[is_target]] = True
+    return TargetRanks((higher + 1).masked_fill(missed, MISSED), ties.masked_fill(missed, 0))
+
+
+def _count(items: Tensor, own: Tensor, higher: Tensor, ties: Tensor, first_row: int) -> None:
+    """Count into `higher` and `ties`, both `(C,)`, the scores of `items` `(C, V-1)`."""
+    not_a_number = items.amax(dim=1).isnan()  # the maximum of a row hands on its NaN
+    if not_a_number.any():
+        row = first_row + int(not_a_number.nonzero()[0])
+        raise InputError(
+            f"the model's scores are NaN (first in row {row} of the batch): its training has "
+            "diverged; lower the learning rate or look at the training loss"
+        )
+    torch.sum(items > own, dim=1, out=higher)
+    torch.sum(items == own, dim=1, out=ties)
+
+
+def _check_shapes(scores: Tensor, targets: Tensor) -> None:
+    if scores.dim() != 2 or not scores.is_floating_point() or scores.shape[1] < 2:
+        raise ValueError(
+            f"scores must be floating point (B, V) with V > 1, not {scores.dtype} "
+            f"{tuple(scores.shape)}"
+        )
+    if targets.shape != scores.shape[:1] or targets.dtype != torch.int64:
+        raise ValueError(
+            f"targets must be int64 ({len(scores)},), not {targets.dtype} {tuple(targets.shape)}"
+        )
+    if len(targets) and (targets.min() < 1 or targets.max() >= scores.shape[1]):
+        raise ValueError(f"targets must be item ids in 1..{scores.shape[1] - 1}")
+
+
+def _distinct_pairs(seen: tuple[Tensor, Tensor], rows: int, width: int) -> tuple[Tensor, Tensor]:
+    """Each (row, item) once, without padding: a history may hold an item twice."""
+    row, item = seen
+    if row.shape != item.shape or row.dim() != 1:
+        raise ValueError(f"seen must be two (P,) tensors, not {tuple(row.shape)}, {item.shape}")
+    if len(row) and (row.min() < 0 or row.max() >= rows or item.min() < 0 or item.max() >= width):
+        raise ValueError(f"seen must lie in rows 0..{rows - 1} and items 0..{width - 1}")
+    pair = torch.unique(row * width + item)
+    row, item = pair // width, pair % width
+    return row[item > 0], item[item > 0]
