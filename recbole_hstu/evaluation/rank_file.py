@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,19 @@ from recbole_hstu.evaluation.whole_file import whole_file
 SUFFIX = ".ranks.npz"
 VERSION = 1
 _COLUMNS = ("ranks", "ties", "history_length", "target_count")
+# What numpy and zipfile raise on cut, changed or foreign bytes.
+_DAMAGE = (
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 @dataclass(frozen=True)
@@ -50,9 +64,7 @@ class RankFile:
         for name in _COLUMNS:
             column = getattr(self, name)
             if column.dtype != np.int64 or column.shape != self.users.shape:
-                return (
-                    f"{name} must be int64 {self.users.shape}, not {column.dtype} {column.shape}"
-                )
+                return f"{name} must be int64 {self.users.shape}, not {column.dtype} {column.shape}"
             least = 1 if name == "ranks" else 0
             if (column < least).any():
                 return f"{name} must not be below {least}"
@@ -65,11 +77,9 @@ def write_rank_file(path: Path | str, ranks: RankFile) -> None:
     """Write a run's ranks, whole or not at all (a compressed npz that holds no objects).
 
     Raises:
-        ValueError: the metadata does not fit JSON, or a user token ends in a NUL character.
+        ValueError: the metadata does not fit JSON.
     """
     encoded = np.array([user.encode() for user in ranks.users.tolist()], dtype=np.bytes_)
-    if _decode(encoded).tolist() != ranks.users.tolist():
-        raise ValueError("a user token ends in a NUL character")
     meta = json.dumps({"version": VERSION, "meta": ranks.meta}, allow_nan=False)
     columns = {name: getattr(ranks, name) for name in _COLUMNS}
     with whole_file(path) as stream:
@@ -88,7 +98,7 @@ def read_rank_file(path: Path | str) -> RankFile:
             if header["version"] != VERSION:
                 raise InputError(
                     f"{path}: written as version {header['version']}, this release reads "
-                    f"{VERSION}: run the evaluation again"
+                    f"{VERSION}: evaluate the run again"
                 )
             columns = {name: stored[name] for name in _COLUMNS}
             return RankFile(users=_decode(stored["users"]), meta=header["meta"], **columns)
@@ -96,9 +106,9 @@ def read_rank_file(path: Path | str) -> RankFile:
         raise
     except FileNotFoundError:
         raise InputError(f"{path}: no such file of ranks") from None
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    except _DAMAGE as error:
         raise InputError(
-            f"{path}: not a readable file of ranks ({error}): delete it and run the evaluation again"
+            f"{path}: not a readable file of ranks ({error}): delete it and evaluate the run again"
         ) from error
 
 
