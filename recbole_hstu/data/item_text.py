@@ -1,0 +1,130 @@
+"""One text an item, made from the columns of the `.item` atomic file.
+
+Which columns, in which order, joined how, is a property of the data set:
+
+    item_text:
+      fields: [title, features, categories, description]
+      style: sentences      # or pipes
+      ascii: false          # true: other characters become spaces (Amazon 2023)
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from recbole_hstu.data.atomic_file import read_atomic, read_header
+from recbole_hstu.errors import InputError
+
+STYLES = ("sentences", "pipes")
+_TAG = re.compile(r"<(?:!--.*?--|[/!]?[A-Za-z][^<>]*)>", re.DOTALL)
+_NOT_ASCII = re.compile(r"[^\x00-\x7f]")
+
+
+@dataclass(frozen=True)
+class ItemText:
+    """How the text of an item is put together.
+
+    Attributes:
+        fields: columns of the `.item` file, in order.
+        style: `sentences` ends every field with "." and joins them by a space (the Amazon text of
+            BLaIR); `pipes` joins them by " | " (Steam). A missing field is left out.
+        ascii: turn every character outside ASCII into a space.
+    """
+
+    fields: tuple[str, ...]
+    style: str = "sentences"
+    ascii: bool = False
+
+    @classmethod
+    def from_property(cls, value: Any) -> ItemText:
+        """Check the data set's `item_text` property.
+
+        Raises:
+            InputError: it is missing or not of the form above.
+        """
+        form = "item_text: {fields: [title, categories], style: sentences or pipes, ascii: false}"
+        if value is None:
+            raise InputError(
+                f"the data set's properties do not say what the item text is; add {form}"
+            )
+        known = {"fields", "style", "ascii"}
+        if not isinstance(value, Mapping) or not set(value) <= known:
+            raise InputError(f"item_text: {value!r} is not of the form {form}")
+        fields, style = value.get("fields"), value.get("style", "sentences")
+        if (
+            not isinstance(fields, list | tuple)
+            or not fields
+            or not all(isinstance(field, str) for field in fields)
+        ):
+            raise InputError(f"item_text: fields {fields!r} must be a list of column names")
+        if style not in STYLES:
+            raise InputError(f"item_text: style {style!r} is not one of {', '.join(STYLES)}")
+        if not isinstance(value.get("ascii", False), bool):
+            raise InputError(f"item_text: ascii {value['ascii']!r} must be true or false")
+        return cls(tuple(fields), style, value.get("ascii", False))
+
+    def join(self, values: list[str]) -> str:
+        """One text from the values of `fields`, "" where all of them are empty."""
+        parts = [part for part in (clean(value, self.ascii) for value in values) if part]
+        if self.style == "pipes":
+            return " | ".join(parts)
+        return " ".join(part if part.endswith(".") else f"{part}." for part in parts)
+
+
+def clean(text: str, ascii_only: bool = False) -> str:
+    """Plain text: no HTML entity, no tag, single spaces; cleaning it again changes nothing.
+
+    Args:
+        text: may hold HTML, even HTML that was escaped more than once.
+        ascii_only: turn every character outside ASCII into a space.
+    """
+    if "&" in text or "<" in text:
+        before = None
+        while before != text:  # "&amp;lt;b&amp;gt;" hides a tag two levels deep
+            before, text = text, _TAG.sub("", html.unescape(text))
+    if ascii_only:
+        text = _NOT_ASCII.sub(" ", text)
+    return " ".join(text.split())
+
+
+def read_item_texts(
+    path: str | Path,
+    item_text: ItemText,
+    *,
+    item_field: str = "item_id",
+    separator: str = "\t",
+) -> dict[str, str]:
+    """Item token to text, in the order of the `.item` file; "" for an item without any.
+
+    Raises:
+        InputError: no such file, a column that is not there, an item twice or without a token.
+    """
+    path = Path(path)
+    columns = [c.partition(":")[0] for c in read_header(path, separator=separator)]
+    absent = [f for f in (item_field, *item_text.fields) if f not in columns]
+    if absent:
+        raise InputError(
+            f"{path}: no column {', '.join(absent)}; the file has {', '.join(columns)}; "
+            "name these in the data set's item_text: fields"
+        )
+    frame = read_atomic(path, fields={item_field, *item_text.fields}, separator=separator)
+    tokens = frame[item_field]
+    if tokens.isna().any():
+        raise InputError(f"{path}: {int(tokens.isna().sum())} rows have no {item_field}")
+    if not tokens.is_unique:
+        raise InputError(f"{path}: items twice: {', '.join(tokens[tokens.duplicated()][:10])}")
+    values = [_as_text(frame[field]) for field in item_text.fields]
+    return {token: item_text.join(list(row)) for token, *row in zip(tokens, *values, strict=True)}
+
+
+def _as_text(column: pd.Series) -> list[str]:
+    if column.dtype.kind == "f":  # a float column: 1995.0 reads 1995
+        return ["" if value != value else f"{value:.15g}" for value in column]
+    return column.fillna("").tolist()

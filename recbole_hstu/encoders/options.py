@@ -1,0 +1,132 @@
+"""The text settings, their defaults and their checks, in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+from recbole_hstu.errors import InputError
+
+ENCODERS = ("lsa", "huggingface", "openai")
+CHOICES: dict[str, tuple[str, ...]] = {
+    "text_encoder": ENCODERS,
+    "text_pooling": ("cls", "mean"),
+    "text_dtype": ("float32", "float16", "bfloat16"),
+    "text_storage_dtype": ("float32", "float16"),
+    "text_missing": ("empty", "error", "zero"),
+}
+
+# What a setting left at None means; it depends on the encoder.
+ENCODER_DEFAULTS: dict[str, dict[str, Any]] = {
+    "lsa": {"text_dimensions": 256},
+    "huggingface": {
+        "text_model": "hyp1231/blair-roberta-base",
+        "text_max_length": 512,
+        "text_batch_size": 64,
+    },
+    "openai": {
+        "text_model": "text-embedding-3-large",
+        "text_max_length": 8191,
+        "text_batch_size": 2048,
+        "text_dimensions": 768,
+    },
+}
+
+# The settings that decide a vector's value, by encoder: those a file is recognised by.
+_VALUE = {
+    "lsa": ("text_dimensions",),
+    "huggingface": ("text_model", "text_pooling", "text_max_length", "text_dtype"),
+    "openai": ("text_model", "text_dimensions", "text_max_length", "text_base_url"),
+}
+
+
+@dataclass(frozen=True)
+class TextOptions:
+    """Settings of the text encoders, flat as in RecBole's YAML; None: the encoder's default.
+
+    Attributes:
+        text_encoder: lsa, huggingface or openai.
+        text_model: name on the Hugging Face hub, local folder, or name of the API's model.
+        text_revision: commit, branch or tag of a model on the hub.
+        text_pooling: cls (the first token, as BLaIR) or mean (over the tokens of a text).
+        text_max_length: tokens of a text, special tokens included; the rest is cut off and
+            counted (huggingface 512, openai 8191).
+        text_batch_size: texts a batch or request, at most (huggingface 64, openai 2048).
+        text_dtype: the model computes in float32, float16 or bfloat16.
+        text_device: auto (a GPU where there is one), cpu, cuda, cuda:1, mps.
+        text_normalize: scale every vector to length 1.
+        text_dimensions: width of a vector (lsa 256, openai 768); huggingface: the model's own.
+        text_base_url: of a server that speaks OpenAI's API.
+        text_storage_dtype: of the vectors on disk; models compute in float32.
+        text_missing: an item without text is encoded as the empty text and counted (empty),
+            stops the run (error), or has a zero row and is counted (zero).
+    """
+
+    text_encoder: str = "lsa"
+    text_model: str | None = None
+    text_revision: str | None = None
+    text_pooling: str = "cls"
+    text_max_length: int | None = None
+    text_batch_size: int | None = None
+    text_dtype: str = "float32"
+    text_device: str = "auto"
+    text_normalize: bool = False
+    text_dimensions: int | None = None
+    text_base_url: str | None = None
+    text_storage_dtype: str = "float32"
+    text_missing: str = "empty"
+
+    @classmethod
+    def from_mapping(cls, config: Mapping[str, Any]) -> TextOptions:
+        """Take the text settings out of a configuration and fill in the encoder's defaults.
+
+        Args:
+            config: any mapping, RecBole's Config included; other keys are left alone, a missing
+                key or None is the default.
+
+        Raises:
+            InputError: a value of the wrong kind, or one that the encoder cannot heed.
+        """
+        given = {f.name: config[f.name] for f in fields(cls) if f.name in config}
+        given = {name: value for name, value in given.items() if value is not None}
+        for name, value in given.items():
+            _check(name, value)
+        encoder = given.get("text_encoder", cls.text_encoder)
+        if encoder == "huggingface" and "text_dimensions" in given:
+            raise InputError(
+                "text_dimensions: a huggingface model has its own width; remove this setting"
+            )
+        return cls(**{**ENCODER_DEFAULTS[encoder], **given})
+
+    @property
+    def decisive(self) -> dict[str, Any]:
+        """The settings that decide what is in a side-feature file."""
+        names = (*_VALUE[self.text_encoder], "text_normalize", "text_storage_dtype")
+        values = asdict(self)
+        return {name: values[name] for name in ("text_encoder", *names)}
+
+    @property
+    def is_default(self) -> bool:
+        """Whether every decisive setting but the encoder and model is the encoder's default."""
+        plain = TextOptions.from_mapping(
+            {"text_encoder": self.text_encoder, "text_model": self.text_model}
+        )
+        return self.decisive == plain.decisive and self.text_revision is None
+
+    def with_model(self, name: str) -> TextOptions:
+        """The same settings with the model called `name`, as files and messages call it."""
+        return replace(self, text_model=name)
+
+
+def _check(name: str, value: Any) -> None:
+    if name in CHOICES and value not in CHOICES[name]:
+        raise InputError(f"{name}: {value!r} is not one of {', '.join(CHOICES[name])}")
+    if name in ("text_max_length", "text_batch_size", "text_dimensions"):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise InputError(f"{name}: {value!r} must be a whole number from 1 on")
+    elif name == "text_normalize":
+        if not isinstance(value, bool):
+            raise InputError(f"{name}: {value!r} must be true or false")
+    elif not isinstance(value, str) or not value:
+        raise InputError(f"{name}: {value!r} must be a text")
