@@ -12,8 +12,8 @@ from recbole_hstu.errors import InputError
 MISSED: int = torch.iinfo(torch.int64).max
 """The rank of a target that is no candidate: past every k, and worth 0 in every metric."""
 
-_CHUNK_SCORES = 1 << 20
-"""Scores compared at once: the temporaries of a chunk stay within a few MiB."""
+_CHUNK_SCORES = 1 << 18
+"""Scores compared at once, so that the temporaries of a chunk stay in the processor's cache."""
 
 
 class TargetRanks(NamedTuple):
@@ -45,12 +45,15 @@ def target_ranks(
     _check_shapes(scores, targets)
     rows, width = scores.shape
     target_scores = scores.gather(1, targets[:, None])
+    _refuse_nan(scores)
     higher = torch.empty(rows, dtype=torch.int64, device=scores.device)
     ties = torch.empty_like(higher)
     step = max(1, _CHUNK_SCORES // width)
     for start in range(0, rows, step):
         part = slice(start, start + step)
-        _count(scores[part, 1:], target_scores[part], higher[part], ties[part], start)
+        items, own = scores[part, 1:], target_scores[part]
+        torch.sum(items > own, dim=1, out=higher[part])
+        torch.sum(items == own, dim=1, out=ties[part])
     ties -= 1  # the target ties with itself
 
     missed = target_scores[:, 0] == -torch.inf
@@ -59,22 +62,19 @@ def target_ranks(
         seen_scores, own = scores[row, item], target_scores[row, 0]
         is_target = item == targets[row]
         higher.index_add_(0, row, -(seen_scores > own).long())
-        ties.index_add_(0, row, -((seen_scores == own) & ~is_target).long())
+        ties.index_add_(0, row, -(seen_scores == own).long())
         missed[row[is_target]] = True
     return TargetRanks((higher + 1).masked_fill(missed, MISSED), ties.masked_fill(missed, 0))
 
 
-def _count(items: Tensor, own: Tensor, higher: Tensor, ties: Tensor, first_row: int) -> None:
-    """Count into `higher` and `ties`, both `(C,)`, the scores of `items` `(C, V-1)`."""
-    not_a_number = items.amax(dim=1).isnan()  # the maximum of a row hands on its NaN
+def _refuse_nan(scores: Tensor) -> None:
+    not_a_number = scores[:, 1:].amax(dim=1).isnan()  # the maximum of a row hands on its NaN
     if not_a_number.any():
-        row = first_row + int(not_a_number.nonzero()[0])
+        row = int(not_a_number.nonzero()[0])
         raise InputError(
             f"the model's scores are NaN (first in row {row} of the batch): its training has "
             "diverged; lower the learning rate or look at the training loss"
         )
-    torch.sum(items > own, dim=1, out=higher)
-    torch.sum(items == own, dim=1, out=ties)
 
 
 def _check_shapes(scores: Tensor, targets: Tensor) -> None:

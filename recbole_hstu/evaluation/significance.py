@@ -1,0 +1,143 @@
+"""Does one model beat another on the same users, or was it luck with these users?
+
+The test is the paired t-test over users: it asks about the mean difference, which is the figure
+the tables show. Wilcoxon's test asks about another one (a signed rank sum) and drops the many
+users whom both models serve equally; a randomisation test asks the same as the t-test and, with
+the thousands of users of a test set, gives the same p at a far higher price.
+The p value speaks of other users under these same trained models, not of other training seeds:
+the standard deviation over seeds, which the tables show too, speaks of those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from recbole_hstu.errors import InputError
+from recbole_hstu.evaluation.metrics import user_metric
+from recbole_hstu.evaluation.rank_file import RankFile
+
+K = TypeVar("K", bound=Hashable)
+
+
+@dataclass(frozen=True)
+class PairedTest:
+    """Mean difference over users, its 95% confidence interval, and two-sided p values.
+
+    `adjusted` is p corrected for the number of comparisons; `reference` names the other model.
+    """
+
+    difference: float
+    low: float
+    high: float
+    p: float
+    adjusted: float
+    reference: str = ""
+
+
+def paired_test(
+    values: NDArray[np.float64], reference: NDArray[np.float64]
+) -> tuple[float, float, float, float]:
+    """(difference, low, high, p) of `values` against `reference`, both `(users,)`, same order.
+
+    A constant difference leaves nothing to test: p is 1 where it is 0, and 0 otherwise.
+
+    Raises:
+        ValueError: shapes differ, or there are fewer than two users.
+    """
+    if values.shape != reference.shape or values.ndim != 1 or len(values) < 2:
+        raise ValueError(
+            f"a paired test needs the same two or more users twice, not {values.shape} and "
+            f"{reference.shape}"
+        )
+    difference = np.round(values - reference, 12)  # the order of a sum must not look like an effect
+    mean = float(difference.mean())
+    if np.ptp(difference) == 0:
+        return mean, mean, mean, 1.0 if mean == 0 else 0.0
+    outcome = stats.ttest_1samp(difference, 0.0)
+    interval = outcome.confidence_interval(0.95)
+    return mean, float(interval.low), float(interval.high), float(outcome.pvalue)
+
+
+def holm(p_values: Sequence[float]) -> NDArray[np.float64]:
+    """Holm's step-down correction (1979): adjusted p values, in the order given."""
+    p = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(p, kind="stable")
+    stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(stepped, 1.0)
+    return adjusted
+
+
+def compare_to_best(
+    runs: Mapping[str, Sequence[RankFile]], baselines: Sequence[str], metrics: Sequence[str]
+) -> dict[tuple[str, str], PairedTest]:
+    """Test every other model against the baseline that is best by each metric.
+
+    A model with several seeds counts with each user's mean over its seeds. The correction is for
+    all the comparisons made here, models times metrics.
+
+    Args:
+        runs: model -> its runs' rank files, one a seed.
+        baselines: the models to compare against; they are not tested themselves.
+
+    Returns:
+        (model, metric) -> test.
+
+    Raises:
+        InputError: an unknown baseline, or runs that did not rank the same users.
+    """
+    unknown = [name for name in baselines if not runs.get(name)]
+    if unknown or not baselines:
+        raise InputError(
+            f"no ranks of the baseline {', '.join(unknown) or '(none named)'}: choose among "
+            f"{', '.join(name for name in runs if runs[name])}"
+        )
+    orders = _common_order({name: files for name, files in runs.items() if files})
+    tests: dict[tuple[str, str], tuple[float, float, float, float]] = {}
+    reference: dict[str, str] = {}
+    for metric in metrics:
+        values = {name: _seed_mean(runs[name], orders[name], metric) for name in orders}
+        best = max(baselines, key=lambda name: values[name].mean())
+        reference[metric] = best
+        for name in values:
+            if name not in baselines:
+                tests[name, metric] = paired_test(values[name], values[best])
+    adjusted = holm([test[3] for test in tests.values()])
+    return {
+        key: PairedTest(*test, adjusted=float(p), reference=reference[key[1]])
+        for (key, test), p in zip(tests.items(), adjusted, strict=True)
+    }
+
+
+def _common_order(
+    runs: Mapping[str, Sequence[RankFile]],
+) -> dict[str, list[NDArray[np.int64]]]:
+    """For every file the order that sorts its users; all files must hold the same users."""
+    orders: dict[str, list[NDArray[np.int64]]] = {}
+    first_name, first_users = "", np.array([], dtype=np.str_)
+    for name, files in runs.items():
+        orders[name] = [np.argsort(file.users) for file in files]
+        for file, order in zip(files, orders[name], strict=True):
+            users = file.users[order]
+            if not first_name:
+                first_name, first_users = name, users
+            elif not np.array_equal(users, first_users):
+                odd = np.setxor1d(users, first_users)
+                raise InputError(
+                    f"{name} and {first_name} did not rank the same users ({len(odd)} differ, "
+                    f"such as {', '.join(odd[:10])}): compare runs of one data set and protocol"
+                )
+    return orders
+
+
+def _seed_mean(
+    files: Sequence[RankFile], orders: Sequence[NDArray[np.int64]], metric: str
+) -> NDArray[np.float64]:
+    values = [user_metric(f.ranks[o], metric) for f, o in zip(files, orders, strict=True)]
+    return np.mean(values, axis=0)
