@@ -42,12 +42,38 @@ PROPERTIES = next(
 RECBOLE_PROPERTIES = Path(recbole.config.__file__).parents[1] / "properties"
 
 # RecBole reads these with config["..."] but names them in none of its YAML files.
-_UNLISTED_KEYS = (
-    "model dataset config_files encoding worker transform nproc world_size local_rank ip port "
-    "offset single_spec wandb_project enable_amp enable_scaler require_pow token_num_threshold "
-    "tail_ratio discretization numerical_features save_step pretrain_epochs mask_ratio "
-    "preload_weight additional_feat_suffix embedding_size reg_weight"
-).split()
+_UNLISTED_KEYS = frozenset(
+    {
+        "model",
+        "dataset",
+        "config_files",
+        "encoding",
+        "worker",
+        "transform",
+        "nproc",
+        "world_size",
+        "local_rank",
+        "ip",
+        "port",
+        "offset",
+        "single_spec",
+        "wandb_project",
+        "enable_amp",
+        "enable_scaler",
+        "require_pow",
+        "token_num_threshold",
+        "tail_ratio",
+        "discretization",
+        "numerical_features",
+        "save_step",
+        "pretrain_epochs",
+        "mask_ratio",
+        "preload_weight",
+        "additional_feat_suffix",
+        "embedding_size",
+        "reg_weight",
+    }
+)
 _TYPE_DEFAULTS = {
     ModelType.SEQUENTIAL: "sequential",
     ModelType.KNOWLEDGE: "knowledge_base",
@@ -242,7 +268,7 @@ class Config(RecBoleConfig):
         given_path = self.external_config_dict.get("data_path")
         super()._set_default_parameters()
         if given_path is not None:
-            final["data_path"] = os.path.join(given_path, self.dataset)
+            final["data_path"] = str(Path(given_path) / self.dataset)
         # How the training rows look: see data.sequence_dataset.
         default_view = "prefix" if final["MODEL_TYPE"] == ModelType.SEQUENTIAL else "interaction"
         final["sequence_view"] = getattr(self.model_class, "sequence_view", default_view)
@@ -250,7 +276,9 @@ class Config(RecBoleConfig):
     def _init_device(self) -> None:
         final = self.final_config_dict
         gpu_id = final["gpu_id"]
-        final["gpu_id"] = ",".join(map(str, gpu_id)) if isinstance(gpu_id, tuple | list) else str(gpu_id)
+        final["gpu_id"] = (
+            ",".join(map(str, gpu_id)) if isinstance(gpu_id, tuple | list) else str(gpu_id)
+        )
         if "gpu_id" in self.external_config_dict:
             os.environ["CUDA_VISIBLE_DEVICES"] = final["gpu_id"]
         usable = final["use_gpu"] and final["gpu_id"] and torch.cuda.is_available()

@@ -56,4 +56,3 @@ def model_class(name: str) -> type | None:
         raise InputError(
             f"--model={name}: needs the package {error.name}; pip install {error.name}"
         ) from error
-

@@ -1,0 +1,264 @@
+"""Sequence data with exact times, a stable order and one split for every model.
+
+One data set, three views of its training part, chosen by the model (`sequence_view`):
+
+- `prefix`: one row a prefix, as RecBole's sequential models want them;
+- `user`: one row a user, its longest training prefix, for models that learn at every position;
+- `interaction`: one row an interaction, for RecBole's general models.
+
+Validation and test rows are the same whatever the view.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import torch
+from recbole.data.dataset import SequentialDataset
+from recbole.data.dataset.dataset import Dataset
+from recbole.data.interaction import Interaction
+from recbole.utils import FeatureSource, FeatureType
+
+from recbole_hstu.data.atomic_file import read_atomic, read_header
+from recbole_hstu.data.sequence_rows import SequenceRows
+from recbole_hstu.errors import InputError
+
+
+class ExactTimes:
+    """Mix-in for RecBole's data sets: the time field is int64 from the file to the batch."""
+
+    config: Any
+    time_field: str
+
+    def _load_feat(self, filepath, source):
+        """RecBole's hook; it only splits sequences, the reading is `read_atomic`'s.
+
+        Raises:
+            InputError: see `read_atomic`.
+        """
+        wanted, unwanted = self._get_load_and_unload_col(source)
+        if wanted == set():
+            return None
+        separator, encoding = self.config["field_separator"], self.config["encoding"] or "utf-8"
+        header = dict(
+            column.split(":")
+            for column in read_header(filepath, separator=separator, encoding=encoding)
+        )
+        fields = [
+            f for f in header if (wanted is None or f in wanted) and f not in (unwanted or ())
+        ]
+        if not fields:
+            self.logger.warning(f"No columns has been loaded from [{source}]")
+            return None
+        frame = read_atomic(
+            filepath,
+            fields=fields,
+            separator=separator,
+            time_field=self.time_field if source == FeatureSource.INTERACTION else None,
+            encoding=encoding,
+        )
+        for field in fields:
+            self._register_field(field, FeatureType(header[field]), source, frame)
+        return frame
+
+    def _register_field(self, field, ftype, source, frame) -> None:
+        if isinstance(source, FeatureSource) or source != "link":
+            self.field2source[field] = source
+            self.field2type[field] = ftype
+            if "float" in ftype.value:
+                self.field2bucketnum[field] = 2
+        if not ftype.value.endswith("seq"):
+            self.field2seqlen[field] = 1
+            return
+        kind = np.float64 if ftype == FeatureType.FLOAT_SEQ else str
+        limit = (self.config["seq_len"] or {}).get(field)
+        texts = frame[field].fillna("").to_numpy()
+        rows = [
+            np.array([p for p in text.split(self.config["seq_separator"]) if p][:limit], dtype=kind)
+            for text in texts
+        ]
+        frame[field] = rows
+        self.field2seqlen[field] = max(map(len, rows))
+
+    def _remove_duplication(self) -> None:
+        """RecBole's `rm_dup_inter`, with a stable sort and a count."""
+        keep = self.config["rm_dup_inter"]
+        if keep is None:
+            return
+        before = len(self.inter_feat)
+        if self.time_field in self.inter_feat:
+            self.inter_feat.sort_values(by=self.time_field, kind="stable", inplace=True)
+        self.inter_feat.drop_duplicates(
+            subset=[self.uid_field, self.iid_field], keep=keep, inplace=True
+        )
+        self.logger.info(
+            f"rm_dup_inter: {before - len(self.inter_feat):,} repeated interactions left out, "
+            f"the {keep} of each kept"
+        )
+
+    def _fill_nan(self) -> None:
+        """RecBole's imputation (padding for tokens, the mean for floats), assigned, since pandas
+        3 makes its `fillna(inplace=True)` do nothing."""
+        for name in self.feat_name_list:
+            feat = getattr(self, name)
+            for field in feat:
+                ftype = self.field2type[field]
+                if ftype == FeatureType.TOKEN:
+                    feat[field] = feat[field].fillna(0)
+                elif ftype == FeatureType.FLOAT:
+                    feat[field] = feat[field].fillna(feat[field].mean())
+                else:
+                    kind = np.int64 if ftype == FeatureType.TOKEN_SEQ else np.float64
+                    missing = feat[field].map(lambda value: isinstance(value, float))
+                    feat.loc[missing, field] = feat.loc[missing, field].map(
+                        lambda _, kind=kind: np.array([], dtype=kind)
+                    )
+
+    def _normalize(self) -> None:
+        """RecBole's normalisation, which the time field is kept out of."""
+        ftype = self.field2type.pop(self.time_field, None)
+        try:
+            super()._normalize()
+        finally:
+            if ftype is not None:
+                self.field2type[self.time_field] = ftype
+
+    def _dataframe_to_interaction(self, data) -> Interaction:
+        interaction = super()._dataframe_to_interaction(data)
+        if self.time_field in data:
+            interaction[self.time_field] = torch.from_numpy(
+                data[self.time_field].to_numpy(np.int64, copy=True)
+            )
+        return interaction
+
+
+class SequenceDataset(ExactTimes, SequentialDataset):
+    """RecBole's SequentialDataset over `SequenceRows`.
+
+    Raises:
+        InputError: no time column, or nobody with the three interactions that a split needs.
+    """
+
+    def data_augmentation(self) -> None:
+        """Sort the events by user and time, equal times in file order, and lay a row over every
+        event but a user's first."""
+        if self.time_field not in self.inter_feat:
+            raise InputError(
+                f"{self.dataset_name}.inter: no time column '{self.time_field}' is loaded; "
+                "sequences need one (TIME_FIELD names it, load_col must include it)"
+            )
+        self._aug_presets()
+        self.sort(by=[self.uid_field, self.time_field], ascending=True)
+        self.event_feat = self.inter_feat
+        users = self.event_feat[self.uid_field].numpy()
+        first = np.r_[True, users[1:] != users[:-1]] if len(users) else np.zeros(0, dtype=bool)
+        starts = np.maximum.accumulate(np.where(first, np.arange(len(users)), 0))
+        targets = np.flatnonzero(~first)
+        self.inter_feat = SequenceRows(
+            events=self.event_feat.interaction,
+            list_fields={
+                field: getattr(self, f"{field}_list_field")
+                for field in self.event_feat
+                if field != self.uid_field
+            },
+            length_field=self.item_list_length_field,
+            width=self.max_item_list_len,
+            starts=torch.from_numpy(starts[targets]),
+            targets=torch.from_numpy(targets),
+        )
+
+    def __getitem__(self, index, join=True):
+        rows = self.inter_feat[index]
+        if isinstance(rows, SequenceRows):
+            rows = rows.materialise()
+        return self.join(rows) if join else rows
+
+    def build(self) -> list[SequenceDataset]:
+        """Training, validation and test part; the training part in the model's view."""
+        if self.config["benchmark_filename"] is not None:
+            return super().build()
+        parts = super().build()
+        self._log_short_users(parts)
+        view = self.config["sequence_view"] or "prefix"
+        if view == "user":
+            parts[0].inter_feat = parts[0].inter_feat.last_row_of_each_user()
+        elif view == "interaction":
+            parts[0] = self._interaction_view(parts[0])
+        return parts
+
+    def leave_one_out(self, group_by, leave_one_mode) -> list[SequenceDataset]:
+        """RecBole's split, without its loop: a user's last rows are held out as long as one
+        row is left to train on; the test row comes before the validation row."""
+        modes = {"valid_and_test": (1, 1), "valid_only": (1, 0), "test_only": (0, 1)}
+        if leave_one_mode not in modes:
+            raise InputError(f"eval_args.split: LS: {leave_one_mode}; known are {', '.join(modes)}")
+        valid, test = modes[leave_one_mode]
+        rows = self.inter_feat
+        _, user, size = np.unique(
+            rows[self.uid_field].numpy(), return_inverse=True, return_counts=True
+        )
+        # Rows of a user stand in the order of their times; `from_end` is 0 for the last one.
+        order = np.argsort(user, kind="stable")
+        within = np.empty(len(user), dtype=np.int64)
+        within[order] = np.arange(len(user)) - np.repeat(size.cumsum() - size, size)
+        from_end, spare = size[user] - 1 - within, size[user] - 1
+        is_test = (from_end == 0) & (spare >= 1) if test else np.zeros(len(user), dtype=bool)
+        is_valid = (from_end == test) & (spare > test) if valid else np.zeros_like(is_test)
+        self._drop_unused_col()
+        return [
+            self.copy(rows[np.flatnonzero(part)])
+            for part in (~(is_valid | is_test), is_valid, is_test)
+        ]
+
+    def _log_short_users(self, parts: list[SequenceDataset]) -> None:
+        """Count who is left out of which part; nobody is dropped without a word.
+
+        Raises:
+            InputError: nothing to train on or nothing to test on.
+        """
+        users = {
+            name: len(np.unique(part.inter_feat[self.uid_field].numpy()))
+            for name, part in zip(("train", "valid", "test"), parts, strict=True)
+        }
+        everybody = self.user_num - 1
+        if not users["train"] or not (users["valid"] or users["test"]):
+            raise InputError(
+                f"{self.dataset_name}: nobody has the three interactions that training and "
+                f"evaluation need ({everybody:,} users, {len(self.event_feat):,} interactions)"
+            )
+        for name, count in users.items():
+            if 0 < count < everybody:
+                self.logger.info(
+                    f"{everybody - count:,} of {everybody:,} users are too short "
+                    f"for the {name} part"
+                )
+
+    def _interaction_view(self, part: SequenceDataset) -> Dataset:
+        """The training interactions one by one, as a plain RecBole data set."""
+        plain = copy.copy(part)
+        plain.__class__ = InteractionDataset
+        plain.inter_feat = self.event_feat[part.inter_feat.covered_events().numpy()]
+        return plain
+
+    def inter_matrix(self, form="coo", value_field=None):
+        """Sparse (users, items) matrix of the interactions that this part has seen."""
+        if not isinstance(self.inter_feat, SequenceRows):
+            return super().inter_matrix(form, value_field)
+        seen = self._seen()
+        return self._create_sparse_matrix(seen, self.uid_field, self.iid_field, form, value_field)
+
+    def counter(self, field):
+        """How often each token of a field occurs among the interactions of this part."""
+        if not isinstance(self.inter_feat, SequenceRows):
+            return super().counter(field)
+        return Counter(self._seen()[field].tolist())
+
+    def _seen(self) -> Interaction:
+        return self.event_feat[self.inter_feat.covered_events().numpy()]
+
+
+class InteractionDataset(ExactTimes, Dataset):
+    """A part of a `SequenceDataset` with one row an interaction."""

@@ -1,0 +1,136 @@
+"""Rows (user, history, target) over one flat, sorted table of events.
+
+RecBole copies the history of every prefix of every user. Here a row is three integers, and its
+lists are gathered when a batch asks for them: memory grows with the interactions, not with
+interactions times history.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from recbole.data.interaction import Interaction
+
+
+class SequenceRows(Interaction):
+    """An Interaction whose list fields are views of events; indexing by rows stays lazy.
+
+    Args:
+        events: field -> (E, ...) tensors, sorted by user and time.
+        list_fields: field of `events` -> name of its list field.
+        length_field: name of the history's length, int64.
+        width: N, the width of every list field; histories keep their last N events.
+        starts: (R,) index of the first event of the user that owns the row.
+        targets: (R,) index of the row's target event; the history is what lies between.
+    """
+
+    def __init__(
+        self,
+        *,
+        events: dict[str, torch.Tensor],
+        list_fields: dict[str, str],
+        length_field: str,
+        width: int,
+        starts: torch.Tensor,
+        targets: torch.Tensor,
+    ):
+        self._events = events
+        self._list_fields = list_fields
+        self._source = {name: field for field, name in list_fields.items()}
+        self._length_field = length_field
+        self._width = width
+        self._starts = starts
+        self._targets = targets
+        columns = {field: values[targets] for field, values in events.items()}
+        columns[length_field] = (targets - starts).clamp(max=width)
+        super().__init__(columns)
+        self.length = len(targets)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.columns)
+
+    @property
+    def columns(self) -> list[str]:
+        return [*self.interaction, *self._source]
+
+    def __contains__(self, item: str) -> bool:
+        return item in self.interaction or item in self._source
+
+    def __getitem__(self, index):
+        """A column by its name, or a lazy selection of rows."""
+        if isinstance(index, str):
+            if index in self._source:
+                return self._lists(self._source[index])
+            return self.interaction[index]
+        if not isinstance(index, int | slice | torch.Tensor):
+            array = np.asarray(index)
+            index = torch.from_numpy(array.astype(np.int64) if not array.size else array)
+        return self.select(torch.arange(self.length)[index].reshape(-1))
+
+    def __delitem__(self, key: str) -> None:
+        if key in self._source:
+            field = self._source.pop(key)
+            self._list_fields = {f: n for f, n in self._list_fields.items() if f != field}
+        else:
+            super().__delitem__(key)
+
+    def select(self, rows: torch.Tensor) -> SequenceRows:
+        """The given rows, (M,) int64, in the given order; columns that were added come along."""
+        new = SequenceRows.__new__(SequenceRows)
+        new.__dict__.update(self.__dict__)
+        new._source = dict(self._source)
+        new._starts, new._targets = self._starts[rows], self._targets[rows]
+        new.interaction = {key: value[rows] for key, value in self.interaction.items()}
+        new.length = len(rows)
+        return new
+
+    def materialise(self) -> Interaction:
+        """A plain Interaction with the list fields (M, N, ...), right-padded with zeros."""
+        columns = dict(self.interaction)
+        positions = self._positions()
+        for name, field in self._source.items():
+            columns[name] = self._lists(field, positions)
+        return Interaction(columns)
+
+    def covered_events(self) -> torch.Tensor:
+        """Sorted indices of every event from a user's first to the last target among the rows."""
+        if not self.length:
+            return torch.empty(0, dtype=torch.int64)
+        last = torch.full((int(self._targets.max()) + 1,), -1)
+        last.scatter_reduce_(0, self._starts, self._targets, reduce="amax")
+        first = torch.nonzero(last >= 0).squeeze(1)
+        counts = last[first] - first + 1
+        offsets = torch.repeat_interleave(first - counts.cumsum(0) + counts, counts)
+        return torch.arange(len(offsets)) + offsets
+
+    def last_row_of_each_user(self) -> SequenceRows:
+        """One row a user: the one with the latest target."""
+        order = torch.argsort(self._targets, stable=True)
+        starts = self._starts[order]
+        is_last = torch.ones(len(order), dtype=torch.bool)
+        is_last[:-1] = starts[1:] != starts[:-1]
+        return self.select(order[is_last])
+
+    def _reindex(self, index) -> None:
+        rows = torch.as_tensor(index)
+        self.__dict__.update(self.select(rows).__dict__)
+
+    def _positions(self) -> tuple[torch.Tensor, torch.Tensor]:
+        length = self.interaction[self._length_field]
+        offset = torch.arange(self._width)
+        inside = offset < length.unsqueeze(1)
+        index = (self._targets - length).unsqueeze(1) + offset
+        return torch.where(inside, index, 0), inside
+
+    def _lists(self, field: str, positions=None) -> torch.Tensor:
+        index, inside = positions or self._positions()
+        values = self._events[field][index]
+        padding = ~inside.reshape(inside.shape + (1,) * (values.dim() - 2))
+        return values.masked_fill_(padding, 0)
+
+    def __str__(self) -> str:
+        return f"The batch_size of interaction: {self.length}\n    {', '.join(self.columns)}\n"
+
+    __repr__ = __str__

@@ -1,0 +1,130 @@
+"""HSTU: Hierarchical Sequential Transduction Units (Zhai et al., ICML 2024).
+
+Actions Speak Louder than Words: Trillion-Parameter Sequential Transducers for Generative
+Recommendations, https://arxiv.org/abs/2402.17152. The recipe (sampled softmax over normalised
+vectors, AdamW, a loss at every position) is that of its public experiments.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from recbole.model.abstract_recommender import SequentialRecommender
+from recbole.utils import InputType
+from torch import nn
+
+from recbole_hstu.config import option
+from recbole_hstu.errors import InputError
+from recbole_hstu.model.item_encoder import IdEncoder
+from recbole_hstu.model.layers import HSTULayer, time_buckets
+from recbole_hstu.model.losses import l2_normalise, sampled_softmax
+from recbole_hstu.model.packing import Packing
+
+
+class HSTU(SequentialRecommender):
+    """HSTU over item ids and times. Options: `properties/model/HSTU.yaml`.
+
+    Raises:
+        InputError: an option is missing, or a temperature that cannot train.
+    """
+
+    input_type = InputType.POINTWISE
+    sequence_view = "user"  # one row a user, a loss at every position
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        self.TIME_SEQ = config["TIME_FIELD"] + config["LIST_SUFFIX"]
+        self.TIME = config["TIME_FIELD"]
+        self.hidden_size = option(config, "hidden_size")
+        self.n_positions = self.max_seq_length + option(config, "extra_positions")
+        self.input_dropout = option(config, "input_dropout_prob")
+        self.num_negatives = option(config, "num_negatives")
+        self.temperature = option(config, "temperature")
+        self.item_l2_norm = option(config, "item_l2_norm")
+        if self.item_l2_norm and self.temperature >= 1:
+            raise InputError(
+                f"temperature: {self.temperature} with item_l2_norm: True cannot train, since "
+                "similarities lie between -1 and 1 and the loss stays flat; use about 0.05"
+            )
+        self.generator = torch.Generator(self.device).manual_seed(option(config, "seed"))
+
+        self.items = self.build_item_encoder(config, dataset)
+        self.positions = nn.Parameter(torch.empty(self.n_positions, self.hidden_size))
+        nn.init.xavier_normal_(self.positions)
+        self.layers = nn.ModuleList(
+            HSTULayer(
+                hidden_size=self.hidden_size,
+                n_heads=option(config, "n_heads"),
+                qk_size=option(config, "qk_size"),
+                v_size=option(config, "v_size"),
+                n_positions=self.n_positions,
+                dropout=option(config, "hidden_dropout_prob"),
+            )
+            for _ in range(option(config, "n_layers"))
+        )
+
+    def build_item_encoder(self, config, dataset) -> nn.Module:
+        return IdEncoder(n_items=self.n_items, hidden_size=self.hidden_size)
+
+    def forward(self, interaction, table: torch.Tensor) -> tuple[torch.Tensor, Packing]:
+        """Hidden states of every real position, (T, D) in packed order, and that order.
+
+        Args:
+            interaction: item and time histories (B, L), their lengths (B,), and the time (B,)
+                of the event that is asked for.
+            table: (V, D) item vectors.
+        """
+        packing = Packing(interaction[self.ITEM_SEQ_LEN], one_group=table.is_cuda)
+        item = packing.pack(interaction[self.ITEM_SEQ])  # (T,)
+        x = table[item] * self.hidden_size**0.5 + self.positions[packing.positions]
+        x = F.dropout(x, self.input_dropout, self.training)
+        time = packing.pack(interaction[self.TIME_SEQ]).unsqueeze(-1)
+        asked = packing.pack(self.shifted(interaction, self.TIME_SEQ, self.TIME)).unsqueeze(-1)
+        buckets = [
+            time_buckets(g.pad(asked[g.tokens]) - g.pad(time[g.tokens]).transpose(1, 2))
+            for g in packing.groups
+        ]
+        for layer in self.layers:
+            x = layer(x, packing, buckets)
+        return (l2_normalise(x) if self.item_l2_norm else x), packing
+
+    def shifted(self, interaction, history: str, last: str) -> torch.Tensor:
+        """(B, L): at every position the next event's value, at the last one the target's."""
+        values, length = interaction[history], interaction[self.ITEM_SEQ_LEN].unsqueeze(1)
+        following = torch.cat([values[:, 1:], torch.zeros_like(values[:, :1])], dim=1)
+        return following.scatter(1, length - 1, interaction[last].unsqueeze(1))
+
+    def candidates(self, table: torch.Tensor) -> torch.Tensor:
+        return l2_normalise(table) if self.item_l2_norm else table
+
+    def calculate_loss(self, interaction) -> torch.Tensor:
+        """Sampled softmax at every position; the targets are the next items."""
+        table = self.items()
+        hidden, packing = self.forward(interaction, table)
+        positives = packing.pack(self.shifted(interaction, self.ITEM_SEQ, self.ITEM_ID))
+        negatives = torch.randint(
+            1,
+            self.n_items,
+            (len(positives), self.num_negatives),
+            generator=self.generator,
+            device=positives.device,
+        )
+        return sampled_softmax(
+            hidden, self.candidates(table), positives, negatives, temperature=self.temperature
+        )
+
+    def user_vectors(self, interaction, table: torch.Tensor) -> torch.Tensor:
+        """(B, D): the hidden state after each user's last event."""
+        hidden, packing = self.forward(interaction, table)
+        return packing.unorder(hidden[packing.last])
+
+    def predict(self, interaction) -> torch.Tensor:
+        """(B,) score of each row's `item_id`."""
+        table = self.items()
+        items = self.candidates(table)[interaction[self.ITEM_ID]]
+        return (self.user_vectors(interaction, table) * items).sum(-1)
+
+    def full_sort_predict(self, interaction) -> torch.Tensor:
+        """(B, V) scores of the whole catalogue."""
+        table = self.items()
+        return self.user_vectors(interaction, table) @ self.candidates(table).t()

@@ -1,0 +1,127 @@
+"""HSTU against the recorded numbers of the published code, array by array."""
+
+import numpy as np
+import pytest
+import torch
+from golden_model import (
+    SIZES,
+    Settings,
+    batch,
+    dataset,
+    golden,
+    load_weights,
+    packed_negatives,
+    parameter_names,
+)
+
+from recbole_hstu.model.hstu import HSTU
+from recbole_hstu.model.layers import time_buckets
+from recbole_hstu.model.losses import sampled_softmax
+
+ARRAYS = golden("tiny_id_rand")
+TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-13}
+PRECISIONS = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+UNITS = pytest.mark.parametrize("unit", ["sec", "ms"])
+
+
+def prefix(dtype):
+    return "f64/" if dtype == torch.float64 else ""
+
+
+@pytest.fixture
+def model():
+    model = HSTU(Settings(SIZES), dataset())
+    load_weights(model, ARRAYS, parameter_names())
+    return model.eval()
+
+
+def loss_of(model, interaction, negatives, impl="auto"):
+    table = model.items()
+    hidden, packing = model.forward(interaction, table)
+    positives = packing.pack(model.shifted(interaction, "item_id_list", "item_id"))
+    return sampled_softmax(
+        hidden,
+        model.candidates(table),
+        positives,
+        packed_negatives(model, interaction, negatives),
+        temperature=model.temperature,
+        impl=impl,
+    )
+
+
+def close(ours, theirs, tolerance):
+    theirs = np.asarray(theirs)
+    assert ours.shape == theirs.shape
+    error = np.abs(ours.detach().numpy() - theirs).max() / max(np.abs(theirs).max(), 1)
+    assert error < tolerance
+
+
+def test_buckets():
+    arrays = golden("buckets")
+    ours = time_buckets(torch.from_numpy(arrays["delta"])).numpy()
+    differ = ours != arrays["bucket"]
+    assert not (differ & ~arrays["near_edge"]).any()
+    assert np.abs(ours - arrays["bucket"]).max() <= 1
+
+
+@UNITS
+def test_relative_bias(model, unit):
+    times = torch.from_numpy(ARRAYS[f"{unit}/train/timestamps"])
+    asked = torch.cat([times[:, 1:], times[:, -1:]], dim=1)
+    buckets = time_buckets(asked.unsqueeze(2) - times.unsqueeze(1))
+    close(model.layers[0].bias(buckets), ARRAYS[f"{unit}/train/rel_bias_layer0"], 1e-6)
+
+
+@PRECISIONS
+@UNITS
+def test_embeddings_of_every_position(model, unit, dtype):
+    model.to(dtype)
+    interaction = batch(ARRAYS, unit, "train")
+    hidden, packing = model.forward(interaction, model.items())
+    recorded = torch.from_numpy(ARRAYS[f"{prefix(dtype)}{unit}/train/seq_embeddings"])
+    close(hidden, packing.pack(recorded), TOLERANCE[dtype])
+
+
+@PRECISIONS
+@UNITS
+@pytest.mark.parametrize("impl", ["dense", "gather"])
+def test_loss_and_every_gradient(model, unit, dtype, impl):
+    model.to(dtype)
+    loss = loss_of(model, batch(ARRAYS, unit, "train"), ARRAYS[f"{unit}/train/neg_ids"], impl=impl)
+    loss.backward()
+    close(loss, ARRAYS[f"{prefix(dtype)}{unit}/train/loss"], TOLERANCE[dtype])
+    for theirs, ours in parameter_names().items():
+        recorded = ARRAYS[f"{prefix(dtype)}{unit}/train/grad/{theirs}"]
+        scale = np.abs(recorded).max()
+        close(model.get_parameter(ours).grad / scale, recorded / scale, TOLERANCE[dtype])
+
+
+@PRECISIONS
+@UNITS
+def test_scores(model, unit, dtype):
+    model.to(dtype)
+    interaction = batch(ARRAYS, unit, "eval")
+    scores = model.full_sort_predict(interaction)[:, 1:]
+    close(scores, ARRAYS[f"{prefix(dtype)}{unit}/eval/scores"], TOLERANCE[dtype])
+    target = interaction["item_id"] - 1
+    close(
+        model.predict(interaction),
+        scores.gather(1, target.unsqueeze(1)).squeeze(1).detach(),
+        TOLERANCE[dtype],
+    )
+
+
+@PRECISIONS
+def test_five_steps_of_adamw(model, dtype):
+    model.to(dtype)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=1e-3, betas=(0.9, 0.98), eps=1e-8, weight_decay=0
+    )
+    for step, recorded in enumerate(ARRAYS[f"{prefix(dtype)}traj/losses"]):
+        loss = loss_of(model, batch(ARRAYS, "sec", "train"), ARRAYS["traj/neg_ids"][step])
+        close(loss, recorded, TOLERANCE[dtype])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    for theirs, ours in parameter_names().items():
+        close(model.get_parameter(ours), ARRAYS[f"{prefix(dtype)}traj/w/{theirs}"], 1e-6)
