@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from recbole_hstu.errors import InputError
 
@@ -40,6 +43,13 @@ _VALUE = {
     "openai": ("text_model", "text_dimensions", "text_max_length", "text_base_url"),
 }
 
+# The settings that would shape a vector elsewhere, but not here: refused rather than ignored.
+_IDLE = {
+    "lsa": {"text_model", "text_revision", "text_max_length", "text_base_url"},
+    "huggingface": {"text_dimensions", "text_base_url"},
+    "openai": {"text_revision"},
+}
+
 
 @dataclass(frozen=True)
 class TextOptions:
@@ -57,7 +67,7 @@ class TextOptions:
         text_device: auto (a GPU where there is one), cpu, cuda, cuda:1, mps.
         text_normalize: scale every vector to length 1.
         text_dimensions: width of a vector (lsa 256, openai 768); huggingface: the model's own.
-        text_base_url: of a server that speaks OpenAI's API.
+        text_base_url: of a server that speaks OpenAI's API; else OPENAI_BASE_URL, else OpenAI's.
         text_storage_dtype: of the vectors on disk; models compute in float32.
         text_missing: an item without text is encoded as the empty text and counted (empty),
             stops the run (error), or has a zero row and is counted (zero).
@@ -93,17 +103,41 @@ class TextOptions:
         for name, value in given.items():
             _check(name, value)
         encoder = given.get("text_encoder", cls.text_encoder)
-        if encoder == "huggingface" and "text_dimensions" in given:
+        idle = sorted(given.keys() & _IDLE[encoder])
+        if idle:
             raise InputError(
-                "text_dimensions: a huggingface model has its own width; remove this setting"
+                f"{', '.join(idle)}: means nothing to text_encoder {encoder}; "
+                "remove it or choose another encoder"
             )
+        if encoder == "openai" and os.environ.get("OPENAI_BASE_URL"):
+            given.setdefault("text_base_url", os.environ["OPENAI_BASE_URL"])
         return cls(**{**ENCODER_DEFAULTS[encoder], **given})
+
+    @property
+    def is_local(self) -> bool:
+        """Whether `text_model` is a folder on this machine."""
+        return (
+            self.text_encoder == "huggingface"
+            and self.text_model is not None
+            and Path(self.text_model).expanduser().is_dir()
+        )
+
+    @property
+    def model_name(self) -> str | None:
+        """The model as files and messages call it: a folder by its name, not by its place."""
+        if self.is_local and self.text_model is not None:
+            return Path(self.text_model).expanduser().resolve().name
+        return self.text_model
 
     @property
     def decisive(self) -> dict[str, Any]:
         """The settings that decide what is in a side-feature file."""
         names = (*_VALUE[self.text_encoder], "text_normalize", "text_storage_dtype")
-        values = asdict(self)
+        values = {
+            **asdict(self),
+            "text_model": self.model_name,
+            "text_base_url": public_url(self.text_base_url),
+        }
         return {name: values[name] for name in ("text_encoder", *names)}
 
     @property
@@ -114,9 +148,13 @@ class TextOptions:
         )
         return self.decisive == plain.decisive and self.text_revision is None
 
-    def with_model(self, name: str) -> TextOptions:
-        """The same settings with the model called `name`, as files and messages call it."""
-        return replace(self, text_model=name)
+
+def public_url(url: str | None) -> str | None:
+    """The address without the user name and password that may stand in it."""
+    if url is None:
+        return None
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl().rstrip("/")
 
 
 def _check(name: str, value: Any) -> None:

@@ -1,0 +1,104 @@
+"""What an encoder is, and what the encoders share."""
+
+from __future__ import annotations
+
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from recbole_hstu.encoders.options import TextOptions
+from recbole_hstu.errors import InputError
+
+Batch = tuple[list[int], np.ndarray]
+
+
+class Encoder(ABC):
+    """Turns texts into vectors.
+
+    Attributes:
+        name: of the model, for metadata and messages.
+        revision: which version of it, as exactly as can be known.
+        identity: all that decides the vector of a text; plain JSON values.
+        per_text: whether a text's vector depends on nothing but the text, so that it is worth
+            keeping for the next data set.
+    """
+
+    name: str
+    revision: str
+    identity: Mapping[str, Any]
+    per_text = True
+
+    @abstractmethod
+    def __init__(self, options: TextOptions) -> None: ...
+
+    @abstractmethod
+    def batches(self, texts: Sequence[str], *, progress: bool = True) -> Iterator[Batch]:
+        """Encode prepared texts, batch by batch.
+
+        The batches of what an interrupted call left over are those that it would have come to, so
+        that vectors are the same to the last bit.
+
+        Yields:
+            (positions in `texts`, float32 vectors (len(positions), dim)), every position once.
+
+        Raises:
+            InputError: the encoder gave up, or what it gave is not usable.
+        """
+
+    @classmethod
+    def known_revision(cls, options: TextOptions) -> str | None:
+        """The revision that the settings ask for, told without loading the model; None: any."""
+        return options.text_revision
+
+    def prepare(self, texts: Sequence[str]) -> list[str]:
+        """The texts as they will be sent, which is what their vectors are kept by."""
+        return list(texts)
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """Vectors (len(texts), dim), float32, in the order of `texts`; nothing is kept.
+
+        Raises:
+            InputError: no text at all, or what `batches` raises.
+        """
+        table: np.ndarray | None = None
+        for positions, vectors in self.batches(self.prepare(texts), progress=False):
+            if table is None:
+                table = np.empty((len(texts), vectors.shape[1]), dtype=np.float32)
+            table[positions] = vectors
+        if table is None:
+            raise InputError("there is no text to encode")
+        return table
+
+
+def need(module: str, extra: str) -> ModuleType:
+    """Import an optional library.
+
+    Raises:
+        InputError: it is not installed; the message names the extra that brings it.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name != module:
+            raise
+        raise InputError(
+            f"this text encoder needs {module}: pip install 'recbole-hstu[{extra}]'; "
+            "text_encoder lsa needs nothing more"
+        ) from error
+
+
+def token_bar(total: int, name: str, progress: bool) -> tqdm:
+    """A progress bar with rate and time left, over tokens: they, not texts, tell the time left."""
+    return tqdm(
+        total=total,
+        desc=f"Encoding with {name}",
+        unit=" tokens",
+        unit_scale=True,
+        disable=not progress,
+        dynamic_ncols=True,
+    )

@@ -1,0 +1,248 @@
+"""From a data set's `.item` file to its side-feature file: the one way in."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recbole_hstu import __version__
+from recbole_hstu.data.item_text import ItemText, read_item_texts
+from recbole_hstu.data.text_features import (
+    PADDING,
+    TextHeader,
+    read_text_header,
+    ten,
+    text_hash,
+    write_text_features,
+)
+from recbole_hstu.encoders.base import Encoder
+from recbole_hstu.encoders.options import TextOptions
+from recbole_hstu.encoders.store import VectorStore
+from recbole_hstu.errors import InputError
+
+_CLASSES = {
+    "lsa": "LSAEncoder",
+    "huggingface": "HuggingFaceEncoder",
+    "openai": "OpenAIEncoder",
+}
+
+logger = logging.getLogger(__name__)
+
+
+def build_encoder(config: Mapping[str, Any] | TextOptions) -> Encoder:
+    """The encoder that `text_encoder` names; this loads its library and its model.
+
+    Raises:
+        InputError: wrong settings, a library that is not installed, a model that is not there.
+    """
+    options = _options(config)
+    return _encoder_class(options)(options)
+
+
+def ensure_text_features(
+    dataset: str,
+    folder: str | Path,
+    config: Mapping[str, Any],
+    *,
+    tokens: Sequence[str] | np.ndarray | None = None,
+    output_folder: str | Path | None = None,
+) -> Path:
+    """The data set's side-feature file, encoded now if it is missing or stale.
+
+    A file is taken as it is when it was made with the same settings and has, for every item that
+    is asked for, a row made from the text that the item has today.
+
+    Args:
+        dataset: the data set's name; `{folder}/{dataset}.item` is read.
+        folder: of the atomic files; only read when `output_folder` is given.
+        config: `text_*` settings (see `TextOptions`), the data set's `item_text`, and RecBole's
+            ITEM_ID_FIELD, field_separator and show_progress where they differ from the defaults.
+        tokens: the items that need a row ("[PAD]" may be among them); None: all of the file.
+        output_folder: where the file goes, `folder` by default.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        InputError: anything that keeps the file from being made. What was encoded until then is
+            kept, and the next run goes on from there.
+    """
+    options = _options(config)
+    item_text = ItemText.from_property(_get(config, "item_text"))
+    known = read_item_texts(
+        Path(folder) / f"{dataset}.item",
+        item_text,
+        item_field=_get(config, "ITEM_ID_FIELD") or "item_id",
+        separator=_get(config, "field_separator") or "\t",
+    )
+    texts = _wanted(known, tokens, options.text_missing)
+    path = Path(output_folder or folder) / file_name(dataset, options)
+    header, stale = _judge(path, texts, options)
+    if stale is None:
+        logger.info("text features: %s", path)
+        return path
+    logger.info("text features: %s; encoding with %s", stale, options.model_name or "lsa")
+    texts = {**_also(known, header, options), **texts}
+    encoder = build_encoder(options)
+    progress = _get(config, "show_progress") is not False
+    vectors = encode_texts(encoder, list(texts.values()), progress=progress)
+    if options.text_normalize:
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        vectors = vectors / np.where(lengths == 0.0, 1.0, lengths)
+    provenance = _provenance(encoder, options, item_text)
+    storage: Any = options.text_storage_dtype
+    write_text_features(path, texts, vectors, provenance, storage_dtype=storage)
+    logger.info("text features: wrote %s, %s items x %s", path, *vectors.shape)
+    return path
+
+
+def encode_texts(encoder: Encoder, texts: Sequence[str], *, progress: bool = True) -> np.ndarray:
+    """Vectors (len(texts), dim) float32; what the cache holds is not encoded again.
+
+    Raises:
+        InputError: the encoder gave up; the batches before are kept.
+    """
+    if not texts:
+        raise InputError("there is no item with a text to encode")
+    if not encoder.per_text:
+        return encoder.encode(texts)
+    sent = encoder.prepare(texts)
+    unique = list(dict.fromkeys(sent))
+    store = VectorStore(encoder.identity)
+    with store.alone():
+        found = store.find(unique)
+        missing = [text for text in unique if text not in found]
+        logger.info(
+            "%s: %s different texts, %s of them kept from before, %s to encode",
+            encoder.name,
+            *(f"{n:,}" for n in (len(unique), len(found), len(missing))),
+        )
+        for positions, vectors in encoder.batches(missing, progress=progress):
+            batch = [missing[i] for i in positions]
+            _check_batch(encoder.name, batch, vectors)
+            store.keep(batch, vectors)
+        found.update(store.find(missing))
+    return np.stack([found[text] for text in sent])
+
+
+def file_name(dataset: str, options: TextOptions) -> str:
+    """`{dataset}.{encoder}.safetensors`; settings of one's own give a file of their own.
+
+    The encoder part is lsa, or the model's name, followed by a hash where a setting that decides
+    a vector is not the default: files with other settings lie beside each other.
+    """
+    label = options.text_encoder
+    if options.model_name:
+        label = options.model_name.rpartition("/")[2]
+    if not options.is_default:
+        record = json.dumps([options.decisive, options.text_revision], sort_keys=True)
+        label += "-" + hashlib.sha256(record.encode()).hexdigest()[:8]
+    return f"{dataset}.{label}.safetensors"
+
+
+def _options(config: Mapping[str, Any] | TextOptions) -> TextOptions:
+    return config if isinstance(config, TextOptions) else TextOptions.from_mapping(config)
+
+
+def _get(config: Mapping[str, Any], key: str) -> Any:
+    return config[key] if key in config else None  # noqa: SIM401  RecBole's Config has no get
+
+
+def _encoder_class(options: TextOptions) -> type[Encoder]:
+    module = importlib.import_module(f"recbole_hstu.encoders.{options.text_encoder}")
+    return getattr(module, _CLASSES[options.text_encoder])
+
+
+def _wanted(
+    known: Mapping[str, str], tokens: Sequence[str] | np.ndarray | None, missing: str
+) -> dict[str, str]:
+    """The text of every item that is asked for; items without one as `text_missing` says."""
+    names = known if tokens is None else [str(token) for token in tokens if token != PADDING]
+    texts = {name: known.get(name, "") for name in names}
+    empty = [name for name, text in texts.items() if not text]
+    if not empty:
+        return texts
+    what = f"{len(empty):,} of {len(texts):,} items have no text: {ten(empty)}"
+    if missing == "error":
+        raise InputError(f"{what}; add it to the .item file, or set text_missing: empty (or zero)")
+    if missing == "empty":
+        logger.warning("%s; they are encoded as the empty text", what)
+        return texts
+    logger.warning("%s; they have no row, which reads as zeros", what)
+    return {name: text for name, text in texts.items() if text}
+
+
+def _judge(
+    path: Path, texts: Mapping[str, str], options: TextOptions
+) -> tuple[TextHeader | None, str | None]:
+    """The header of a file made with these settings, and why the file will not do (None: it does).
+
+    Raises:
+        InputError: the file is there and is not a side-feature file.
+    """
+    if not path.exists():
+        return None, f"{path} is not there"
+    header = read_text_header(path)
+    made = header.provenance
+    if made.get("options") != options.decisive:
+        return None, f"{path} was made with other settings"
+    revision = _encoder_class(options).known_revision(options)
+    if revision not in (None, made["revision"], made.get("requested_revision")):
+        return None, f"{path} was made with revision {made['revision']}, not {revision}"
+    hashes = _row_hashes(header)
+    changed = sum(hashes.get(token) != text_hash(text) for token, text in texts.items())
+    if changed:
+        return header, f"{changed:,} of {len(texts):,} items are new in {path} or have a new text"
+    return header, None
+
+
+def _also(
+    known: Mapping[str, str], header: TextHeader | None, options: TextOptions
+) -> dict[str, str]:
+    """Items that were not asked for and have a row nevertheless.
+
+    A fit on the corpus is always one on the whole corpus, so that a filtered data set, which asks
+    for fewer items, has the same vectors. Else the rows that a file has already stay in it.
+    """
+    if not _encoder_class(options).per_text:
+        return {t: text for t, text in known.items() if text or options.text_missing == "empty"}
+    hashes = _row_hashes(header) if header else {}
+    return {t: known[t] for t in hashes if t in known and text_hash(known[t]) == hashes[t]}
+
+
+def _row_hashes(header: TextHeader) -> dict[str, bytes]:
+    return dict(zip(header.tokens, map(bytes, header.text_hashes), strict=True))
+
+
+def _provenance(encoder: Encoder, options: TextOptions, item_text: ItemText) -> dict[str, Any]:
+    return {
+        "encoder": encoder.name,
+        "revision": encoder.revision,
+        "requested_revision": options.text_revision,
+        "options": options.decisive,
+        "item_text": asdict(item_text),
+        "max_length": options.text_max_length,
+        "normalized": options.text_normalize,
+        "version": __version__,
+    }
+
+
+def _check_batch(name: str, texts: Sequence[str], vectors: np.ndarray) -> None:
+    """A vector that is not one never gets into the cache."""
+    if vectors.ndim != 2 or len(vectors) != len(texts) or vectors.shape[1] == 0:
+        raise InputError(f"{name}: {len(texts)} texts gave vectors of shape {vectors.shape}")
+    bad = ~np.isfinite(vectors).all(axis=1) | ~vectors.any(axis=1)
+    if bad.any():
+        first = texts[int(np.flatnonzero(bad)[0])]
+        raise InputError(
+            f"{name}: {int(bad.sum())} of {len(texts)} vectors of a batch are not finite or all "
+            f"zero, the first of them for {first[:60]!r}; nothing of this batch is kept"
+        )
