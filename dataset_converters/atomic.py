@@ -1,0 +1,152 @@
+"""RecBole's atomic files, all of a data set at once or none of it.
+
+A data set is written into a hidden folder beside its place and takes that place by rename. Whatever
+else lies in the old folder (side-feature files, say) comes along.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock
+
+from dataset_converters.errors import ConversionError
+
+logger = logging.getLogger(__name__)
+
+INTER_HEADER = ("user_id:token", "item_id:token", "rating:float", "timestamp:float")
+
+
+def write_rows(path: Path, header: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
+    """Write tab-separated rows as RecBole's `pandas.read_csv` reads them back.
+
+    A field with a quote in it is quoted and its quotes doubled; fields hold no control characters.
+    """
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, delimiter="\t", lineterminator="\n", quoting=csv.QUOTE_MINIMAL)
+        writer.writerow(header)
+        writer.writerows(rows)
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write `value` as indented JSON."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def file_names(name: str) -> tuple[str, str, str]:
+    """The files of the data set `name`: interactions, items, statistics."""
+    return f"{name}.inter", f"{name}.item", f"{name}.stats.json"
+
+
+def dataset_folder(out: Path, name: str) -> Path:
+    """The folder `out/name` of the data set `name`.
+
+    Raises:
+        ConversionError: the name cannot be that of a folder, or the folder is a symbolic link,
+            which could not be replaced as a whole.
+    """
+    if not name or name.startswith((".", "-")) or not name.isprintable() or set(name) & set("/\\:"):
+        raise ConversionError(f"'{name}' cannot be the name of a data set")
+    folder = Path(out).resolve() / name
+    if folder.is_symlink():
+        raise ConversionError(
+            f"{folder} is a symbolic link; make it a folder, or link {out} instead"
+        )
+    return folder
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether `folder` holds the interactions that bear its name."""
+    return (folder / file_names(folder.name)[0]).is_file()
+
+
+@contextmanager
+def dataset_lock(folder: Path) -> Iterator[None]:
+    """Hold the data set `folder` for one process; mend what a killed one left behind.
+
+    Raises:
+        ConversionError: the place of the data set cannot be written.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder.parent / f".{folder.name}.lock")
+        with lock:
+            _mend(folder)
+            yield
+    except OSError as error:
+        where = error.filename or folder
+        raise ConversionError(f"{where}: cannot be written ({error.strerror})") from error
+
+
+@contextmanager
+def replacing(folder: Path) -> Iterator[Path]:
+    """An empty folder to write in; it takes the place of `folder` when the block ends well.
+
+    Call it under `dataset_lock`. A kill between the two renames leaves no `folder` for a moment;
+    the next `dataset_lock` puts the old one back.
+    """
+    new, old = _new(folder), _old(folder)
+    new.mkdir()
+    try:
+        yield new
+        for path in new.iterdir():
+            _flush(path)
+        if folder.exists():
+            _carry_over(folder, new)
+            folder.rename(old)
+        new.rename(folder)
+    except BaseException:
+        _mend(folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _new(folder: Path) -> Path:
+    return folder.parent / f".{folder.name}.new"
+
+
+def _old(folder: Path) -> Path:
+    return folder.parent / f".{folder.name}.old"
+
+
+def _mend(folder: Path) -> None:
+    new, old = _new(folder), _old(folder)
+    if new.exists():
+        logger.info("%s: removing what an interrupted conversion left", new)
+        shutil.rmtree(new)
+    if old.exists() and folder.exists():
+        shutil.rmtree(old)
+    elif old.exists():
+        old.rename(folder)
+
+
+def _carry_over(old: Path, new: Path) -> None:
+    for path in old.iterdir():
+        target = new / path.name
+        if target.exists():
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.copytree(path, target, symlinks=True, copy_function=_link)
+        else:
+            _link(path, target)
+
+
+def _link(source: str | Path, target: str | Path) -> None:
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError:  # a file system without hard links
+        shutil.copy2(source, target, follow_symlinks=False)
+
+
+def _flush(path: Path) -> None:
+    """Have the file's bytes on the disk before its name says that it is whole."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())

@@ -1,0 +1,69 @@
+"""Data sets known by name: made on demand for a quick start."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from dataset_converters import amazon2023, steam
+from dataset_converters.atomic import dataset_folder, dataset_lock, is_whole
+from dataset_converters.convert import Options, convert
+from dataset_converters.fetcher import Fetcher
+from dataset_converters.paper import compare
+from dataset_converters.reading import MAX_MALFORMED
+
+logger = logging.getLogger(__name__)
+
+STEAM_CORE = 5
+
+
+def convert_by_name(
+    name: str,
+    out_dir: Path,
+    *,
+    raw: Path | None = None,
+    say: Callable[[str], object] = logger.info,
+) -> bool:
+    """Make `{out_dir}/{name}/{name}.inter` and its companions if the data set is known.
+
+    The files are downloaded to `{out_dir}/raw`, after saying which and how large they are; with
+    `raw`, the folder of files already there, nothing is downloaded. An existing data set stays.
+
+    Args:
+        name: `steam`, or a category of Amazon Reviews 2023 in lower case (`musical_instruments`).
+        out_dir: the folder of data sets, RecBole's `data_path`.
+        raw: the folder of the publishers' files, plain or gzipped.
+        say: receives each sentence for the user.
+
+    Returns:
+        False if the name is unknown here, and nothing was done; else True.
+
+    Raises:
+        ConversionError: the files cannot be had, read or written.
+    """
+    category = amazon2023.category_of(name) if name.islower() else None
+    if category is None and name != "steam":
+        return False
+    folder = dataset_folder(out_dir, name)
+    with dataset_lock(folder):
+        if is_whole(folder):
+            return True
+        fetcher = Fetcher(raw, folder.parent / "raw", offline=offline_by_environment(), say=say)
+        say(f"{folder} has no data set yet: converting {name} from its publisher's files")
+        if category is None:
+            source = steam.open_source(fetcher, MAX_MALFORMED)
+            options = Options(user_core=STEAM_CORE, item_core=STEAM_CORE)
+        else:
+            source = amazon2023.open_source(category, fetcher, MAX_MALFORMED)
+            options = Options()
+        comparison = compare(convert(folder, source, options))
+    if comparison:
+        say(comparison)
+    return True
+
+
+def offline_by_environment() -> bool:
+    """Whether the environment asks for offline use, as Hugging Face's libraries understand it."""
+    return os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "on", "yes", "true")

@@ -1,0 +1,282 @@
+"""The command: arguments in, one conversion, exit status out."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+from dataset_converters import amazon2023, own_data, steam
+from dataset_converters.atomic import dataset_folder, dataset_lock
+from dataset_converters.by_name import STEAM_CORE, offline_by_environment
+from dataset_converters.convert import DUPLICATES, Options, Source, convert
+from dataset_converters.errors import ConversionError
+from dataset_converters.fetcher import Fetcher
+from dataset_converters.paper import compare
+from dataset_converters.reading import MAX_MALFORMED
+
+logger = logging.getLogger(__name__)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Bad arguments are one line, as every other error."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        raise ConversionError(f"{message} (see {self.prog} --help)")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one conversion; returns the exit status: 0, 2 for bad input, 130 when interrupted."""
+    logging.basicConfig(
+        level=logging.INFO,
+        stream=sys.stderr,
+        format="%(asctime)s    %(levelname)s  %(message)s",
+        datefmt="%d %b %H:%M",
+    )
+    try:
+        _run(_parse(argv))
+    except ConversionError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; nothing was changed\n")
+        return 130
+    return 0
+
+
+def _run(args: argparse.Namespace) -> None:
+    folder = dataset_folder(args.out, _name(args))
+    options = _options(args)
+    with dataset_lock(folder):
+        stats = convert(folder, _source(args), options)
+    comparison = compare(stats)
+    if comparison:
+        logger.info(comparison)
+    if args.source == "csv":
+        fields = ", ".join(args.text or ())
+        logger.info("use it by --dataset=%s --data_path=%s", folder.name, args.out)
+        if fields:
+            logger.info("its item texts: item_text: {fields: [%s], style: sentences}", fields)
+
+
+def _name(args: argparse.Namespace) -> str:
+    if args.name is not None:
+        return args.name
+    if args.source == "amazon2023":
+        return amazon2023.dataset_name(amazon2023.category_of(args.category) or args.category)
+    if args.source == "steam":
+        return "steam"
+    raise ConversionError("--name is needed: what the data set is to be called")
+
+
+def _options(args: argparse.Namespace) -> Options:
+    core = args.k_core
+    if core is None:
+        core = STEAM_CORE if args.source == "steam" else 0
+    filters_items = getattr(args, "steam_variant", "full") == "full"
+    return Options(
+        user_core=core,
+        item_core=core if filters_items else 0,
+        duplicates=args.duplicates,
+        keep_unknown_items=args.keep_unknown_items,
+        limit=args.limit,
+    )
+
+
+def _source(args: argparse.Namespace) -> Source:
+    if args.source == "csv":
+        columns = own_data.Columns(
+            args.user, args.item, args.time, args.rating, args.item_id, args.text or {}
+        )
+        return own_data.open_source(
+            args.interactions,
+            args.items,
+            columns,
+            separator=args.separator,
+            time_unit=args.time_unit,
+            max_malformed=args.max_malformed,
+        )
+    offline = args.offline or offline_by_environment()
+    fetcher = Fetcher(args.raw, args.out / "raw", offline, args.sources)
+    if args.source == "steam":
+        return steam.open_source(fetcher, args.max_malformed, args.steam_variant)
+    return amazon2023.open_source(args.category, fetcher, args.max_malformed)
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = _Parser(prog="python -m dataset_converters", description=__doc__)
+    commands = parser.add_subparsers(dest="source", required=True)
+
+    amazon = commands.add_parser("amazon2023", help="one category of Amazon Reviews 2023")
+    amazon.add_argument(
+        "--category",
+        required=True,
+        help="such as Musical_Instruments (or musical_instruments); with --raw, any name whose "
+        "NAME.csv and meta_NAME.jsonl lie there",
+    )
+    _add_download(amazon)
+    _add_common(amazon, "off: the official files are 5-core already")
+
+    steam_parser = commands.add_parser("steam", help="Steam's reviews and games")
+    steam_parser.add_argument(
+        "--steam_variant",
+        choices=steam.VARIANTS,
+        default="full",
+        help="full: every review (default). published: the subset the paper's code kept by "
+        "accident (no review with a quote, an apostrophe, an escape or None; users with k_core "
+        "interactions, items not filtered), to compare with its tables",
+    )
+    _add_download(steam_parser)
+    _add_common(steam_parser, f"{STEAM_CORE}")
+
+    own = commands.add_parser("csv", help="your own interactions (CSV, TSV, JSON lines, Parquet)")
+    _add_own(own)
+    _add_common(own, "off")
+    return _with_config(parser, own, argv)
+
+
+def _add_common(parser: argparse.ArgumentParser, core: str) -> None:
+    parser.add_argument(
+        "--out", type=Path, default=Path("dataset"), help="folder of data sets (default: dataset)"
+    )
+    parser.add_argument("--name", help="name of the data set, if not the usual one")
+    parser.add_argument(
+        "--k_core",
+        type=_natural,
+        metavar="K",
+        help="keep users and items with at least K interactions, until stable; 0 is off "
+        f"(default: {core})",
+    )
+    parser.add_argument(
+        "--duplicates",
+        choices=DUPLICATES,
+        default="keep",
+        help="of repeated (user, item) pairs keep all (default), the first or the last in time",
+    )
+    parser.add_argument(
+        "--keep_unknown_items",
+        action="store_true",
+        help="keep interactions with items that have no metadata; their texts are empty",
+    )
+    parser.add_argument(
+        "--limit", type=_positive, metavar="N", help="read the first N interactions only"
+    )
+    parser.add_argument(
+        "--max_malformed",
+        type=_share,
+        default=MAX_MALFORMED,
+        metavar="SHARE",
+        help="stop if more than this share of a file's lines is malformed "
+        f"(default: {MAX_MALFORMED})",
+    )
+
+
+def _add_download(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--raw",
+        type=Path,
+        help="folder with the publisher's files, plain or .gz; nothing is downloaded then "
+        "(default: download to OUT/raw)",
+    )
+    parser.add_argument(
+        "--offline", action="store_true", help="make no request; also by HF_HUB_OFFLINE=1"
+    )
+    parser.add_argument(
+        "--sources", type=Path, help="YAML file of other addresses, shaped as sources.yaml"
+    )
+
+
+def _add_own(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", type=Path, help="YAML file with any of these options")
+    parser.add_argument("--interactions", type=Path, help="the file of interactions (needed)")
+    parser.add_argument("--user", default="user_id", help="column of users (default: user_id)")
+    parser.add_argument("--item", default="item_id", help="column of items (default: item_id)")
+    parser.add_argument(
+        "--time",
+        default="timestamp",
+        help="column of times: whole numbers, kept as they are, or ISO dates (default: timestamp)",
+    )
+    parser.add_argument("--rating", help="column of ratings; without it every rating is 1")
+    parser.add_argument("--items", type=Path, help="the file of items")
+    parser.add_argument("--item_id", help="column of items in --items, if named otherwise")
+    parser.add_argument(
+        "--text",
+        nargs="+",
+        metavar="COLUMN",
+        help="text columns of --items, in the order they are to be read; FIELD=COLUMN renames",
+    )
+    parser.add_argument("--separator", help="of CSV files (default: a comma; a tab for .tsv)")
+    parser.add_argument(
+        "--time_unit", choices=own_data.UNITS, default="s", help="what dates become (default: s)"
+    )
+
+
+def _with_config(
+    parser: argparse.ArgumentParser, own: argparse.ArgumentParser, argv: Sequence[str] | None
+) -> argparse.Namespace:
+    args = parser.parse_args(argv)
+    if args.source != "csv":
+        return args
+    if args.config is not None:
+        own.set_defaults(**_read_config(args.config, vars(args)))
+        args = parser.parse_args(argv)
+    if args.interactions is None:
+        raise ConversionError("--interactions is needed: the file of your interactions")
+    for name in ("interactions", "items", "out"):
+        if getattr(args, name) is not None:
+            setattr(args, name, Path(getattr(args, name)))
+    args.text = _text_fields(args.text)
+    return args
+
+
+def _read_config(path: Path, known: dict) -> dict:
+    try:
+        config = yaml.safe_load(path.read_text("utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConversionError(f"{path}: cannot be read as YAML ({error})") from error
+    if not isinstance(config, dict):
+        raise ConversionError(f"{path}: expected lines such as 'interactions: orders.csv'")
+    unknown = sorted(set(map(str, config)) - (set(known) - {"source", "config"}))
+    if unknown:
+        raise ConversionError(f"{path}: unknown option {', '.join(unknown)}")
+    return config
+
+
+def _text_fields(given: object) -> dict[str, str]:
+    """`title brand=maker`, a YAML list of such, or a YAML mapping of fields to columns."""
+    if isinstance(given, dict):
+        return {str(name): str(column) for name, column in given.items()}
+    entries = [str(entry).partition("=") for entry in (given if isinstance(given, list) else [])]
+    return {name: column or name for name, _, column in entries}
+
+
+def _natural(text: str) -> int:
+    return _number(text, 0)
+
+
+def _positive(text: str) -> int:
+    return _number(text, 1)
+
+
+def _number(text: str, least: int) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = least - 1
+    if number < least:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of at least {least}")
+    return number
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a share from 0 to 1")
+    return share

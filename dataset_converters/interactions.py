@@ -1,0 +1,170 @@
+"""The interactions of one data set in columns: gather, filter, order, describe."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+
+import numpy as np
+
+from dataset_converters.errors import ConversionError
+from dataset_converters.text import is_clean_token
+
+_INT64_MAX = 2**63 - 1
+
+Row = tuple[str, str, float, int]
+
+
+@dataclass(frozen=True)
+class Interactions:
+    """Parallel columns, one entry an interaction, in the source's order until `sorted_by_time`.
+
+    `user` and `item` (N,) int32 index into the tokens `users` and `items`; `rating` (N,) float64;
+    `time` (N,) int64 in the source's own unit. Tokens may be there without any interaction.
+    """
+
+    users: list[str]
+    items: list[str]
+    user: np.ndarray
+    item: np.ndarray
+    rating: np.ndarray
+    time: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+    @classmethod
+    def gather(cls, rows: Iterable[Row], limit: int | None = None) -> Interactions:
+        """Columns of (user, item, rating, time) rows, of the first `limit` of them if given."""
+        users: dict[str, int] = {}
+        items: dict[str, int] = {}
+        user, item, rating, time = array("i"), array("i"), array("d"), array("q")
+        for user_token, item_token, value, when in islice(rows, limit):
+            user.append(users.setdefault(user_token, len(users)))
+            item.append(items.setdefault(item_token, len(items)))
+            rating.append(value)
+            time.append(when)
+        return cls(
+            list(users),
+            list(items),
+            np.frombuffer(user, np.int32) if user else np.empty(0, np.int32),
+            np.frombuffer(item, np.int32) if item else np.empty(0, np.int32),
+            np.frombuffer(rating, np.float64) if rating else np.empty(0, np.float64),
+            np.frombuffer(time, np.int64) if time else np.empty(0, np.int64),
+        )
+
+    def take(self, rows: np.ndarray) -> Interactions:
+        """These rows only: a mask or indices."""
+        return replace(
+            self,
+            user=self.user[rows],
+            item=self.item[rows],
+            rating=self.rating[rows],
+            time=self.time[rows],
+        )
+
+    def of_items(self, known: Collection[str]) -> Interactions:
+        """Only the interactions with the items of `known`."""
+        keep = np.fromiter((item in known for item in self.items), bool, len(self.items))
+        return self.take(keep[self.item])
+
+    def sorted_by_time(self) -> Interactions:
+        """By user token, then time; ties keep the source's order."""
+        rank = np.empty(len(self.users), np.int64)
+        rank[sorted(range(len(self.users)), key=self.users.__getitem__)] = np.arange(rank.size)
+        return self.take(np.lexsort((self.time, rank[self.user])))
+
+    def repeats(self, keep: str) -> np.ndarray:
+        """Mask of the interactions that repeat a (user, item) pair; rows must be sorted by time.
+
+        `keep` is "first" or "last": the one interaction of each pair that is not marked.
+        """
+        pairs = self.user.astype(np.int64) * max(len(self.items), 1) + self.item
+        if keep == "last":
+            pairs = pairs[::-1]
+        mask = np.ones(len(pairs), bool)
+        mask[np.unique(pairs, return_index=True)[1]] = False
+        return mask[::-1] if keep == "last" else mask
+
+    def core(self, users: int, items: int) -> Interactions:
+        """Users with at least `users`, items with at least `items` interactions, until stable."""
+        kept = self
+        while True:
+            enough = (np.bincount(kept.user, minlength=len(kept.users)) >= users)[kept.user]
+            enough &= (np.bincount(kept.item, minlength=len(kept.items)) >= items)[kept.item]
+            if enough.all():
+                return kept
+            kept = kept.take(enough)
+
+    def item_tokens(self) -> set[str]:
+        """The items that have an interaction."""
+        return {self.items[code] for code in np.unique(self.item)}
+
+    def user_tokens(self) -> set[str]:
+        """The users that have an interaction."""
+        return {self.users[code] for code in np.unique(self.user)}
+
+    def rows(self) -> Iterator[Row]:
+        """(user, item, rating, time) as plain Python values."""
+        for start in range(0, len(self), 1 << 16):
+            part = slice(start, start + (1 << 16))
+            yield from zip(
+                map(self.users.__getitem__, self.user[part].tolist()),
+                map(self.items.__getitem__, self.item[part].tolist()),
+                self.rating[part].tolist(),
+                self.time[part].tolist(),
+                strict=True,
+            )
+
+    def counts(self) -> dict[str, int]:
+        """Users and items that have an interaction, and the interactions."""
+        return {
+            "users": int(np.unique(self.user).size),
+            "items": int(np.unique(self.item).size),
+            "interactions": len(self),
+        }
+
+    def describe(self) -> dict[str, object]:
+        """Lengths, ties and the span of time, of rows sorted by time.
+
+        A tie is an interaction at the same time as the same user's one before.
+        """
+        lengths = np.unique(self.user, return_counts=True)[1]
+        ties = (self.user[1:] == self.user[:-1]) & (self.time[1:] == self.time[:-1])
+        return {
+            "length": {
+                "min": int(lengths.min()),
+                "median": float(np.median(lengths)),
+                "mean": round(float(lengths.mean()), 4),
+                "max": int(lengths.max()),
+            },
+            "time": {"first": int(self.time.min()), "last": int(self.time.max())},
+            "ties": int(ties.sum()),
+        }
+
+
+def checked_row(user: object, item: object, rating: object, time: int) -> Row:
+    """A row whose ids can stand in an atomic file and whose numbers fit.
+
+    Raises:
+        ValueError: an id is no string, is empty or holds a control character; a rating is not
+            finite; a time is outside int64.
+    """
+    for name, token in (("user", user), ("item", item)):
+        if not isinstance(token, str) or not is_clean_token(token):
+            raise ValueError(f"{name} id {token!r:.60} is empty or cannot stand in a line")
+    number = float(rating)  # type: ignore[arg-type]
+    if not math.isfinite(number):
+        raise ValueError(f"rating {rating!r:.60} is not a finite number")
+    if not -_INT64_MAX - 1 <= time <= _INT64_MAX:
+        raise ValueError(f"time {time} does not fit 64 bits")
+    return user, item, number, time  # type: ignore[return-value]
+
+
+def require_rows(data: Interactions, after: str) -> None:
+    """Raise ConversionError if no interaction is left."""
+    if not len(data):
+        raise ConversionError(f"no interaction is left after {after}")

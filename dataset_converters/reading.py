@@ -1,0 +1,153 @@
+"""Lines out of plain or gzipped files, one at a time, and a count of those that cannot be used."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import logging
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from tqdm import tqdm
+
+from dataset_converters.errors import ConversionError
+
+logger = logging.getLogger(__name__)
+
+MAX_MALFORMED = 0.01  # of the lines of a file, by default
+_REPORTED = 5
+_EARLY_RECORDS = 1_000_000
+
+
+class Tally:
+    """How many records of a file were read, and how many of them could not be used.
+
+    Args:
+        path: the file, for messages.
+        max_malformed: the share of records, 0 to 1, above which the run stops.
+    """
+
+    def __init__(self, path: Path, max_malformed: float) -> None:
+        self.path = path
+        self.line = 0  # number of the current line, from 1
+        self.records = 0
+        self.malformed = 0
+        self._max_share = max_malformed
+
+    def reject(self, reason: object) -> None:
+        """Count the current record as malformed; the first few are reported by line number.
+
+        Raises:
+            ConversionError: so many are malformed already that reading on is pointless.
+        """
+        self.malformed += 1
+        if self.malformed <= _REPORTED:
+            logger.warning("%s: line %d left out: %s", self.path.name, self.line, reason)
+        if self.malformed > self._max_share * max(self.records, _EARLY_RECORDS):
+            self._stop()
+
+    def finish(self) -> None:
+        """Raise ConversionError if more than the allowed share of the records was malformed."""
+        if self.malformed > self._max_share * self.records:
+            self._stop()
+        if self.malformed:
+            logger.warning(
+                "%s: %d of %d lines are malformed and were left out",
+                self.path.name,
+                self.malformed,
+                self.records,
+            )
+
+    def _stop(self) -> None:
+        raise ConversionError(
+            f"{self.path}: {self.malformed:,} of {self.records:,} lines read are malformed, more "
+            f"than the allowed {self._max_share:.2%}; check that it is the right file, or raise "
+            "--max_malformed"
+        )
+
+
+def read_lines(tally: Tally) -> Iterator[str]:
+    """The non-blank lines of the tally's file, decoded, without line ends, each counted.
+
+    A line that is not UTF-8 is rejected, not yielded.
+
+    Raises:
+        ConversionError: the file is missing, damaged or cut short.
+    """
+    for number, raw in enumerate(read_raw_lines(tally.path), start=1):
+        tally.line = number
+        if raw.isspace():
+            continue
+        tally.records += 1
+        try:
+            line = raw.decode("utf-8")
+        except UnicodeDecodeError:
+            tally.reject("not UTF-8 text")
+        else:
+            yield line.rstrip("\r\n")
+
+
+def read_raw_lines(path: Path) -> Iterator[bytes]:
+    """The lines of `path`, gzipped or not, with a progress bar over the bytes on disk.
+
+    Raises:
+        ConversionError: the file is missing, damaged or cut short.
+    """
+    try:
+        with (
+            path.open("rb") as file,
+            tqdm(
+                total=path.stat().st_size, desc=path.name, unit="B", unit_scale=True, disable=None
+            ) as bar,
+        ):
+            lines = gzip.GzipFile(fileobj=file) if path.suffix == ".gz" else file
+            for number, line in enumerate(lines):
+                if number % 4096 == 0:
+                    bar.update(file.tell() - bar.n)
+                yield line
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise ConversionError(
+            f"{path}: the file is damaged or cut short ({error}); delete it and fetch it again"
+        ) from error
+    except OSError as error:
+        raise ConversionError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def parse_json_object(line: str) -> dict[str, object]:
+    """The JSON object on `line`. Raises ValueError if it is anything else."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"not JSON ({error})") from error
+    if not isinstance(record, dict):
+        raise ValueError("not a JSON object")
+    return record
+
+
+def find_file(folder: Path, name: str) -> Path | None:
+    """`folder/name` or `folder/name.gz`, whichever is there; plain wins."""
+    for path in (folder / name, folder / f"{name}.gz"):
+        if path.is_file():
+            return path
+    return None
+
+
+def file_facts(path: Path) -> dict[str, object]:
+    """Name, size in bytes and SHA-256 of a file, for `stats.json`."""
+    return {"file": path.name, "bytes": path.stat().st_size, "sha256": sha256_of(path)}
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's bytes as they lie on the disk, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        _feed(file, digest)
+    return digest.hexdigest()
+
+
+def _feed(file: BinaryIO, digest: hashlib._Hash) -> None:
+    while block := file.read(1 << 20):
+        digest.update(block)
