@@ -125,11 +125,12 @@ def encode_texts(encoder: Encoder, texts: Sequence[str], *, progress: bool = Tru
             encoder.name,
             *(f"{n:,}" for n in (len(unique), len(found), len(missing))),
         )
-        for positions, vectors in encoder.batches(missing, progress=progress):
-            batch = [missing[i] for i in positions]
-            _check_batch(encoder.name, batch, vectors)
-            store.keep(batch, vectors)
-        found.update(store.find(missing))
+        if missing:
+            for positions, vectors in encoder.batches(missing, progress=progress):
+                batch = [missing[i] for i in positions]
+                _check_batch(encoder.name, batch, vectors)
+                store.keep(batch, vectors)
+            found.update(store.find(missing))
     return np.stack([found[text] for text in sent])
 
 
