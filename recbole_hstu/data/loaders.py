@@ -1,0 +1,120 @@
+"""From a configuration to batches: the data set, its split, and the loaders of the three parts."""
+
+from __future__ import annotations
+
+import importlib
+from logging import getLogger
+from typing import Any
+
+import numpy as np
+import torch
+from recbole.data.dataloader import AbstractDataLoader, FullSortEvalDataLoader
+from recbole.data.utils import create_samplers, get_dataloader
+from recbole.utils import ModelType
+
+from recbole_hstu.data.sequence_dataset import ExactTimes, InteractionDataset, SequenceDataset
+from recbole_hstu.errors import InputError
+
+_OWN_SPLIT = (ModelType.SEQUENTIAL, ModelType.GENERAL, ModelType.TRADITIONAL)
+
+
+def create_dataset(config: Any):
+    """The data set of a model, times exact in every case.
+
+    Sequential and general models share `SequenceDataset`, so that they are judged on the same
+    targets. Models for which RecBole has a data set of its own (knowledge graphs, click models,
+    DIEN, ...) keep that one. RecBole's cache of data sets is not used: it loads whatever lies
+    under its name and keeps the configuration of the day before.
+    """
+    module = importlib.import_module("recbole.data.dataset")
+    kind = config["MODEL_TYPE"]
+    special = getattr(module, f"{config['model']}Dataset", None)
+    ordered = config["eval_args"]["order"] == "TO"
+    if special is None and (kind == ModelType.SEQUENTIAL or (kind in _OWN_SPLIT and ordered)):
+        return SequenceDataset(config)
+    if special is None and kind == ModelType.KNOWLEDGE:
+        special = module.KnowledgeBasedDataset
+    if special is None:
+        return InteractionDataset(config)
+    return type(f"Exact{special.__name__}", (ExactTimes, special), {})(config)
+
+
+def make_loaders(config: Any, dataset: Any) -> tuple[Any, Any, Any]:
+    """Split a data set and wrap its parts; the validation or test loader is None if empty.
+
+    Raises:
+        InputError: nothing to train on, a cut-off above the number of items, `mask_seen`
+            together with sampled candidates.
+    """
+    _check_options(config, dataset)
+    parts = dataset.build()
+    samplers = create_samplers(config, dataset, parts)
+    loaders = []
+    for phase, part, sampler in zip(("train", "valid", "test"), parts, samplers, strict=True):
+        if phase != "train" and not len(part):
+            loaders.append(None)
+            continue
+        loader = get_dataloader(config, phase)
+        if loader is FullSortEvalDataLoader and isinstance(dataset, SequenceDataset):
+            loader = SequenceEvalDataLoader
+        extra = _knowledge_sampler(config, dataset, phase)
+        shuffle = config["shuffle"] if phase == "train" else False
+        loaders.append(loader(config, part, sampler, *extra, shuffle=shuffle))
+    train, valid, test = loaders
+    return train, valid, test
+
+
+def _check_options(config: Any, dataset: Any) -> None:
+    largest = max(config["topk"])
+    if largest > dataset.item_num - 1:
+        raise InputError(
+            f"topk: {largest} is above the number of items ({dataset.item_num - 1:,}) of "
+            f"{config['dataset']}; choose smaller cut-offs, such as --topk=[5,10]"
+        )
+    modes = set(config["eval_args"]["mode"].values())
+    if config["mask_seen"] and modes != {"full"}:
+        raise InputError(
+            f"mask_seen: True goes with eval_args mode full, not {', '.join(sorted(modes))}; "
+            "add --mask_seen=False"
+        )
+
+
+def _knowledge_sampler(config: Any, dataset: Any, phase: str) -> list[Any]:
+    if phase != "train" or config["MODEL_TYPE"] != ModelType.KNOWLEDGE:
+        return []
+    from recbole.sampler import KGSampler
+
+    args = config["train_neg_sample_args"]
+    return [KGSampler(dataset, args["distribution"], args["alpha"])]
+
+
+class SequenceEvalDataLoader(FullSortEvalDataLoader):
+    """Full ranking of one target a row, for sequential and general models alike.
+
+    With `mask_seen` the items of the row's visible history are handed to the trainer, which
+    leaves them out of the ranking.
+    """
+
+    def __init__(self, config, dataset, sampler, shuffle=False):
+        self.logger = getLogger()
+        self.uid_field, self.iid_field = dataset.uid_field, dataset.iid_field
+        self.history_field = dataset.item_id_list_field
+        self.mask_seen = config["mask_seen"]
+        self.is_sequential = True
+        self.sample_size = len(dataset)
+        AbstractDataLoader.__init__(self, config, dataset, sampler, shuffle=shuffle)
+
+    def _init_batch_size_and_step(self):
+        self.step = self.config["eval_batch_size"]
+        self.set_batch_size(self.step)
+
+    def collate_fn(self, index):
+        """Rows, (row, item) pairs of seen items or None, target rows, target items."""
+        interaction = self.transform(self._dataset, self._dataset[np.array(index)])
+        seen = None
+        if self.mask_seen:
+            history = interaction[self.history_field]
+            row, place = torch.nonzero(history, as_tuple=True)
+            seen = (row, history[row, place])
+        target = interaction[self.iid_field]
+        return interaction, seen, torch.arange(len(target)), target

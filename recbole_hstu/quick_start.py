@@ -1,0 +1,176 @@
+"""One run: configuration -> data set -> loaders -> model -> trainer -> result.
+
+Imports nothing of `recbole.quick_start`, which imports ray.
+"""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Mapping, Sequence
+from logging import getLogger
+from pathlib import Path
+from typing import Any
+
+import torch
+from recbole.utils import init_seed, set_color
+
+import dataset_converters
+from recbole_hstu import __version__, checkpoint
+from recbole_hstu.config import PROPERTIES, Config
+from recbole_hstu.data.loaders import create_dataset, make_loaders
+from recbole_hstu.errors import InputError
+from recbole_hstu.experiments.records import Epoch, RunRecord, write_record
+from recbole_hstu.run_log import RunLog
+from recbole_hstu.trainer import trainer_class
+
+
+def run(
+    model: str | type | None = None,
+    dataset: str | None = None,
+    config_file_list: Sequence[str | Path] | None = None,
+    config_dict: Mapping[str, Any] | None = None,
+    saved: bool = True,
+) -> dict[str, Any]:
+    """Train a model on a data set and test it.
+
+    Args:
+        model: one of our models, one of RecBole's, a named configuration or a class.
+        dataset: its atomic files lie in `data_path/dataset`; known ones are made on demand.
+        config_file_list: YAML files, later ones win.
+        config_dict: options that win over the files.
+        saved: whether checkpoints are written (to `checkpoint_dir`).
+
+    Returns:
+        RecBole's `best_valid_score`, `valid_score_bigger`, `best_valid_result`, `test_result`,
+        and `record` (everything about the run), `log`, `checkpoint` (paths).
+
+    Raises:
+        InputError: the input is bad; nothing has been written.
+    """
+    config = Config(model, dataset, config_file_list, config_dict)
+    init_seed(config["seed"], config["reproducibility"])
+    with RunLog(config) as log:
+        logger = getLogger()
+        logger.info(config)
+        data = load_dataset(config)
+        logger.info(data)
+        train, valid, test = make_loaders(config, data)
+        _log_loaders(config)
+        if config["resume"]:
+            state = checkpoint.load_checkpoint(config["resume"])
+            checkpoint.check_fits(state, config["resume"], config, train._dataset)
+        network = build_model(config, train._dataset)
+        logger.info(network)
+        log.open()
+        trainer = _build_trainer(config, network)
+        if config["resume"]:
+            trainer.resume_checkpoint(config["resume"])
+        show = config["show_progress"]
+        score, valid_result = trainer.fit(train, valid, saved=saved, show_progress=show)
+        best = saved and valid is not None
+        test_result = trainer.evaluate(test, load_best_model=best, show_progress=show)
+        logger.info(set_color("best valid ", "yellow") + f": {valid_result}")
+        logger.info(set_color("test result", "yellow") + f": {test_result}")
+        record = _record(config, trainer, valid_result, test_result)
+        written = write_record(log.path.parent, record, name=log.path.stem)
+        logger.info(set_color("Result", "blue") + f": {written}")
+    return {
+        "best_valid_score": score,
+        "valid_score_bigger": config["valid_metric_bigger"],
+        "best_valid_result": valid_result,
+        "test_result": test_result,
+        "record": record,
+        "log": log.path,
+        "checkpoint": Path(trainer.saved_model_file) if saved else None,
+    }
+
+
+def load_dataset(config: Config) -> Any:
+    """The data set of a configuration; known ones are downloaded and converted when missing.
+
+    Raises:
+        InputError: there is no such data set, or its files are not what they should be.
+    """
+    folder = Path(config["data_path"])
+    if not any(folder.glob(f"{config['dataset']}*.inter")):
+        try:
+            made = dataset_converters.convert_by_name(config["dataset"], folder.parent)
+        except dataset_converters.ConversionError as error:
+            raise InputError(f"--dataset={config['dataset']}: {error}") from error
+        if not made:
+            raise _unknown_dataset(config["dataset"], folder)
+    try:
+        return create_dataset(config)
+    except InputError:
+        raise
+    except (ValueError, KeyError) as error:  # RecBole's own checks
+        reason = " ".join(str(error.args[0] if error.args else error).split())
+        raise InputError(f"--dataset={config['dataset']}: {reason}") from error
+
+
+def _unknown_dataset(name: str, folder: Path) -> InputError:
+    here = [p.parent.name for p in folder.parent.glob("*/*.inter")]
+    known = [path.stem for path in (PROPERTIES / "dataset").glob("*.yaml")]
+    near = difflib.get_close_matches(name, [*here, *known], n=1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    return InputError(
+        f"--dataset={name}: {folder / name}.inter does not exist; {hint}"
+        "your own data become atomic files with: python -m dataset_converters csv --help"
+    )
+
+
+def build_model(config: Config, dataset: Any) -> torch.nn.Module:
+    """The model of a configuration, on its device, its weights drawn from the seed."""
+    init_seed(config["seed"], config["reproducibility"])
+    return config.model_class(config, dataset).to(config["device"])
+
+
+def _build_trainer(config: Config, network: torch.nn.Module) -> Any:
+    try:
+        return trainer_class(config["MODEL_TYPE"], config.model_class.__name__)(config, network)
+    except OSError as error:
+        raise InputError(
+            f"checkpoint_dir: {config['checkpoint_dir']}, or the log folder, cannot be written "
+            f"({error})"
+        ) from error
+
+
+def _log_loaders(config: Config) -> None:
+    """RecBole's two lines about the loaders, and ours about the protocol."""
+    for phase, keys in (
+        ("Training", ("train_batch_size", "train_neg_sample_args")),
+        ("Evaluation", ("eval_batch_size", "eval_args", "protocol", "mask_seen")),
+    ):
+        shown = " ".join(
+            f"{set_color(key, 'cyan')} = {set_color(f'[{config[key]}]', 'yellow')}" for key in keys
+        )
+        getLogger().info(set_color(f"[{phase}]: ", "pink") + shown)
+
+
+def _record(config: Config, trainer: Any, valid_result: Any, test_result: Any) -> RunRecord:
+    history = tuple(
+        Epoch(e["epoch"] + 1, e["seconds"], e["train_loss"], e.get("valid", {}))
+        for e in getattr(trainer, "history", ())
+    )
+    network = trainer.model
+    return RunRecord(
+        model=config["model"],
+        dataset=config["dataset"],
+        seed=config["seed"],
+        protocol=config["protocol"] or "",
+        config=config.plain(),
+        metrics={key: float(value) for key, value in (test_result or {}).items()},
+        valid_metrics={key: float(value) for key, value in (valid_result or {}).items()},
+        history=history,
+        training_seconds=getattr(trainer, "trained_seconds", 0.0),
+        epochs=len(history),
+        parameters=sum(p.numel() for p in network.parameters() if p.requires_grad),
+        device=str(config["device"]),
+        versions={
+            "recbole_hstu": __version__,
+            "torch": torch.__version__,
+            "python": sys.version.split()[0],
+        },
+        converged=trainer.converged if hasattr(trainer, "converged") else None,
+    )

@@ -1,0 +1,291 @@
+"""RecBole's trainers with plain checkpoints, exact resuming, a time budget and the uncut MRR."""
+
+from __future__ import annotations
+
+import time
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from recbole.evaluator import Collector
+from recbole.trainer import Trainer
+from recbole.utils import dict2str, early_stopping, get_local_time, get_trainer, set_color
+
+from recbole_hstu import checkpoint
+from recbole_hstu.errors import InputError
+from recbole_hstu.evaluation.ranks import MISSED, target_ranks
+
+
+class RankCollector(Collector):
+    """RecBole's collector, fed from the rank of each row's one target.
+
+    RecBole builds an integer matrix of the catalogue's size for every batch and leaves ties to
+    the sort; here `rec.topk` is written straight from the rank.
+    """
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.ranks: list[torch.Tensor] = []
+        self.ties: list[torch.Tensor] = []
+
+    def eval_batch_collect(self, scores_tensor, interaction, positive_u, positive_i):
+        others = ("rec.meanrank", "rec.score", "data.label")
+        one_each = positive_i is not None and len(positive_i) == len(scores_tensor)
+        if not one_each or any(map(self.register.need, others)):
+            super().eval_batch_collect(scores_tensor, interaction, positive_u, positive_i)
+            return
+        rank, ties = target_ranks(scores_tensor, positive_i.to(scores_tensor.device))
+        self.ranks.append(rank.cpu())
+        self.ties.append(ties.cpu())
+        cut = max(self.topk)
+        if self.register.need("rec.topk"):
+            hits = torch.zeros(len(rank), cut + 1, dtype=torch.int32)
+            hits[:, cut] = 1  # one target a row
+            found = torch.nonzero(self.ranks[-1] <= cut).squeeze(1)
+            hits[found, self.ranks[-1][found] - 1] = 1
+            self.data_struct.update_tensor("rec.topk", hits)
+        if self.register.need("rec.items"):
+            self.data_struct.update_tensor("rec.items", scores_tensor.topk(cut, dim=-1).indices)
+
+    def get_data_struct(self):
+        """RecBole's, which fails on the counts that some metrics need beside tensors."""
+        kept = {k: v for k, v in self.data_struct._data_dict.items() if not torch.is_tensor(v)}
+        for key in kept:
+            del self.data_struct[key]
+        struct = super().get_data_struct()
+        for key, value in kept.items():
+            struct.set(key, value)
+            self.data_struct.set(key, value)
+        return struct
+
+
+class PlainTrainer:
+    """Mix-in over any of RecBole's trainers; see `trainer_class`."""
+
+    config: Any
+    model: Any
+    logger: Any
+
+    def __init__(self, config, model):
+        super().__init__(config, model)
+        self.eval_collector = RankCollector(config)
+        name = f"{config['model']}-{config['dataset']}-{get_local_time()}-{config['seed']}.pth"
+        self.saved_model_file = str(Path(self.checkpoint_dir) / name)
+        self.trained_seconds = 0.0
+        self.history: list[dict[str, Any]] = []
+        self._dataset = None
+        self._train_data = None
+        self._resumed: dict[str, Any] | None = None
+
+    @property
+    def last_file(self) -> Path:
+        """The state after the last epoch, to resume from; `saved_model_file` is the best one."""
+        return Path(self.saved_model_file).with_suffix(".last.pth")
+
+    def _build_optimizer(self, **kwargs):
+        """RecBole's, with the betas of adam and adamw (`adam_betas`)."""
+        learner = kwargs.get("learner", self.learner).lower()
+        kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}.get(learner)
+        if kind is None or self.config["adam_betas"] is None:
+            return super()._build_optimizer(**kwargs)
+        return kind(
+            kwargs.get("params", self.model.parameters()),
+            lr=kwargs.get("learning_rate", self.learning_rate),
+            weight_decay=kwargs.get("weight_decay", self.weight_decay),
+            betas=tuple(self.config["adam_betas"]),
+        )
+
+    def fit(
+        self,
+        train_data,
+        valid_data=None,
+        verbose=True,
+        saved=True,
+        show_progress=False,
+        callback_fn=None,
+    ):
+        """RecBole's loop: an epoch, a validation, a checkpoint; early stopping.
+
+        Beside RecBole's: stops after the epoch that passes `train_seconds`, and keeps the state
+        of the last epoch in `last_file`. Without validation data the last epoch counts.
+
+        Returns:
+            The best validation score and result, as RecBole does.
+        """
+        self._train_data, self._dataset = train_data, train_data._dataset
+        if type(self)._own_loop:
+            self.logger.info("This model has a training loop of its own: no time limit, no resume.")
+            return super().fit(train_data, valid_data, verbose, saved, show_progress, callback_fn)
+        self.eval_collector.data_collect(train_data)
+        if self.config["train_neg_sample_args"].get("dynamic", False):
+            train_data.get_model(self.model)
+        if self._resumed is not None:
+            checkpoint.restore_random_states(self._resumed["random"], self._generators())
+        epoch = self.start_epoch
+        try:
+            while epoch < self.epochs and not self._finished:
+                self._run_epoch(epoch, valid_data, verbose, saved, show_progress)
+                if callback_fn and valid_data:
+                    callback_fn(epoch, self.best_valid_score)
+                epoch += 1
+        except KeyboardInterrupt:
+            self._say_how_to_resume(epoch)
+            raise
+        if saved and not Path(self.saved_model_file).exists():
+            self._save_checkpoint(epoch - 1, verbose=verbose)
+        self._add_hparam_to_tensorboard(self.best_valid_score)
+        return self.best_valid_score, self.best_valid_result
+
+    _finished = False
+
+    def _run_epoch(self, epoch, valid_data, verbose, saved, show_progress) -> None:
+        started = time.time()
+        loss = self._train_epoch(self._train_data, epoch, show_progress=show_progress)
+        ended = time.time()
+        self.trained_seconds += ended - started
+        total = sum(loss) if isinstance(loss, tuple) else loss
+        self.train_loss_dict[epoch] = total
+        if verbose:
+            self.logger.info(self._generate_train_loss_output(epoch, started, ended, loss))
+        self._add_train_loss_to_tensorboard(epoch, loss)
+        entry = {"epoch": epoch, "seconds": self.trained_seconds, "train_loss": total}
+        self.history.append(entry)
+        if valid_data and self.eval_step > 0 and (epoch + 1) % self.eval_step == 0:
+            entry["valid"] = self._validate(epoch, valid_data, verbose, saved, show_progress)
+        limit = self.config["train_seconds"]
+        if limit is not None and self.trained_seconds >= limit and not self._finished:
+            self.logger.info(
+                f"Stopped after epoch {epoch}: {self.trained_seconds:.1f} s of training, "
+                f"train_seconds is {limit}"
+            )
+            self._finished = True
+        if saved:
+            self._write(self.last_file, epoch)
+
+    def _validate(self, epoch, valid_data, verbose, saved, show_progress) -> dict[str, float]:
+        started = time.time()
+        score, result = self._valid_epoch(valid_data, show_progress=show_progress)
+        self.best_valid_score, self.cur_step, stop, improved = early_stopping(
+            score,
+            self.best_valid_score,
+            self.cur_step,
+            max_step=self.stopping_step,
+            bigger=self.valid_metric_bigger,
+        )
+        if verbose:
+            took = f"{set_color('time', 'blue')}: {time.time() - started:.2f}s"
+            shown = f"{set_color('valid_score', 'blue')}: {score:f}"
+            self.logger.info(f"{set_color(f'epoch {epoch} evaluating', 'green')} [{took}, {shown}]")
+            self.logger.info(set_color("valid result", "blue") + ": \n" + dict2str(result))
+        self.tensorboard.add_scalar("Vaild_score", score, epoch)  # RecBole's name for it
+        if improved:
+            self.best_valid_result = result
+            if saved:
+                self._save_checkpoint(epoch, verbose=verbose)
+        if stop:
+            best = epoch - self.cur_step * self.eval_step
+            self.logger.info(f"Finished training, best eval result in epoch {best}")
+            self._finished = True
+        return dict(result)
+
+    def _say_how_to_resume(self, epoch: int) -> None:
+        if self.last_file.exists():
+            self.logger.info(f"Interrupted in epoch {epoch}; go on with --resume={self.last_file}")
+        else:
+            self.logger.info(f"Interrupted in epoch {epoch}, before the first checkpoint")
+
+    def _check_nan(self, loss):
+        if torch.isnan(loss):
+            raise InputError(
+                f"the training loss is NaN in epoch {len(self.history) + self.start_epoch} at "
+                f"learning_rate {self.learning_rate}; lower it, or set clip_grad_norm"
+            )
+
+    @property
+    def converged(self) -> bool | None:
+        """Whether validation had stopped to get better; None without validation."""
+        if self.best_valid_result is None:
+            return None
+        return self.cur_step > self.stopping_step
+
+    def _generators(self) -> dict[str, torch.Generator]:
+        found = {"loader": self._train_data.generator}
+        if hasattr(self.model, "generator"):
+            found["model"] = self.model.generator
+        return found
+
+    def _save_checkpoint(self, epoch, verbose=True, **kwargs):
+        file = kwargs.pop("saved_model_file", self.saved_model_file)
+        self._write(file, epoch)
+        if verbose:
+            self.logger.info(set_color("Saving current", "blue") + f": {file}")
+
+    def _write(self, file: str | Path, epoch: int) -> None:
+        state = {
+            "config": self.config.plain(),
+            "epoch": epoch,
+            "cur_step": self.cur_step,
+            "finished": self._finished,
+            "best_valid_score": float(self.best_valid_score),
+            "best_valid_result": dict(self.best_valid_result or {}),
+            "trained_seconds": self.trained_seconds,
+            "history": self.history,
+            "state_dict": self.model.state_dict(),
+            "other_parameter": checkpoint.encode(self.model.other_parameter()),
+            "optimizer": self.optimizer.state_dict(),
+            "random": checkpoint.random_states(self._generators()),
+            "item_tokens": checkpoint.item_tokens(self._dataset),
+            "user_tokens": checkpoint.user_tokens(self._dataset),
+        }
+        checkpoint.save_checkpoint(file, state)
+
+    def resume_checkpoint(self, resume_file):
+        """Go on where `resume_file` (a `.last.pth`) ends: weights, optimiser, epoch, early
+        stopping, time used and random generators."""
+        state = checkpoint.load_checkpoint(resume_file, self.device)
+        base = str(resume_file).removesuffix(".pth").removesuffix(".last")
+        self.saved_model_file = f"{base}.pth"
+        self.start_epoch = state["epoch"] + 1
+        self.cur_step = state["cur_step"]
+        self.best_valid_score = state["best_valid_score"]
+        self.best_valid_result = state["best_valid_result"] or None
+        self.trained_seconds = state["trained_seconds"]
+        self.history = state["history"]
+        self._finished = state["finished"]
+        self._load_weights(state)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self._resumed = state
+        self.logger.info(f"Checkpoint loaded. Resume training from epoch {self.start_epoch}")
+
+    def _load_weights(self, state: dict[str, Any]) -> None:
+        self.model.load_state_dict(state["state_dict"])
+        self.model.load_other_parameter(checkpoint.decode(state["other_parameter"]))
+
+    @torch.no_grad()
+    def evaluate(self, eval_data, load_best_model=True, model_file=None, show_progress=False):
+        """RecBole's evaluation, plus `mrr`, the MRR over the whole ranking."""
+        if not eval_data:
+            return None
+        if load_best_model:
+            file = model_file or self.saved_model_file
+            self._load_weights(checkpoint.load_checkpoint(file, self.device))
+            self.logger.info(f"Loading model structure and parameters from {file}")
+        self.eval_collector.ranks, self.eval_collector.ties = [], []
+        result = super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
+        result = {key: float(value) for key, value in result.items()}
+        if self.eval_collector.ranks:
+            rank = torch.cat(self.eval_collector.ranks)
+            reciprocal = (1.0 / rank.double()).masked_fill(rank == MISSED, 0)
+            result["mrr"] = round(reciprocal.mean().item(), self.config["metric_decimal_place"])
+        return result
+
+
+@cache
+def trainer_class(model_type: Any, model_name: str) -> type:
+    """RecBole's trainer of a model with `PlainTrainer` before it."""
+    base = get_trainer(model_type, model_name)
+    if not issubclass(base, Trainer):
+        return base  # gradient-boosted trees: no epochs, no tensors
+    own_loop = base.fit is not Trainer.fit
+    return type(f"Plain{base.__name__}", (PlainTrainer, base), {"_own_loop": own_loop})
