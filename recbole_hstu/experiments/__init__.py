@@ -1,0 +1,1 @@
+"""Whole studies, made of runs: compare, tune, reproduce, report."""

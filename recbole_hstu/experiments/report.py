@@ -1,0 +1,151 @@
+"""From a folder of finished runs to tables, plots and one HTML page."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from recbole_hstu.errors import InputError
+from recbole_hstu.evaluation.rank_file import RankFile, read_rank_file
+from recbole_hstu.evaluation.significance import PairedTest, compare_to_best
+from recbole_hstu.evaluation.whole_file import whole_file
+from recbole_hstu.experiments import plots
+from recbole_hstu.experiments.html_report import Section, html_page
+from recbole_hstu.experiments.records import OK, RunRecord, read_records
+from recbole_hstu.experiments.table_formats import to_csv, to_latex, to_markdown
+from recbole_hstu.experiments.tables import Table, comparison_table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+logger = logging.getLogger(__name__)
+
+_RANK_KINDS = ("hit", "ndcg", "mrr", "mrr_capped")
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """What a report shows.
+
+    Attributes:
+        metrics: the table's columns; all metrics of the runs if None.
+        plot_metric: the metric of the plots.
+        baseline: the label gains are counted from.
+        baselines: the labels among which each metric's best is the reference of the tests; no
+            tests without them.
+        order: the labels in the order of the rows; others follow in order of their files.
+    """
+
+    metrics: Sequence[str] | None = None
+    plot_metric: str = "ndcg@10"
+    baseline: str | None = None
+    baselines: Sequence[str] = ()
+    order: Sequence[str] = ()
+
+
+def write_report(folder: Path | str, out: Path | str, options: ReportOptions) -> list[Path]:
+    """Write tables (.md, .csv, .tex), plots (.png, .svg) and index.html to `out`.
+
+    Files are named after data set and protocol; each appears whole or not at all.
+
+    Returns:
+        the paths written, index.html last.
+
+    Raises:
+        InputError: no runs in `folder`, a damaged file, an unknown baseline, no matplotlib.
+    """
+    out, written, sections = Path(out), [], []
+    for (dataset, protocol), records in _settings(read_records(folder), options.order).items():
+        stem = f"{quote(dataset, safe='')}+{quote(protocol, safe='')}"
+        table = study_table(records, folder, options)
+        for suffix, text in (
+            (".md", to_markdown(table)),
+            (".csv", to_csv(table)),
+            (".tex", to_latex(table)),
+        ):
+            written.append(_write(out / f"{stem}{suffix}", text))
+        drawn = []
+        for name, (caption, figure) in _figures(records, options.plot_metric).items():
+            written += plots.save(figure, out / f"{stem}+{name}")
+            drawn.append((caption, plots.svg(figure)))
+        sections.append(Section(table, records, drawn))
+    return [*written, _write(out / "index.html", html_page("Comparison", sections))]
+
+
+def study_table(records: Sequence[RunRecord], folder: Path | str, options: ReportOptions) -> Table:
+    """The table of runs of one data set and protocol, tested where their rank files allow it.
+
+    Raises:
+        InputError: an unknown baseline, or a rank file that is missing or damaged.
+    """
+    metrics = options.metrics or list(dict.fromkeys(n for r in records for n in r.metrics))
+    _check_labels({r.label for r in records}, options)
+    tests: Mapping[tuple[str, str], PairedTest] = {}
+    if options.baselines:
+        ranks = _ranks(records, Path(folder))
+        baselines = [label for label in options.baselines if label in ranks]
+        missing = sorted(set(options.baselines) - set(baselines))
+        if missing:
+            logger.warning("no ranks of %s: not among the baselines tested", ", ".join(missing))
+        if baselines:
+            ranked = [m for m in metrics if m.partition("@")[0] in _RANK_KINDS]
+            tests = compare_to_best(ranks, baselines, ranked)
+    return comparison_table(records, metrics, baseline=options.baseline, tests=tests)
+
+
+def _check_labels(labels: set[str], options: ReportOptions) -> None:
+    named = {*options.baselines, *([options.baseline] if options.baseline else [])}
+    if named - labels:
+        raise InputError(
+            f"unknown baseline {', '.join(sorted(named - labels))}: choose among "
+            f"{', '.join(sorted(labels))}"
+        )
+
+
+def _ranks(records: Sequence[RunRecord], folder: Path) -> dict[str, list[RankFile]]:
+    ranks: dict[str, list[RankFile]] = {}
+    for record in records:
+        if record.rank_file:
+            ranks.setdefault(record.label, []).append(read_rank_file(folder / record.rank_file))
+        elif record.status == OK:
+            logger.warning("%s, seed %d, kept no ranks: not tested", record.label, record.seed)
+    return ranks
+
+
+def _settings(
+    records: Sequence[RunRecord], order: Sequence[str]
+) -> dict[tuple[str, str], list[RunRecord]]:
+    """The runs of each data set and protocol, by label as `order` says, then by seed."""
+    place = {label: i for i, label in enumerate(order)}
+    for record in sorted(records, key=lambda r: r.label):
+        place.setdefault(record.label, len(place))
+    settings: dict[tuple[str, str], list[RunRecord]] = {}
+    for record in sorted(records, key=lambda r: (r.dataset, r.protocol, place[r.label], r.seed)):
+        settings.setdefault((record.dataset, record.protocol), []).append(record)
+    return settings
+
+
+def _figures(records: Sequence[RunRecord], metric: str) -> dict[str, tuple[str, Figure]]:
+    """name -> (caption, figure), as far as the runs have what a figure shows."""
+    drawn = {}
+    if any(record.history for record in records):
+        caption = f"Training loss and validation {metric}, a line a run."
+        drawn["curves"] = (caption, plots.training_curves(records, metric))
+    for kind, words in plots.SEGMENT_TITLES.items():
+        if any(record.segments.get(kind) for record in records):
+            caption = f"Test {metric} of {words}, mean over seeds."
+            drawn[kind] = (caption, plots.segment_bars(records, kind, metric))
+    if any(metric in record.metrics for record in records):
+        caption = f"Test {metric} against the cost of training, a point a run."
+        drawn["cost"] = (caption, plots.cost_scatter(records, metric))
+    return drawn
+
+
+def _write(path: Path, text: str) -> Path:
+    with whole_file(path) as stream:
+        stream.write(text.encode())
+    return path
