@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -66,7 +66,8 @@ class TextOptions:
         text_dtype: the model computes in float32, float16 or bfloat16.
         text_device: auto (a GPU where there is one), cpu, cuda, cuda:1, mps.
         text_normalize: scale every vector to length 1.
-        text_dimensions: width of a vector (lsa 256, openai 768); huggingface: the model's own.
+        text_dimensions: width of a vector (lsa 256, OpenAI's text-embedding-3 models 768); any
+            other model's own.
         text_base_url: of a server that speaks OpenAI's API; else OPENAI_BASE_URL, else OpenAI's.
         text_storage_dtype: of the vectors on disk; models compute in float32.
         text_missing: an item without text is encoded as the empty text and counted (empty),
@@ -111,7 +112,12 @@ class TextOptions:
             )
         if encoder == "openai" and os.environ.get("OPENAI_BASE_URL"):
             given.setdefault("text_base_url", os.environ["OPENAI_BASE_URL"])
-        return cls(**{**ENCODER_DEFAULTS[encoder], **given})
+            _check("text_base_url", given["text_base_url"])
+        options = cls(**{**ENCODER_DEFAULTS[encoder], **given})
+        shortens = str(options.text_model).startswith("text-embedding-3")
+        if encoder == "openai" and "text_dimensions" not in given and not shortens:
+            return replace(options, text_dimensions=None)
+        return options
 
     @property
     def is_local(self) -> bool:
@@ -146,15 +152,17 @@ class TextOptions:
         plain = TextOptions.from_mapping(
             {"text_encoder": self.text_encoder, "text_model": self.text_model}
         )
-        return self.decisive == plain.decisive and self.text_revision is None
+        own = (self.text_revision, self.text_base_url)
+        return self.decisive == plain.decisive and own == (None, None)
 
 
 def public_url(url: str | None) -> str | None:
-    """The address without the user name and password that may stand in it."""
+    """The address without the user name, password and query that may stand in it."""
     if url is None:
         return None
     parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl().rstrip("/")
+    host = parts.netloc.rpartition("@")[2]
+    return parts._replace(netloc=host, query="", fragment="").geturl().rstrip("/")
 
 
 def _check(name: str, value: Any) -> None:
@@ -168,3 +176,5 @@ def _check(name: str, value: Any) -> None:
             raise InputError(f"{name}: {value!r} must be true or false")
     elif not isinstance(value, str) or not value:
         raise InputError(f"{name}: {value!r} must be a text")
+    elif name == "text_base_url" and not value.startswith(("http://", "https://")):
+        raise InputError(f"{name}: {public_url(value)!r} must begin with http:// or https://")
