@@ -209,10 +209,11 @@ class Config(RecBoleConfig):
         return [load_yaml(folder / f"{name}.yaml") for name in names]
 
     def _own_model_settings(self, model: str, model_class: type, dataset: str) -> dict[str, Any]:
-        """`properties/model`: the class's file, the named configuration's, and what each of
-        them says of this data set under `dataset_settings`."""
+        """`properties/model`: the files of the class and its bases, the named configuration's,
+        and what each of them says of this data set under `dataset_settings`."""
         settings: dict[str, Any] = {}
-        for name in dict.fromkeys([model_class.__name__, model]):
+        classes = [cls.__name__ for cls in reversed(model_class.__mro__)]
+        for name in dict.fromkeys([*classes, model]):
             layer = _optional_yaml(PROPERTIES / "model" / f"{name}.yaml")
             by_dataset = layer.pop("dataset_settings", {})
             settings.update(layer)
@@ -266,6 +267,8 @@ class Config(RecBoleConfig):
             if "train_neg_sample_args" not in self.external_config_dict:
                 final["train_neg_sample_args"] = None
         given_path = self.external_config_dict.get("data_path")
+        # Where files made from a data set go; the data set itself may be read only.
+        final["output_path"] = final["data_path"]
         super()._set_default_parameters()
         if given_path is not None:
             final["data_path"] = str(Path(given_path) / self.dataset)

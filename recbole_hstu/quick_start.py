@@ -19,6 +19,7 @@ import dataset_converters
 from recbole_hstu import __version__, checkpoint
 from recbole_hstu.config import PROPERTIES, Config
 from recbole_hstu.data.loaders import create_dataset, make_loaders
+from recbole_hstu.encoders import ensure_text_features
 from recbole_hstu.errors import InputError
 from recbole_hstu.experiments.records import Epoch, RunRecord, write_record
 from recbole_hstu.run_log import RunLog
@@ -60,6 +61,7 @@ def run(
         if config["resume"]:
             state = checkpoint.load_checkpoint(config["resume"])
             checkpoint.check_fits(state, config["resume"], config, train._dataset)
+        provide_text(config, train._dataset)
         network = build_model(config, train._dataset)
         logger.info(network)
         log.open()
@@ -118,6 +120,27 @@ def _unknown_dataset(name: str, folder: Path) -> InputError:
         f"--dataset={name}: {folder / name}.inter does not exist; {hint}"
         "your own data become atomic files with: python -m dataset_converters csv --help"
     )
+
+
+def provide_text(config: Config, dataset: Any) -> None:
+    """Make sure that a model that reads item text finds its side-feature file.
+
+    Raises:
+        InputError: see `ensure_text_features`.
+    """
+    wanted = getattr(config.model_class, "needs_text_features", False)
+    if not wanted or config["fusion"] == "id_only" or config["text_features_file"]:
+        return
+    # The data set that RecBole's wheel carries is read only.
+    output = Path(config["output_path"]) / config["dataset"]
+    file = ensure_text_features(
+        config["dataset"],
+        config["data_path"],
+        config.final_config_dict,
+        tokens=dataset.field2id_token[dataset.iid_field],
+        output_folder=output,
+    )
+    config["text_features_file"] = str(file)
 
 
 def build_model(config: Config, dataset: Any) -> torch.nn.Module:

@@ -18,6 +18,9 @@ from recbole_hstu.errors import InputError
 
 OWN_MODELS = {
     "HSTU": "recbole_hstu.model.hstu",
+    "HSTUText": "recbole_hstu.model.hstutext",
+    "HSTUBLaIR": "recbole_hstu.model.hstublair",
+    "HSTUOpenAI": "recbole_hstu.model.hstuopenai",
 }
 
 

@@ -36,12 +36,12 @@ def model():
 
 
 def loss_of(model, interaction, negatives, impl="auto"):
-    table = model.items()
-    hidden, packing = model.forward(interaction, table)
+    inputs, candidates = model.items()
+    hidden, packing = model.forward(interaction, inputs)
     positives = packing.pack(model.shifted(interaction, "item_id_list", "item_id"))
     return sampled_softmax(
         hidden,
-        model.candidates(table),
+        model.normalised(candidates),
         positives,
         packed_negatives(model, interaction, negatives),
         temperature=model.temperature,
@@ -77,7 +77,7 @@ def test_relative_bias(model, unit):
 def test_embeddings_of_every_position(model, unit, dtype):
     model.to(dtype)
     interaction = batch(ARRAYS, unit, "train")
-    hidden, packing = model.forward(interaction, model.items())
+    hidden, packing = model.forward(interaction, model.items()[0])
     recorded = torch.from_numpy(ARRAYS[f"{prefix(dtype)}{unit}/train/seq_embeddings"])
     close(hidden, packing.pack(recorded), TOLERANCE[dtype])
 

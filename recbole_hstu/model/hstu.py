@@ -94,13 +94,13 @@ class HSTU(SequentialRecommender):
         following = torch.cat([values[:, 1:], torch.zeros_like(values[:, :1])], dim=1)
         return following.scatter(1, length - 1, interaction[last].unsqueeze(1))
 
-    def candidates(self, table: torch.Tensor) -> torch.Tensor:
+    def normalised(self, table: torch.Tensor) -> torch.Tensor:
         return l2_normalise(table) if self.item_l2_norm else table
 
     def calculate_loss(self, interaction) -> torch.Tensor:
         """Sampled softmax at every position; the targets are the next items."""
-        table = self.items()
-        hidden, packing = self.forward(interaction, table)
+        inputs, candidates = self.items()
+        hidden, packing = self.forward(interaction, inputs)
         positives = packing.pack(self.shifted(interaction, self.ITEM_SEQ, self.ITEM_ID))
         negatives = torch.randint(
             1,
@@ -110,7 +110,12 @@ class HSTU(SequentialRecommender):
             device=positives.device,
         )
         return sampled_softmax(
-            hidden, self.candidates(table), positives, negatives, temperature=self.temperature
+            hidden,
+            self.normalised(candidates),
+            positives,
+            negatives,
+            temperature=self.temperature,
+            positive_table=None if inputs is candidates else self.normalised(inputs),
         )
 
     def user_vectors(self, interaction, table: torch.Tensor) -> torch.Tensor:
@@ -120,11 +125,11 @@ class HSTU(SequentialRecommender):
 
     def predict(self, interaction) -> torch.Tensor:
         """(B,) score of each row's `item_id`."""
-        table = self.items()
-        items = self.candidates(table)[interaction[self.ITEM_ID]]
-        return (self.user_vectors(interaction, table) * items).sum(-1)
+        inputs, candidates = self.items()
+        items = self.normalised(candidates)[interaction[self.ITEM_ID]]
+        return (self.user_vectors(interaction, inputs) * items).sum(-1)
 
     def full_sort_predict(self, interaction) -> torch.Tensor:
         """(B, V) scores of the whole catalogue."""
-        table = self.items()
-        return self.user_vectors(interaction, table) @ self.candidates(table).t()
+        inputs, candidates = self.items()
+        return self.user_vectors(interaction, inputs) @ self.normalised(candidates).t()

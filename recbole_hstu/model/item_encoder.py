@@ -1,9 +1,16 @@
-"""Item vectors: the table of ids, computed once a step and gathered from."""
+"""Item vectors from ids and text: one table a step, gathered from, never projected per item."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
+
+from recbole_hstu.errors import InputError
+
+FUSIONS = ("sum", "gate", "text_only")
+NEGATIVE_PROJECTIONS = ("shared", "separate")
 
 
 class IdEncoder(nn.Module):
@@ -16,9 +23,96 @@ class IdEncoder(nn.Module):
 
     def __init__(self, *, n_items: int, hidden_size: int):
         super().__init__()
-        self.ids = nn.Parameter(torch.empty(n_items, hidden_size))
-        nn.init.trunc_normal_(self.ids, std=0.02, a=-0.04, b=0.04)
+        self.ids = nn.Parameter(_truncated_normal(n_items, hidden_size))
 
-    def forward(self) -> torch.Tensor:
-        """The whole table, (V, D)."""
-        return self.ids
+    def forward(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The table of inputs and positives and the table of negatives and candidates, (V, D)
+        each; here they are one."""
+        return self.ids, self.ids
+
+
+class FusedEncoder(nn.Module):
+    """Ids and frozen text vectors, fused (HSTU-BLaIR, equations 1 and 2).
+
+        sum        e_id + W e_text
+        gate       g * e_id + (1 - g) * W e_text, g learned in R^D (section 4 of the paper)
+        text_only  W e_text
+
+    Args:
+        text: (V, text width) float32; frozen, in no checkpoint, kept out of DDP's broadcasts.
+        text_hash: stands for `text` in a checkpoint.
+        hidden_size: D.
+        fusion: one of the above.
+        negative_projection: `shared` uses one W everywhere, as the research code does;
+            `separate` gives negatives and candidates a W of their own, as the paper says.
+
+    Raises:
+        InputError: an unknown fusion or projection.
+    """
+
+    text: torch.Tensor
+
+    def __init__(
+        self,
+        *,
+        text: torch.Tensor,
+        text_hash: str,
+        hidden_size: int,
+        fusion: str = "sum",
+        negative_projection: str = "shared",
+    ):
+        super().__init__()
+        for key, value, known in (
+            ("fusion", fusion, (*FUSIONS, "id_only")),
+            ("negative_projection", negative_projection, NEGATIVE_PROJECTIONS),
+        ):
+            if value not in known:
+                raise InputError(f"{key}: {value}; known are {', '.join(known)}")
+        n_items, width = text.shape
+        self.text_hash = text_hash
+        self.register_buffer("text", text, persistent=False)
+        if fusion != "text_only":
+            self.ids = nn.Parameter(_truncated_normal(n_items, hidden_size))
+        self.projection = _projection(width, hidden_size)
+        if negative_projection == "separate":
+            self.negative_projection = _projection(width, hidden_size)
+        if fusion == "gate":
+            self.gate = nn.Parameter(torch.full((hidden_size,), 0.5))
+        self.fusion = fusion
+
+    def forward(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The table of inputs and positives and the table of negatives and candidates, (V, D)
+        each, the very same with a shared projection."""
+        inputs = self._fuse(self.projection(self.text))
+        if not hasattr(self, "negative_projection"):
+            return inputs, inputs
+        return inputs, self._fuse(self.negative_projection(self.text))
+
+    def _fuse(self, projected: torch.Tensor) -> torch.Tensor:
+        if self.fusion == "sum":
+            return self.ids + projected
+        if self.fusion == "gate":
+            return self.gate * self.ids + (1 - self.gate) * projected
+        return projected
+
+    def get_extra_state(self) -> str:
+        return self.text_hash
+
+    def set_extra_state(self, state: Any) -> None:
+        if state != self.text_hash:
+            raise InputError(
+                "the checkpoint was trained with other text vectors "
+                f"({str(state)[:12]}, not {self.text_hash[:12]}); name their file with "
+                "--text_features_file, or train anew"
+            )
+
+
+def _truncated_normal(*shape: int) -> torch.Tensor:
+    return nn.init.trunc_normal_(torch.empty(shape), std=0.02, a=-0.04, b=0.04)
+
+
+def _projection(width: int, hidden_size: int) -> nn.Linear:
+    linear = nn.Linear(width, hidden_size)
+    for parameter in (linear.weight, linear.bias):
+        nn.init.trunc_normal_(parameter, std=0.02, a=-0.04, b=0.04)
+    return linear

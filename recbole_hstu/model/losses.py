@@ -18,6 +18,7 @@ def sampled_softmax(
     negatives: torch.Tensor,
     *,
     temperature: float,
+    positive_table: torch.Tensor | None = None,
     impl: str = "auto",
 ) -> torch.Tensor:
     """Mean of -log softmax([<q, pos>, <q, neg_1>, ..., <q, neg_R>] / temperature)[0].
@@ -28,6 +29,7 @@ def sampled_softmax(
         positives: (T,) int64 rows of the table.
         negatives: (T, R) int64; one that equals its own positive is masked out.
         temperature: divisor of the similarities.
+        positive_table: (V, D) vectors of the positives, where they are not the table's.
         impl: `gather` fetches the vectors of the R negatives, `dense` multiplies with the whole
             table and picks; same loss and gradients. `auto` takes `dense` while the table has at
             most `DENSE_COLUMNS_PER_NEGATIVE` rows a negative.
@@ -36,16 +38,19 @@ def sampled_softmax(
         dense = len(table) <= DENSE_COLUMNS_PER_NEGATIVE * negatives.shape[1]
         impl = "dense" if dense else "gather"
     if impl == "dense":
-        similarities = queries @ table.t()
-        positive = similarities.gather(1, positives.unsqueeze(1))  # (T, 1)
-        negative = similarities.gather(1, negatives)  # (T, R)
+        index = torch.cat([positives.unsqueeze(1), negatives], dim=1)
+        similarities = (queries @ table.t()).gather(1, index)  # (T, 1 + R)
     elif impl == "gather":
         positive = (queries * table[positives]).sum(-1, keepdim=True)
         negative = torch.bmm(table[negatives], queries.unsqueeze(-1)).squeeze(-1)
+        similarities = torch.cat([positive, negative], dim=1)
     else:
         raise ValueError(f"impl={impl!r}: expected auto, dense or gather")
-    negative = negative.masked_fill(negatives == positives.unsqueeze(1), MASKED)
-    logits = torch.cat([positive, negative], dim=1) / temperature
+    if positive_table is not None:
+        positive = (queries * positive_table[positives]).sum(-1, keepdim=True)
+        similarities = torch.cat([positive, similarities[:, 1:]], dim=1)
+    accidental = F.pad(negatives == positives.unsqueeze(1), (1, 0))
+    logits = similarities.masked_fill(accidental, MASKED) / temperature
     return F.cross_entropy(logits, torch.zeros_like(positives))
 
 
