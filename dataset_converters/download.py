@@ -105,14 +105,14 @@ def _session() -> requests.Session:
 def _fetch(session: requests.Session, url: str, target: Path) -> Path:
     """Transfer all of `url` into the partial file, in as many attempts as make progress."""
     part = _part_of(target)
-    idle = 0
+    idle, reached = 0, _length(part)
     while True:
-        before = _length(part)
         try:
             _transfer(session, url, target)
             return part
         except (*_BROKEN, _BrokenOffError) as error:
-            idle = 0 if _length(part) > before else idle + 1
+            idle = 0 if _length(part) > reached else idle + 1
+            reached = max(reached, _length(part))
             if idle >= ATTEMPTS:
                 raise ConversionError(
                     f"{url}: gave up after {ATTEMPTS} attempts ({_reason(error)}); "

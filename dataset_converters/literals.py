@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 import re
 import warnings
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 # No raw newline and no NUL inside a string: Python refuses both.
 _STRING = (
@@ -21,34 +21,40 @@ _NUMBER = r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?"
 _SCALAR = rf"(?:{_STRING}|{_NUMBER}|True|False|None)"
 _VALUE = rf"(?:{_SCALAR}|\[(?:{_SCALAR}(?:, ?{_SCALAR})*)?\])"
 _PAIR = re.compile(rf"({_STRING}): ?({_VALUE})(, ?|\}}$)")
+_KEY_FORMS = ("u'{}'", "'{}'", 'u"{}"', '"{}"', "U'{}'", 'U"{}"')
 _LIST_ITEM = re.compile(_SCALAR)
 _NAMES = {"True": True, "False": False, "None": None}
 
 
-def parse_dict(line: str, keys: Collection[str]) -> dict[str, object]:
-    """The values of `keys` in the dict literal `line`; absent keys are left out.
+def dict_parser(keys: Collection[str]) -> Callable[[str], dict[str, object]]:
+    """A function that takes the values of `keys` out of a dict literal; absent ones are left out.
 
-    Equal to picking `keys` out of `ast.literal_eval(line)`, except that a string nobody asks for is
-    not decoded, so a bad escape in it does no harm.
-
-    Raises:
-        ValueError: the line is no dict literal; the message says why.
+    What it returns equals `keys` picked out of `ast.literal_eval(line)`, except that a string
+    nobody asks for is not decoded, so a bad escape in it does no harm. It raises ValueError, whose
+    message says why, for a line that is no dict literal.
     """
-    line = line.strip()
-    found: dict[str, object] = {}
-    position, end = 1, len(line)
-    if line[:1] != "{":
-        return _parse_slowly(line, keys)
-    while position < end:
-        pair = _PAIR.match(line, position)
-        if pair is None:
+    spellings = {form.format(key): key for key in keys for form in _KEY_FORMS}
+
+    def parse(line: str) -> dict[str, object]:
+        line = line.strip()
+        found: dict[str, object] = {}
+        position, end = 1, len(line)
+        if line[:1] != "{":
             return _parse_slowly(line, keys)
-        key = _decode(pair[1])
-        if key in keys:
-            found[str(key)] = _decode_value(pair[2])
-        position = pair.end()
-    # A dict cut off after a comma ends without its brace.
-    return found if line[-1] == "}" and end > 1 else _parse_slowly(line, keys)
+        while position < end:
+            pair = _PAIR.match(line, position)
+            if pair is None:
+                return _parse_slowly(line, keys)
+            source = pair[1]
+            if source in spellings:
+                found[spellings[source]] = _decode_value(pair[2])
+            elif "\\" in source:  # a wanted key may be spelt with an escape
+                return _parse_slowly(line, keys)
+            position = pair.end()
+        # A dict cut off after a comma ends without its brace.
+        return found if line[-1] == "}" and end > 1 else _parse_slowly(line, keys)
+
+    return parse
 
 
 def _parse_slowly(line: str, keys: Collection[str]) -> dict[str, object]:

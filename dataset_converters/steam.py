@@ -10,14 +10,14 @@ from functools import cache
 from dataset_converters.convert import Source
 from dataset_converters.fetcher import Fetcher
 from dataset_converters.interactions import Row, checked_row
-from dataset_converters.literals import parse_dict
+from dataset_converters.literals import dict_parser
 from dataset_converters.reading import Tally, read_lines
 from dataset_converters.text import plain_text
 
 VARIANTS = ("full", "published")
 TEXT_FIELDS = ("app_name", "publisher", "developer", "genres", "tags", "specs")
-_REVIEW_KEYS = frozenset(("username", "product_id", "date"))
-_GAME_KEYS = frozenset(("id", *TEXT_FIELDS))
+_parse_review = dict_parser(("username", "product_id", "date"))
+_parse_game = dict_parser(("id", *TEXT_FIELDS))
 _EPOCH = date(1970, 1, 1).toordinal()
 _SECONDS_A_DAY = 86_400
 
@@ -73,7 +73,7 @@ def _reviews(tally: Tally, dropped: Counter[str], variant: str) -> Iterator[Row]
             dropped["review lost by the published code"] += 1
             continue
         try:
-            review = parse_dict(line, _REVIEW_KEYS)
+            review = _parse_review(line)
             yield checked_row(
                 review.get("username"),
                 review.get("product_id"),
@@ -87,7 +87,7 @@ def _reviews(tally: Tally, dropped: Counter[str], variant: str) -> Iterator[Row]
 def _games(tally: Tally, dropped: Counter[str]) -> Iterator[tuple[str, dict[str, object]]]:
     for line in read_lines(tally):
         try:
-            game = parse_dict(line, _GAME_KEYS)
+            game = _parse_game(line)
         except ValueError as error:
             tally.reject(error)
             continue

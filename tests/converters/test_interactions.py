@@ -1,0 +1,79 @@
+"""Columns of interactions against plain pandas."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dataset_converters.interactions import Interactions, checked_row
+
+names = st.sampled_from(["u1", "u10", "u2", "\u00e9", "NA"])
+times = st.integers(-3, 3) | st.integers(-(2**63), 2**63 - 1)
+rows = st.lists(st.tuples(names, names, st.floats(-5, 5), times), min_size=1, max_size=40)
+
+
+def frame(rows):
+    return pd.DataFrame(rows, columns=["user", "item", "rating", "time"])
+
+
+def ordered(rows):
+    return sorted(rows, key=lambda row: (row[0], row[3]))  # stable
+
+
+@given(rows)
+def test_sorted_by_user_and_time_ties_in_file_order(rows):
+    assert list(Interactions.gather(rows).sorted_by_time().rows()) == ordered(rows)
+
+
+@given(rows, st.integers(1, 50))
+def test_a_limit_takes_the_first_rows(rows, limit):
+    assert list(Interactions.gather(rows, limit).rows()) == rows[:limit]
+
+
+@given(rows, st.sampled_from(["first", "last"]))
+def test_repeated_pairs_as_pandas_sees_them(rows, keep):
+    repeated = Interactions.gather(rows).sorted_by_time().repeats(keep)
+    wanted = frame(ordered(rows)).duplicated(["user", "item"], keep=keep)
+    assert np.array_equal(repeated, wanted.to_numpy())
+
+
+@given(rows, st.integers(0, 4), st.integers(0, 4))
+def test_core_by_peeling_one_at_a_time(rows, users, items):
+    left = list(rows)
+    while True:
+        table = frame(left)
+        per_user, per_item = table.user.value_counts(), table.item.value_counts()
+        bad = [r for r in left if per_user[r[0]] < users or per_item[r[1]] < items]
+        if not bad:
+            break
+        left.remove(bad[0])
+    assert list(Interactions.gather(rows).core(users, items).rows()) == left
+
+
+def test_description():
+    rows = [("b", "x", 1.0, 5), ("a", "x", 1.0, 7), ("b", "y", 1.0, 5), ("b", "x", 1.0, 9)]
+    data = Interactions.gather(rows).sorted_by_time()
+    assert data.counts() == {"users": 2, "items": 2, "interactions": 4}
+    facts = data.describe()
+    assert facts["ties"] == 1
+    assert facts["length"] == {"min": 1, "median": 2.0, "mean": 2.0, "max": 3}
+    assert facts["time"] == {"first": 5, "last": 9}
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        (("", "i", 1.0, 1), "user id"),
+        (("u", "a\tb", 1.0, 1), "item id"),
+        (("u", None, 1.0, 1), "item id"),
+        (("u", "i", "nan", 1), "rating"),
+        (("u", "i", "five", 1), "could not convert"),
+        (("u", "i", 1.0, 2**63), "64 bits"),
+    ],
+)
+def test_rows_that_cannot_be_written(row, reason):
+    with pytest.raises(ValueError, match=reason):
+        checked_row(*row)
