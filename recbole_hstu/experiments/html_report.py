@@ -24,13 +24,14 @@ body { color: var(--ink); background: var(--page); margin: 2rem auto; padding: 0
 h1, h2, h3 { line-height: 1.25; } h2 { margin-top: 2.5rem; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .4rem .75rem; border-bottom: 1px solid var(--line); vertical-align: top; }
+th, td { padding: .4rem .6rem; border-bottom: 1px solid var(--line); vertical-align: top; }
 th { text-align: left; white-space: nowrap; } thead th { border-bottom-width: 2px; }
 .number { text-align: right; white-space: nowrap; }
 .best { background: var(--best); } .best b { font-weight: 700; }
 small, .legend, figcaption { color: var(--soft); } td small { display: block; }
-.remark { min-width: 14rem; overflow-wrap: anywhere; } .failed .remark { color: var(--bad); }
-figure { margin: 1.5rem 0; } figure svg { max-width: 100%; height: auto; color: var(--ink); }
+.remark { min-width: 12rem; overflow-wrap: anywhere; } .failed .remark { color: var(--bad); }
+figure { margin: 1.5rem 0; }
+figure svg { width: 100%; max-width: 62rem; height: auto; color: var(--ink); }
 pre { overflow-x: auto; font-size: .85rem; }
 """
 
@@ -91,9 +92,9 @@ def _row(row: Row) -> str:
 
 
 def _cell(cell: Cell) -> str:
-    mean, extra, mark = (escape(part) for part in figures(cell))
+    mean, extra, mark = figures(cell)
     shown = f"<b>{mean}</b>" if cell.best else mean
-    more = f"<small>{extra}</small>" if extra else ""
+    more = "".join(f"<small>{escape(text)}</small>" for text in extra)
     kind = "number best" if cell.best else "number"
     return f'<td class="{kind}">{shown}{mark}{more}</td>'
 

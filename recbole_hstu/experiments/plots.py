@@ -39,7 +39,6 @@ _STYLE: dict[Any, Any] = {
     "grid.color": "#8a8f9a",
     "grid.alpha": 0.25,
     "text.color": INK,
-    "text.parse_math": False,
     "xtick.color": INK,
     "ytick.color": INK,
     "legend.frameon": False,
@@ -59,8 +58,8 @@ def training_curves(records: Sequence[RunRecord], metric: str) -> Figure:
     with _figure(10, 6.4) as figure:
         axes = figure.subplots(2, 2)
         styles = _styles(records)
-        for record in records:
-            style = dict(styles[record.label])
+        for record in (r for r in records if r.history):
+            style = styles[record.label] | {"markevery": max(1, len(record.history) // 12)}
             styles[record.label]["label"] = None  # one entry of the legend for all its seeds
             judged = [e for e in record.history if metric in e.valid]
             for column, along in enumerate(("epoch", "seconds")):
@@ -69,7 +68,8 @@ def training_curves(records: Sequence[RunRecord], metric: str) -> Figure:
                 x = [getattr(e, along) for e in judged]
                 axes[1, column].plot(x, [e.valid[metric] for e in judged], **style)
         for column, words in enumerate(("epoch", "seconds of training")):
-            axes[0, column].set_yscale(_loss_scale(records))
+            losses = [e.train_loss for r in records for e in r.history]
+            _scale(axes[0, column], "y", losses)
             axes[0, column].set_ylabel("training loss (each model's own)")
             axes[1, column].set_ylabel(f"validation {metric}")
             for row in (0, 1):
@@ -91,7 +91,7 @@ def segment_bars(records: Sequence[RunRecord], kind: str, metric: str) -> Figure
     if not groups:
         raise InputError(f"no run has metrics of {SEGMENT_TITLES[kind]}: nothing to plot")
     first = next(iter(groups.values()))[0]
-    with _figure(8, 4.2) as figure:
+    with _figure(10, 4.4) as figure:
         axes = figure.subplots()
         styles = _styles(records)
         width = 0.8 / len(groups)
@@ -100,11 +100,12 @@ def segment_bars(records: Sequence[RunRecord], kind: str, metric: str) -> Figure
             x = [i + (place - (len(groups) - 1) / 2) * width for i in range(len(first))]
             hatch = HATCHES[place // len(COLOURS) % len(HATCHES)]
             colour = styles[label]["color"]
-            axes.bar(x, heights, width * 0.94, label=label, color=colour, hatch=hatch)
+            axes.bar(x, heights, width * 0.94, label=_literal(label), color=colour, hatch=hatch)
         axes.set_xticks(
             range(len(first)), [f"{s.name}\n{s.users:,} users ({s.share:.0%})" for s in first]
         )
         axes.tick_params(axis="x", length=0)
+        axes.grid(visible=False, axis="x")
         axes.set_ylabel(f"test {metric}")
         axes.set_title(f"{metric} of {SEGMENT_TITLES[kind]}", color=INK)
         _legend(figure, axes)
@@ -122,11 +123,11 @@ def cost_scatter(records: Sequence[RunRecord], metric: str) -> Figure:
             style = styles[label] | {"linestyle": "none", "markersize": 8, "alpha": 0.85}
             axes[0].plot([run.training_seconds for run in chosen], y, **style)
             axes[1].plot([run.parameters for run in chosen], y, **style)
-        for place, words in enumerate(("seconds of training", "trainable parameters")):
-            # A model without training stands at 0, which a logarithm has no place for.
-            axes[place].set_xscale("symlog", linthresh=1)
-            axes[place].set_xlim(left=-0.2)
-            axes[place].set_xlabel(words)
+        finished = [run for run in records if metric in run.metrics]
+        _scale(axes[0], "x", [run.training_seconds for run in finished])
+        _scale(axes[1], "x", [run.parameters for run in finished])
+        axes[0].set_xlabel("seconds of training")
+        axes[1].set_xlabel("trainable parameters")
         axes[0].set_ylabel(f"test {metric}")
         _legend(figure, axes[0])
     return figure
@@ -176,7 +177,7 @@ def _styles(records: Sequence[RunRecord]) -> dict[str, dict[str, Any]]:
     """One look for every label, by its place among all of them."""
     return {
         label: {
-            "label": label,
+            "label": _literal(label),
             "color": COLOURS[place % len(COLOURS)],
             "linestyle": DASHES[place // len(COLOURS) % len(DASHES)],
             "marker": MARKERS[place % len(MARKERS)],
@@ -185,6 +186,12 @@ def _styles(records: Sequence[RunRecord]) -> dict[str, dict[str, Any]]:
         }
         for place, label in enumerate(dict.fromkeys(record.label for record in records))
     }
+
+
+def _literal(label: str) -> str:
+    """Matplotlib takes dollars for mathematics, and leaves out labels that begin with _."""
+    label = label.replace("$", r"\$")
+    return f" {label}" if label.startswith("_") else label
 
 
 def _by_label(records: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
@@ -200,16 +207,21 @@ def _segment_mean(runs: Sequence[Any], place: int, metric: str) -> float:
     return statistics.fmean(values) if values else math.nan
 
 
-def _loss_scale(records: Sequence[RunRecord]) -> str:
-    """Logarithmic where losses of different kinds would flatten one another."""
-    losses = [e.train_loss for r in records for e in r.history if math.isfinite(e.train_loss)]
-    wide = bool(losses) and min(losses) > 0 and max(losses) > 20 * min(losses)
-    return "log" if wide else "linear"
+def _scale(axes: Axes, axis: str, values: Sequence[float]) -> None:
+    """Logarithmic where a wide range would flatten the small values; 0 keeps a place beside."""
+    from matplotlib.ticker import EngFormatter
+
+    positive = [value for value in values if value > 0 and math.isfinite(value)]
+    if positive and max(positive) > 20 * min(positive):
+        zero = any(value <= 0 for value in values)
+        options = {"linthresh": min(positive)} if zero else {}
+        getattr(axes, f"set_{axis}scale")("symlog" if zero else "log", **options)
+    getattr(axes, f"{axis}axis").set_major_formatter(EngFormatter())
 
 
 def _legend(figure: Figure, axes: Axes) -> None:
     handles, labels = axes.get_legend_handles_labels()
     if handles:
         figure.legend(
-            handles, labels, loc="outside lower center", ncols=min(len(labels), 5), markerscale=1.3
+            handles, labels, loc="outside lower center", ncols=min(len(labels), 6), markerscale=1.3
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -59,7 +59,9 @@ def write_report(folder: Path | str, out: Path | str, options: ReportOptions) ->
         InputError: no runs in `folder`, a damaged file, an unknown baseline, no matplotlib.
     """
     out, written, sections = Path(out), [], []
-    for (dataset, protocol), records in _settings(read_records(folder), options.order).items():
+    every = read_records(folder)
+    check_baselines((record.label for record in every), options)
+    for (dataset, protocol), records in _settings(every, options.order).items():
         stem = f"{quote(dataset, safe='')}+{quote(protocol, safe='')}"
         table = study_table(records, folder, options)
         for suffix, text in (
@@ -79,30 +81,37 @@ def write_report(folder: Path | str, out: Path | str, options: ReportOptions) ->
 def study_table(records: Sequence[RunRecord], folder: Path | str, options: ReportOptions) -> Table:
     """The table of runs of one data set and protocol, tested where their rank files allow it.
 
+    A baseline without finished runs here is left out, which the log tells.
+
     Raises:
-        InputError: an unknown baseline, or a rank file that is missing or damaged.
+        InputError: a rank file is missing or damaged.
     """
     metrics = options.metrics or list(dict.fromkeys(n for r in records for n in r.metrics))
-    _check_labels({r.label for r in records}, options)
+    ranks = _ranks(records, Path(folder)) if options.baselines else {}
+    baselines = [label for label in options.baselines if label in ranks]
     tests: Mapping[tuple[str, str], PairedTest] = {}
-    if options.baselines:
-        ranks = _ranks(records, Path(folder))
-        baselines = [label for label in options.baselines if label in ranks]
-        missing = sorted(set(options.baselines) - set(baselines))
-        if missing:
-            logger.warning("no ranks of %s: not among the baselines tested", ", ".join(missing))
-        if baselines:
-            ranked = [m for m in metrics if m.partition("@")[0] in _RANK_KINDS]
-            tests = compare_to_best(ranks, baselines, ranked)
-    return comparison_table(records, metrics, baseline=options.baseline, tests=tests)
+    if baselines:
+        ranked = [m for m in metrics if m.partition("@")[0] in _RANK_KINDS]
+        tests = compare_to_best(ranks, baselines, ranked)
+    baseline = options.baseline if options.baseline in {r.label for r in records} else None
+    missing = {*options.baselines, *filter(None, [options.baseline])} - {*baselines, baseline}
+    if missing:
+        where = f"{records[0].dataset} ({records[0].protocol})"
+        logger.warning("%s: no runs of the baseline %s", where, ", ".join(sorted(missing)))
+    return comparison_table(records, metrics, baseline=baseline, tests=tests)
 
 
-def _check_labels(labels: set[str], options: ReportOptions) -> None:
-    named = {*options.baselines, *([options.baseline] if options.baseline else [])}
-    if named - labels:
+def check_baselines(labels: Iterable[str], options: ReportOptions) -> None:
+    """Refuse a baseline that no run has as its label: before a study as well as after it.
+
+    Raises:
+        InputError: an unknown baseline.
+    """
+    labels = dict.fromkeys(labels)
+    unknown = {*options.baselines, *filter(None, [options.baseline])} - set(labels)
+    if unknown:
         raise InputError(
-            f"unknown baseline {', '.join(sorted(named - labels))}: choose among "
-            f"{', '.join(sorted(labels))}"
+            f"unknown baseline {', '.join(sorted(unknown))}: choose among {', '.join(labels)}"
         )
 
 

@@ -34,13 +34,13 @@ def headings(table: Table) -> list[str]:
     return ["Model", *table.metrics, "Seeds", "Training (s)", "Epochs", "Parameters", "Remark"]
 
 
-def figures(cell: Cell) -> tuple[str, str, str]:
-    """A cell's mean, its spread and gain, and its mark, as text."""
+def figures(cell: Cell) -> tuple[str, list[str], str]:
+    """A cell's mean, its spread and gain as far as they are known, and its mark, as text."""
     if cell.mean is None:
-        return NOTHING, "", ""
+        return NOTHING, [], ""
     extra = [f"± {cell.std:.{DIGITS}f}"] if cell.std is not None else []
     extra += [f"({cell.gain:+.1f}%)"] if cell.gain is not None else []
-    return f"{cell.mean:.{DIGITS}f}", " ".join(extra), MARKS[cell.mark]
+    return f"{cell.mean:.{DIGITS}f}", extra, MARKS[cell.mark]
 
 
 def costs(row: Row) -> list[str]:
@@ -57,7 +57,7 @@ def to_markdown(table: Table) -> str:
 
     def cell(c: Cell) -> str:
         mean, extra, mark = figures(c)
-        return " ".join(filter(None, [f"**{mean}**{mark}" if c.best else mean + mark, extra]))
+        return " ".join([f"**{mean}**{mark}" if c.best else mean + mark, *extra])
 
     def line(parts: list[str]) -> str:
         return f"| {' | '.join(parts)} |"
@@ -95,11 +95,10 @@ def to_latex(table: Table) -> str:
     """A `tabular`, the legend below it; the document needs the package booktabs."""
 
     def cell(c: Cell) -> str:
-        mean, extra, mark = (escape_latex(part) for part in figures(c))
-        extra = extra.replace("(-", "($-$")
-        return " ".join(
-            filter(None, [rf"\textbf{{{mean}}}{mark}" if c.best else mean + mark, extra])
-        )
+        mean, extra, mark = figures(c)
+        mean = rf"\textbf{{{mean}}}" if c.best else mean
+        more = [escape_latex(text).replace("(-", "($-$") for text in extra]
+        return " ".join([mean + escape_latex(mark), *more])
 
     def line(parts: list[str]) -> str:
         return " & ".join(parts) + r" \\"
@@ -124,7 +123,8 @@ def to_text(table: Table) -> str:
 
     def cell(c: Cell) -> str:
         mean, extra, mark = figures(c)
-        return "\n".join(filter(None, [f"{'*' if c.best else ''}{mean}{mark}", extra]))
+        lines = [f"{'*' if c.best else ''}{mean}{mark}", " ".join(extra)]
+        return "\n".join(filter(None, lines))
 
     names = headings(table)
     shown = Texttable(max_width=0)
