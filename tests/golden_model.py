@@ -6,6 +6,8 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
+from recbole_hstu.data.text_features import write_text_features
+
 GOLDEN = Path(__file__).parent / "golden"
 SIZES = {
     "hidden_size": 16,
@@ -73,6 +75,17 @@ TEXT_NAMES = {
     "_embedding_module._text_projection.weight": "items.projection.weight",
     "_embedding_module._text_projection.bias": "items.projection.bias",
 }
+
+
+TEXT_SETTINGS = {"fusion": "sum", "negative_projection": "shared", "text_missing": "error"}
+
+
+def write_text_file(folder, vectors):
+    """The recorded text vectors as a side-feature file, its rows in another order than the ids."""
+    path = folder / "golden.safetensors"
+    order = np.random.default_rng(0).permutation(N_ITEMS) + 1
+    write_text_features(path, {str(i): f"item {i}" for i in order}, vectors[order], {})
+    return path
 
 
 def load_weights(model, arrays, names, prefix="w/"):

@@ -1,10 +1,12 @@
-"""HSTU against the recorded numbers of the published code, array by array."""
+"""HSTU and HSTUText against the recorded numbers of the published code, array by array."""
 
 import numpy as np
 import pytest
 import torch
 from golden_model import (
     SIZES,
+    TEXT_NAMES,
+    TEXT_SETTINGS,
     Settings,
     batch,
     dataset,
@@ -12,13 +14,14 @@ from golden_model import (
     load_weights,
     packed_negatives,
     parameter_names,
+    write_text_file,
 )
 
 from recbole_hstu.model.hstu import HSTU
+from recbole_hstu.model.hstutext import HSTUText
 from recbole_hstu.model.layers import time_buckets
 from recbole_hstu.model.losses import sampled_softmax
 
-ARRAYS = golden("tiny_id_rand")
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-13}
 PRECISIONS = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 UNITS = pytest.mark.parametrize("unit", ["sec", "ms"])
@@ -28,10 +31,29 @@ def prefix(dtype):
     return "f64/" if dtype == torch.float64 else ""
 
 
+@pytest.fixture(params=["id", "text"])
+def kind(request):
+    return request.param
+
+
 @pytest.fixture
-def model():
-    model = HSTU(Settings(SIZES), dataset())
-    load_weights(model, ARRAYS, parameter_names())
+def arrays(kind):
+    return golden(f"tiny_{kind}_rand")
+
+
+@pytest.fixture
+def names(kind):
+    return parameter_names() | (TEXT_NAMES if kind == "text" else {})
+
+
+@pytest.fixture
+def model(kind, arrays, names, tmp_path):
+    if kind == "id":
+        model = HSTU(Settings(SIZES), dataset())
+    else:
+        file = write_text_file(tmp_path, arrays["w/_embedding_module._text_embeddings"])
+        model = HSTUText(Settings(SIZES, text_features_file=file, **TEXT_SETTINGS), dataset())
+    load_weights(model, arrays, names)
     return model.eval()
 
 
@@ -65,44 +87,44 @@ def test_buckets():
 
 
 @UNITS
-def test_relative_bias(model, unit):
-    times = torch.from_numpy(ARRAYS[f"{unit}/train/timestamps"])
+def test_relative_bias(model, arrays, unit):
+    times = torch.from_numpy(arrays[f"{unit}/train/timestamps"])
     asked = torch.cat([times[:, 1:], times[:, -1:]], dim=1)
     buckets = time_buckets(asked.unsqueeze(2) - times.unsqueeze(1))
-    close(model.layers[0].bias(buckets), ARRAYS[f"{unit}/train/rel_bias_layer0"], 1e-6)
+    close(model.layers[0].bias(buckets), arrays[f"{unit}/train/rel_bias_layer0"], 1e-6)
 
 
 @PRECISIONS
 @UNITS
-def test_embeddings_of_every_position(model, unit, dtype):
+def test_embeddings_of_every_position(model, arrays, unit, dtype):
     model.to(dtype)
-    interaction = batch(ARRAYS, unit, "train")
+    interaction = batch(arrays, unit, "train")
     hidden, packing = model.forward(interaction, model.items()[0])
-    recorded = torch.from_numpy(ARRAYS[f"{prefix(dtype)}{unit}/train/seq_embeddings"])
+    recorded = torch.from_numpy(arrays[f"{prefix(dtype)}{unit}/train/seq_embeddings"])
     close(hidden, packing.pack(recorded), TOLERANCE[dtype])
 
 
 @PRECISIONS
 @UNITS
 @pytest.mark.parametrize("impl", ["dense", "gather"])
-def test_loss_and_every_gradient(model, unit, dtype, impl):
+def test_loss_and_every_gradient(model, arrays, names, unit, dtype, impl):
     model.to(dtype)
-    loss = loss_of(model, batch(ARRAYS, unit, "train"), ARRAYS[f"{unit}/train/neg_ids"], impl=impl)
+    loss = loss_of(model, batch(arrays, unit, "train"), arrays[f"{unit}/train/neg_ids"], impl=impl)
     loss.backward()
-    close(loss, ARRAYS[f"{prefix(dtype)}{unit}/train/loss"], TOLERANCE[dtype])
-    for theirs, ours in parameter_names().items():
-        recorded = ARRAYS[f"{prefix(dtype)}{unit}/train/grad/{theirs}"]
+    close(loss, arrays[f"{prefix(dtype)}{unit}/train/loss"], TOLERANCE[dtype])
+    for theirs, ours in names.items():
+        recorded = arrays[f"{prefix(dtype)}{unit}/train/grad/{theirs}"]
         scale = np.abs(recorded).max()
         close(model.get_parameter(ours).grad / scale, recorded / scale, TOLERANCE[dtype])
 
 
 @PRECISIONS
 @UNITS
-def test_scores(model, unit, dtype):
+def test_scores(model, arrays, unit, dtype):
     model.to(dtype)
-    interaction = batch(ARRAYS, unit, "eval")
+    interaction = batch(arrays, unit, "eval")
     scores = model.full_sort_predict(interaction)[:, 1:]
-    close(scores, ARRAYS[f"{prefix(dtype)}{unit}/eval/scores"], TOLERANCE[dtype])
+    close(scores, arrays[f"{prefix(dtype)}{unit}/eval/scores"], TOLERANCE[dtype])
     target = interaction["item_id"] - 1
     close(
         model.predict(interaction),
@@ -112,16 +134,16 @@ def test_scores(model, unit, dtype):
 
 
 @PRECISIONS
-def test_five_steps_of_adamw(model, dtype):
+def test_five_steps_of_adamw(model, arrays, names, dtype):
     model.to(dtype)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=1e-3, betas=(0.9, 0.98), eps=1e-8, weight_decay=0
     )
-    for step, recorded in enumerate(ARRAYS[f"{prefix(dtype)}traj/losses"]):
-        loss = loss_of(model, batch(ARRAYS, "sec", "train"), ARRAYS["traj/neg_ids"][step])
+    for step, recorded in enumerate(arrays[f"{prefix(dtype)}traj/losses"]):
+        loss = loss_of(model, batch(arrays, "sec", "train"), arrays["traj/neg_ids"][step])
         close(loss, recorded, TOLERANCE[dtype])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    for theirs, ours in parameter_names().items():
-        close(model.get_parameter(ours), ARRAYS[f"{prefix(dtype)}traj/w/{theirs}"], 1e-6)
+    for theirs, ours in names.items():
+        close(model.get_parameter(ours), arrays[f"{prefix(dtype)}traj/w/{theirs}"], 1e-6)

@@ -9,6 +9,8 @@ import torch.nn.functional as F
 MASKED = -5e4
 # A gathered vector costs about as much as this many columns of a matrix product (benchmarks).
 DENSE_COLUMNS_PER_NEGATIVE = 64
+# Products held at once, about 4 MB of float32: they are used up while they are in the cache.
+_CHUNK_PRODUCTS = 1 << 20
 
 
 def sampled_softmax(
@@ -31,15 +33,15 @@ def sampled_softmax(
         temperature: divisor of the similarities.
         positive_table: (V, D) vectors of the positives, where they are not the table's.
         impl: `gather` fetches the vectors of the R negatives, `dense` multiplies with the whole
-            table and picks; same loss and gradients. `auto` takes `dense` while the table has at
-            most `DENSE_COLUMNS_PER_NEGATIVE` rows a negative.
+            table, block by block, and picks; same loss and gradients. `auto` takes `dense` while
+            the table has at most `DENSE_COLUMNS_PER_NEGATIVE` rows a negative.
     """
     if impl == "auto":
         dense = len(table) <= DENSE_COLUMNS_PER_NEGATIVE * negatives.shape[1]
         impl = "dense" if dense else "gather"
     if impl == "dense":
         index = torch.cat([positives.unsqueeze(1), negatives], dim=1)
-        similarities = (queries @ table.t()).gather(1, index)  # (T, 1 + R)
+        similarities = PickedProducts.apply(queries, table, index)  # (T, 1 + R)
     elif impl == "gather":
         positive = (queries * table[positives]).sum(-1, keepdim=True)
         negative = torch.bmm(table[negatives], queries.unsqueeze(-1)).squeeze(-1)
@@ -52,6 +54,42 @@ def sampled_softmax(
     accidental = F.pad(negatives == positives.unsqueeze(1), (1, 0))
     logits = similarities.masked_fill(accidental, MASKED) / temperature
     return F.cross_entropy(logits, torch.zeros_like(positives))
+
+
+class PickedProducts(torch.autograd.Function):
+    """(queries @ table.T).gather(1, index) without the (T, V) matrix: block by block, forward and
+    backward, so that memory stays bounded.
+
+    Shapes: queries (T, D), table (V, D), index (T, K) int64 -> (T, K).
+    """
+
+    @staticmethod
+    def forward(ctx, queries, table, index):
+        ctx.save_for_backward(queries, table, index)
+        picked = queries.new_empty(index.shape)
+        for part, block in _blocks(queries, table):
+            torch.mm(queries[part], table.t(), out=block)
+            torch.gather(block, 1, index[part], out=picked[part])
+        return picked
+
+    @staticmethod
+    def backward(ctx, grad):
+        queries, table, index = ctx.saved_tensors
+        grad_queries, grad_table = torch.empty_like(queries), torch.zeros_like(table)
+        for part, block in _blocks(queries, table):
+            block.zero_().scatter_add_(1, index[part], grad[part])
+            torch.mm(block, table, out=grad_queries[part])
+            grad_table.addmm_(block.t(), queries[part])
+        return grad_queries, grad_table, None
+
+
+def _blocks(queries: torch.Tensor, table: torch.Tensor):
+    """Slices of the queries, and a buffer (rows of the slice, V) that all of them share."""
+    rows = max(64, _CHUNK_PRODUCTS // len(table))
+    buffer = queries.new_empty(min(rows, len(queries)), len(table))
+    for start in range(0, len(queries), rows):
+        part = slice(start, min(start + rows, len(queries)))
+        yield part, buffer[: part.stop - start]
 
 
 def l2_normalise(x: torch.Tensor, eps: float = 1e-6) -> torch.Tensor:
