@@ -159,7 +159,10 @@ def _locate(options: TextOptions) -> tuple[str, str]:
 
 def _load(transformers: Any, source: str, revision: str, options: TextOptions) -> tuple[Any, Any]:
     where = {} if options.is_local else {"revision": revision}
-    transformers.utils.logging.disable_progress_bar()
+    log = transformers.utils.logging
+    verbosity = log.get_verbosity()
+    log.disable_progress_bar()
+    log.set_verbosity_error()  # its report on missing weights is ours below
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(source, **where)
         model, report = transformers.AutoModel.from_pretrained(
@@ -168,7 +171,8 @@ def _load(transformers: Any, source: str, revision: str, options: TextOptions) -
     except (OSError, ValueError, KeyError) as error:
         raise _not_there(options, error) from error
     finally:
-        transformers.utils.logging.enable_progress_bar()
+        log.set_verbosity(verbosity)
+        log.enable_progress_bar()
     if model.config.is_encoder_decoder:
         raise InputError(f"text_model {options.model_name}: an encoder-decoder; name an encoder")
     # Weights that the files lack are random numbers. Only the pooler may be: it is not used.
