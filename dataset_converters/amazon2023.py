@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from dataset_converters.convert import Source
@@ -48,6 +49,7 @@ CATEGORIES = (
 )
 TEXT_FIELDS = ("title", "features", "categories", "description", "store")
 _HEADER = ("user_id", "parent_asin", "rating", "timestamp")
+_INTEGER = re.compile(r"-?[0-9]+")
 _BY_SHORT_NAME = {category.lower(): category for category in CATEGORIES}
 
 
@@ -103,6 +105,8 @@ def _ratings(tally: Tally) -> Iterator[Row]:
     for line in lines:
         try:
             user, item, rating, time = line.split(",")
+            if not _INTEGER.fullmatch(time):
+                raise ValueError(f"time {time!r:.60} is no whole number")
             yield checked_row(user, item, rating, int(time))
         except ValueError as error:
             tally.reject(error)

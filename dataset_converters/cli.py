@@ -57,7 +57,7 @@ def _run(args: argparse.Namespace) -> None:
     if comparison:
         logger.info(comparison)
     if args.source == "csv":
-        fields = ", ".join(args.text or ())
+        fields = ", ".join(args.text)
         logger.info("use it by --dataset=%s --data_path=%s", folder.name, args.out)
         if fields:
             logger.info("its item texts: item_text: {fields: [%s], style: sentences}", fields)
@@ -90,7 +90,7 @@ def _options(args: argparse.Namespace) -> Options:
 def _source(args: argparse.Namespace) -> Source:
     if args.source == "csv":
         columns = own_data.Columns(
-            args.user, args.item, args.time, args.rating, args.item_id, args.text or {}
+            args.user, args.item, args.time, args.rating, args.item_id, args.text
         )
         return own_data.open_source(
             args.interactions,
@@ -136,7 +136,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     own = commands.add_parser("csv", help="your own interactions (CSV, TSV, JSON lines, Parquet)")
     _add_own(own)
     _add_common(own, "off")
-    return _with_config(parser, own, argv)
+    return _parse_with_config(parser, argv)
 
 
 def _add_common(parser: argparse.ArgumentParser, core: str) -> None:
@@ -215,43 +215,47 @@ def _add_own(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _with_config(
-    parser: argparse.ArgumentParser, own: argparse.ArgumentParser, argv: Sequence[str] | None
+def _parse_with_config(
+    parser: argparse.ArgumentParser, argv: Sequence[str] | None
 ) -> argparse.Namespace:
+    """Parse; options of a --config file come first, so that those of the command line win."""
+    argv = list(sys.argv[1:] if argv is None else argv)
     args = parser.parse_args(argv)
     if args.source != "csv":
         return args
     if args.config is not None:
-        own.set_defaults(**_read_config(args.config, vars(args)))
-        args = parser.parse_args(argv)
+        known = set(vars(args)) - {"source", "config"}
+        args = parser.parse_args(["csv", *_arguments_of(args.config, known), *argv[1:]])
     if args.interactions is None:
         raise ConversionError("--interactions is needed: the file of your interactions")
-    for name in ("interactions", "items", "out"):
-        if getattr(args, name) is not None:
-            setattr(args, name, Path(getattr(args, name)))
-    args.text = _text_fields(args.text)
+    columns = [entry.partition("=") for entry in args.text or ()]
+    args.text = {name: column or name for name, _, column in columns}
     return args
 
 
-def _read_config(path: Path, known: dict) -> dict:
+def _arguments_of(path: Path, known: set[str]) -> list[str]:
+    """The options of a YAML file as command-line arguments, for the same checks."""
     try:
         config = yaml.safe_load(path.read_text("utf-8"))
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConversionError(f"{path}: cannot be read as YAML ({error})") from error
+        reason = " ".join(str(error).split())
+        raise ConversionError(f"{path}: cannot be read as YAML ({reason})") from error
     if not isinstance(config, dict):
         raise ConversionError(f"{path}: expected lines such as 'interactions: orders.csv'")
-    unknown = sorted(set(map(str, config)) - (set(known) - {"source", "config"}))
+    unknown = sorted(set(map(str, config)) - known)
     if unknown:
         raise ConversionError(f"{path}: unknown option {', '.join(unknown)}")
-    return config
-
-
-def _text_fields(given: object) -> dict[str, str]:
-    """`title brand=maker`, a YAML list of such, or a YAML mapping of fields to columns."""
-    if isinstance(given, dict):
-        return {str(name): str(column) for name, column in given.items()}
-    entries = [str(entry).partition("=") for entry in (given if isinstance(given, list) else [])]
-    return {name: column or name for name, _, column in entries}
+    arguments = []
+    for name, value in config.items():
+        if isinstance(value, dict):
+            value = [f"{field}={column}" for field, column in value.items()]
+        if isinstance(value, list):
+            arguments += [f"--{name}", *map(str, value)]
+        elif value is True:
+            arguments.append(f"--{name}")
+        elif value is not None and value is not False:
+            arguments.append(f"--{name}={value}")
+    return arguments
 
 
 def _natural(text: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from datetime import date
@@ -18,6 +19,7 @@ VARIANTS = ("full", "published")
 TEXT_FIELDS = ("app_name", "publisher", "developer", "genres", "tags", "specs")
 _parse_review = dict_parser(("username", "product_id", "date"))
 _parse_game = dict_parser(("id", *TEXT_FIELDS))
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _EPOCH = date(1970, 1, 1).toordinal()
 _SECONDS_A_DAY = 86_400
 
@@ -61,7 +63,7 @@ def lost_by_published_code(line: str) -> bool:
 @cache
 def seconds_of(day: str) -> int:
     """Seconds since 1970 of midnight UTC of `YYYY-MM-DD`. Raises ValueError for anything else."""
-    if len(day) != 10:
+    if not _DAY.fullmatch(day):
         raise ValueError(f"date {day!r:.60} is not YYYY-MM-DD")
     return (date.fromisoformat(day).toordinal() - _EPOCH) * _SECONDS_A_DAY
 

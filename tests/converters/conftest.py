@@ -46,14 +46,14 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def convert(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def convert(tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture):
     """Run the command in this process; gives the data set's folder, or the error line if it fails.
 
     Called as convert("steam", "--raw", folder); `out` is the folder of data sets.
     """
 
     def run(*args: object, out: Path = tmp_path / "dataset") -> Path | str:
-        logging.getLogger().handlers.clear()
+        caplog.set_level(logging.INFO)
         before = set(out.glob("[!.]*")) if out.exists() else set()
         status = cli.main([*map(str, args), "--out", str(out)])
         written = capsys.readouterr().err

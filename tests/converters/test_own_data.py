@@ -1,0 +1,180 @@
+"""One's own files, as a new user would bring them."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+
+import pandas as pd
+import pytest
+import yaml
+from conftest import stats_of
+
+ORDERS = [
+    ("2023-04-01T10:00:00Z", "4", "M\u00fcller, A.", "note; x", "12-B"),
+    ("2023-04-01T12:00:00+02:00", "5", 'O"Neil', "", "NA"),
+    ("2023-04-02", "1.5", "M\u00fcller, A.", "", "NA"),
+    ("2016-02-29 00:00:01", "3", 'O"Neil', "", "007"),
+]
+COLUMNS = ("bought at", "stars", "customer", "note", "sku")
+NAMES = ["--user=customer", "--item=sku", "--time=bought at", "--rating=stars", "--name=shop"]
+
+
+@pytest.fixture
+def orders(tmp_path):
+    path = tmp_path / "orders.csv"
+    with path.open("w", newline="", encoding="utf-8-sig") as file:
+        csv.writer(file).writerows([COLUMNS, *ORDERS])
+    return path
+
+
+@pytest.fixture
+def products(tmp_path):
+    path = tmp_path / "products.jsonl"
+    records = [
+        {"maker": "ACME\tInc.", "sku": "NA", "title": 'A 14" screen\nwide', "tags": ["a", "b"]},
+        {"maker": None, "sku": "12-B", "title": "Caf\u00e9", "tags": []},
+        {"maker": "x", "sku": "007", "title": "", "tags": ["c"]},
+    ]
+    path.write_text("".join(json.dumps(r) + "\n" for r in records))
+    return path
+
+
+def rows(folder, ending="inter"):
+    with (folder / f"{folder.name}.{ending}").open(encoding="utf-8", newline="") as file:
+        return list(csv.reader(file, delimiter="\t"))[1:]
+
+
+def test_columns_in_an_odd_order(convert, orders):
+    folder = convert("csv", "--interactions", orders, *NAMES)
+    assert rows(folder) == [
+        ["M\u00fcller, A.", "12-B", "4.0", "1680343200"],
+        ["M\u00fcller, A.", "NA", "1.5", "1680393600"],
+        ['O"Neil', "007", "3.0", "1456704001"],
+        ['O"Neil', "NA", "5.0", "1680343200"],
+    ]
+    assert not (folder / "shop.item").exists()
+
+
+def test_items_with_their_texts(convert, orders, products):
+    folder = convert(
+        *("csv", "--interactions", orders, *NAMES),
+        *("--items", products, "--text", "title", "brand=maker", "tags"),
+    )
+    assert rows(folder, "item") == [
+        ["NA", 'A 14" screen wide', "ACME Inc.", "a, b"],
+        ["12-B", "Caf\u00e9", "", ""],
+        ["007", "", "x", "c"],
+    ]
+    header = (folder / "shop.item").read_text("utf-8").splitlines()[0]
+    assert header == "item_id:token\ttitle:token_seq\tbrand:token_seq\ttags:token_seq"
+
+
+def test_a_yaml_file_says_the_same(convert, orders, products, tmp_path):
+    config = tmp_path / "shop.yaml"
+    config.write_text(
+        yaml.safe_dump(
+            {
+                "name": "shop",
+                "interactions": str(orders),
+                "user": "customer",
+                "item": "sku",
+                "time": "bought at",
+                "items": str(products),
+                "text": {"title": "title", "brand": "maker"},
+                "duplicates": "last",
+            }
+        )
+    )
+    folder = convert("csv", "--config", config, "--time_unit=ms")
+    assert rows(folder)[0][2:] == ["1.0", "1680343200000"]
+    config.write_text("usr: customer\n")
+    assert "unknown option usr" in convert("csv", "--config", config)
+    config.write_text("k_core: many\nname: x\ninteractions: y.csv\n")
+    assert "k_core" in convert("csv", "--config", config)
+    config.write_text("duplicates: sometimes\nname: x\ninteractions: y.csv\n")
+    assert "duplicates" in convert("csv", "--config", config)
+
+
+def test_json_lines_parquet_and_gzip_give_the_same_bytes(convert, orders, tmp_path):
+    frame = pd.read_csv(orders, dtype=str, keep_default_na=False)
+    frame.to_json(tmp_path / "orders.jsonl", orient="records", lines=True)
+    (tmp_path / "orders.tsv.gz").write_bytes(
+        gzip.compress(frame.to_csv(sep="\t", index=False).encode("utf-8"))
+    )
+    names = ["orders.csv", "orders.jsonl", "orders.tsv.gz"]
+    try:
+        frame.to_parquet(tmp_path / "orders.parquet")
+        names.append("orders.parquet")
+    except ImportError:
+        assert "pip install pyarrow" in convert(
+            "csv", "--interactions", tmp_path / "orders.parquet", *NAMES
+        )
+    made = {
+        (
+            convert("csv", "--interactions", tmp_path / n, *NAMES, "--name", n[-5:])
+            / f"{n[-5:]}.inter"
+        ).read_bytes()
+        for n in names
+    }
+    assert len(made) == 1
+
+
+def test_parquet_keeps_its_types(convert, tmp_path):
+    pytest.importorskip("pyarrow")
+    frame = pd.DataFrame(
+        {
+            "timestamp": pd.to_datetime(["2020-01-01", "2020-01-01 00:00:00.5"], format="ISO8601"),
+            "item_id": [2**60, 7],
+            "user_id": ["a", "b"],
+        }
+    )
+    frame.to_parquet(tmp_path / "x.parquet")
+    folder = convert("csv", "--interactions", tmp_path / "x.parquet", "--name", "x")
+    assert rows(folder) == [["a", str(2**60), "1.0", "1577836800"], ["b", "7", "1.0", "1577836800"]]
+    assert stats_of(folder)["settings"]["dates_rounded_down"] == 1
+
+
+def test_whole_numbers_stay_exactly_as_they_are(convert, tmp_path):
+    path = tmp_path / "x.csv"
+    path.write_text(f"timestamp,item_id,user_id\n{2**63 - 1},i,u\n{-(2**63)},i,u\n12.0,i,u\n")
+    folder = convert("csv", "--interactions", path, "--name", "x")
+    assert [int(row[3]) for row in rows(folder)] == [-(2**63), 12, 2**63 - 1]
+
+
+@pytest.mark.parametrize(
+    "line", ["u,i", "u,i,1,2", ",i,1", "u,i,yesterday", "u,i,1.5", "u,i,2020-01-01", 'u,"i"x,1']
+)
+def test_lines_that_cannot_be_used(convert, tmp_path, line, caplog):
+    path = tmp_path / "x.csv"
+    path.write_text(f"user_id,item_id,timestamp\nu,i,5\n{line}\n")
+    folder = convert("csv", "--interactions", path, "--name", "x", "--max_malformed=0.5")
+    assert rows(folder) == [["u", "i", "1.0", "5"]]
+    assert "x.csv: line 3 left out" in caplog.text
+
+
+def test_quoted_newlines_and_damaged_bytes_in_csv(convert, tmp_path, caplog):
+    path = tmp_path / "x.csv"
+    path.write_bytes(b'user_id,note,item_id,timestamp\nu,"two\nlines",i,5\nu,\xff,j,6\nu,,k,7\n')
+    folder = convert("csv", "--interactions", path, "--name", "x", "--max_malformed=0.5")
+    assert [row[1] for row in rows(folder)] == ["i", "k"]
+    assert "line 4 left out: not UTF-8" in caplog.text
+
+
+def test_errors_say_what_to_do(convert, orders, tmp_path):
+    wrong = convert("csv", "--interactions", orders, "--name", "x")
+    assert "no column named 'user_id', 'item_id', 'timestamp'; the file has 'bought at'" in wrong
+    odd = tmp_path / "odd.csv"
+    odd.write_text("user_id;item_id;timestamp\nu;i;1\n")
+    assert "by --separator" in convert("csv", "--interactions", odd, "--name", "x")
+    folder = convert("csv", "--interactions", odd, "--name", "x", "--separator", ";")
+    assert rows(folder) == [["u", "i", "1.0", "1"]]
+    assert "must end in one of" in convert("csv", "--interactions", "x.xls", "--name", "x")
+    assert "--name is needed" in convert("csv", "--interactions", orders)
+    assert "--interactions is needed" in convert("csv", "--name", "x")
+    assert "cannot be read" in convert("csv", "--interactions", "gone.csv", "--name", "x")
+    items = ("--items", orders, "--text", "bought at", "--item_id", "sku")
+    error = convert("csv", "--interactions", orders, *NAMES, *items)
+    assert "NAME='bought at'" in error
+    assert "go together" in convert("csv", "--interactions", orders, *NAMES, "--items", orders)
