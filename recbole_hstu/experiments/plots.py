@@ -74,6 +74,7 @@ def training_curves(records: Sequence[RunRecord], metric: str) -> Figure:
             axes[1, column].set_ylabel(f"validation {metric}")
             for row in (0, 1):
                 axes[row, column].set_xlabel(words)
+                axes[row, column].locator_params(axis="x", integer=True)
         _legend(figure, axes[0, 0])
     return figure
 
