@@ -9,7 +9,7 @@ from dataset_converters.convert import Source
 from dataset_converters.errors import ConversionError
 from dataset_converters.fetcher import Fetcher
 from dataset_converters.interactions import Row, checked_row
-from dataset_converters.reading import Tally, parse_json_object, read_lines
+from dataset_converters.reading import Tally, parse_json_object, read_lines, text_of
 from dataset_converters.text import amazon_text
 
 CATEGORIES = (
@@ -95,7 +95,7 @@ def open_source(category: str, fetcher: Fetcher, max_malformed: float) -> Source
 def _ratings(tally: Tally) -> Iterator[Row]:
     """Rows of the ratings file; times stay milliseconds. Ids never hold a comma or a quote."""
     lines = read_lines(tally)
-    header = next(lines, "").split(",")
+    header = text_of(next(lines, b"")).split(",")
     if tuple(header) != _HEADER:
         raise ConversionError(
             f"{tally.path}: the first line is not the header {','.join(_HEADER)}; "
@@ -104,7 +104,7 @@ def _ratings(tally: Tally) -> Iterator[Row]:
     tally.records -= 1
     for line in lines:
         try:
-            user, item, rating, time = line.split(",")
+            user, item, rating, time = text_of(line).split(",")
             if not _INTEGER.fullmatch(time):
                 raise ValueError(f"time {time!r:.60} is no whole number")
             yield checked_row(user, item, rating, int(time))

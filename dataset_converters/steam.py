@@ -12,7 +12,7 @@ from dataset_converters.convert import Source
 from dataset_converters.fetcher import Fetcher
 from dataset_converters.interactions import Row, checked_row
 from dataset_converters.literals import dict_parser
-from dataset_converters.reading import Tally, read_lines
+from dataset_converters.reading import Tally, read_lines, text_of
 from dataset_converters.text import plain_text
 
 VARIANTS = ("full", "published")
@@ -71,11 +71,12 @@ def seconds_of(day: str) -> int:
 def _reviews(tally: Tally, dropped: Counter[str], variant: str) -> Iterator[Row]:
     published = variant == "published"
     for line in read_lines(tally):
-        if published and lost_by_published_code(line):
-            dropped["review lost by the published code"] += 1
-            continue
         try:
-            review = _parse_review(line)
+            text = text_of(line)
+            if published and lost_by_published_code(text):
+                dropped["review lost by the published code"] += 1
+                continue
+            review = _parse_review(text)
             yield checked_row(
                 review.get("username"),
                 review.get("product_id"),
@@ -89,7 +90,7 @@ def _reviews(tally: Tally, dropped: Counter[str], variant: str) -> Iterator[Row]
 def _games(tally: Tally, dropped: Counter[str]) -> Iterator[tuple[str, dict[str, object]]]:
     for line in read_lines(tally):
         try:
-            game = _parse_game(line)
+            game = _parse_game(text_of(line))
         except ValueError as error:
             tally.reject(error)
             continue
