@@ -79,7 +79,9 @@ def dataset_lock(folder: Path) -> Iterator[None]:
         folder.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder.parent / f".{folder.name}.lock")
         with lock:
-            _mend(folder)
+            if _new(folder).exists():
+                logger.info("%s: removing what an interrupted conversion left", _new(folder))
+            _tidy(folder)
             yield
     except OSError as error:
         where = error.filename or folder
@@ -104,7 +106,7 @@ def replacing(folder: Path) -> Iterator[Path]:
             folder.rename(old)
         new.rename(folder)
     except BaseException:
-        _mend(folder)
+        _tidy(folder)
         raise
     shutil.rmtree(old, ignore_errors=True)
 
@@ -117,10 +119,10 @@ def _old(folder: Path) -> Path:
     return folder.parent / f".{folder.name}.old"
 
 
-def _mend(folder: Path) -> None:
+def _tidy(folder: Path) -> None:
+    """Remove what is unfinished; the old data set is put back if the new one is not in place."""
     new, old = _new(folder), _old(folder)
     if new.exists():
-        logger.info("%s: removing what an interrupted conversion left", new)
         shutil.rmtree(new)
     if old.exists() and folder.exists():
         shutil.rmtree(old)

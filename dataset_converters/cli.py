@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"error: {error}\n")
         return 2
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted; nothing was changed\n")
+        sys.stderr.write("interrupted; the data set is as it was before\n")
         return 130
     return 0
 
@@ -96,7 +96,6 @@ def _source(args: argparse.Namespace) -> Source:
             args.interactions,
             args.items,
             columns,
-            separator=args.separator,
             time_unit=args.time_unit,
             max_malformed=args.max_malformed,
         )
@@ -209,7 +208,6 @@ def _add_own(parser: argparse.ArgumentParser) -> None:
         metavar="COLUMN",
         help="text columns of --items, in the order they are to be read; FIELD=COLUMN renames",
     )
-    parser.add_argument("--separator", help="of CSV files (default: a comma; a tab for .tsv)")
     parser.add_argument(
         "--time_unit", choices=own_data.UNITS, default="s", help="what dates become (default: s)"
     )

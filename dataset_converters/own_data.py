@@ -42,7 +42,6 @@ def open_source(
     items: Path | None,
     columns: Columns,
     *,
-    separator: str | None,
     time_unit: str,
     max_malformed: float,
 ) -> Source:
@@ -67,9 +66,9 @@ def open_source(
     item_tally = Tally(items, max_malformed) if items else None
     return Source(
         name="csv",
-        rows=_rows(tally, columns, separator, _Clock(time_unit, settings)),
+        rows=_rows(tally, columns, _Clock(time_unit, settings)),
         row_tally=tally,
-        items=_items(item_tally, columns, separator) if item_tally else None,
+        items=_items(item_tally, columns) if item_tally else None,
         item_tally=item_tally,
         text=columns.text,
         clean=plain_text,
@@ -132,10 +131,10 @@ def _date(value: object) -> datetime:
     return moment.replace(tzinfo=timezone.utc) if moment.tzinfo is None else moment
 
 
-def _rows(tally: Tally, columns: Columns, separator: str | None, clock: _Clock) -> Iterator[Row]:
+def _rows(tally: Tally, columns: Columns, clock: _Clock) -> Iterator[Row]:
     needed = [columns.user, columns.item, columns.time]
     needed += [columns.rating] if columns.rating else []
-    for record in read_records(tally, needed, separator):
+    for record in read_records(tally, needed):
         try:
             rating = record.get(columns.rating) if columns.rating else 1.0
             yield checked_row(
@@ -148,9 +147,9 @@ def _rows(tally: Tally, columns: Columns, separator: str | None, clock: _Clock) 
             tally.reject(error)
 
 
-def _items(tally: Tally, columns: Columns, separator: str | None) -> Iterator[tuple[str, Record]]:
+def _items(tally: Tally, columns: Columns) -> Iterator[tuple[str, Record]]:
     id_column = columns.item_id or columns.item
-    for record in read_records(tally, [id_column, *columns.text.values()], separator):
+    for record in read_records(tally, [id_column, *columns.text.values()]):
         item = _token(record, id_column)
         if isinstance(item, str) and item:
             yield item, record

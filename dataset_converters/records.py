@@ -11,26 +11,25 @@ from dataset_converters.errors import ConversionError
 from dataset_converters.reading import Tally, parse_json_object, read_lines, read_raw_lines
 
 FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")
-_SEPARATORS = {".csv": ",", ".tsv": "\t"}
+_SEPARATORS = ",;\t|"
 
 Record = Mapping[str, Any]
 
 
-def read_records(
-    tally: Tally, columns: Collection[str], separator: str | None = None
-) -> Iterator[Record]:
+def read_records(tally: Tally, columns: Collection[str]) -> Iterator[Record]:
     """The records of the tally's file, each with `columns` at least; bad ones are rejected.
 
     The ending of the name says what the file is: one of `FORMATS`, all but Parquet also with `.gz`.
-    `separator` is that of a CSV file.
+    A CSV or TSV file is separated by a comma, semicolon, tab or bar: whichever gives the header the
+    columns asked for.
 
     Raises:
         ConversionError: another ending, a missing column, a damaged file.
     """
     path = tally.path
     kind = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
-    if kind in _SEPARATORS:
-        return _csv_records(tally, columns, separator or _SEPARATORS[kind])
+    if kind in (".csv", ".tsv"):
+        return _csv_records(tally, columns)
     if kind in (".jsonl", ".json"):
         return _json_records(tally, columns)
     if path.suffix == ".parquet":
@@ -38,14 +37,14 @@ def read_records(
     raise ConversionError(f"{path}: the name must end in one of {', '.join(FORMATS)}, or .gz after")
 
 
-def _csv_records(tally: Tally, columns: Collection[str], separator: str) -> Iterator[Record]:
+def _csv_records(tally: Tally, columns: Collection[str]) -> Iterator[Record]:
     csv.field_size_limit(2**31 - 1)  # descriptions may be longer than the module's default
     lines = _Decoded(tally.path)
-    reader = csv.reader(lines, delimiter=separator, strict=True)
-    header = [name.strip() for name in next(reader, [])]
+    separator, header = _header(next(lines, ""), columns)
     _require_columns(tally.path, columns, header)
+    reader = csv.reader(lines, delimiter=separator, strict=True)
     while True:
-        tally.line = reader.line_num + 1
+        tally.line = reader.line_num + 2  # after the header and those read so far
         try:
             row = next(reader)
         except StopIteration:
@@ -63,6 +62,15 @@ def _csv_records(tally: Tally, columns: Collection[str], separator: str) -> Iter
             tally.reject(problem)
         else:
             yield dict(zip(header, row, strict=True))
+
+
+def _header(line: str, columns: Collection[str]) -> tuple[str, list[str]]:
+    """Separator and column names of a CSV file's first line; the likeliest if none fits."""
+    readings = []
+    for separator in _SEPARATORS:
+        names = [name.strip() for name in next(csv.reader([line], delimiter=separator), [])]
+        readings.append((len(set(columns) & set(names)), len(names), separator, names))
+    return max(readings, key=lambda reading: reading[:2])[2:]
 
 
 class _Decoded:
@@ -129,11 +137,7 @@ def _require_columns(path: Path, columns: Collection[str], present: Iterable[str
     missing = [name for name in columns if name not in present]
     if not missing:
         return
-    hint = ""
-    if len(present) == 1:
-        other = [mark for mark in (";", "\t", "|", ",") if mark in present[0]]
-        hint = f"; its separator seems to be {other[0]!r}, say so by --separator" if other else ""
     raise ConversionError(
         f"{path}: no column named {', '.join(map(repr, missing))}; the file has "
-        f"{', '.join(map(repr, present)) or 'no columns'}{hint}"
+        f"{', '.join(map(repr, present)) or 'no columns'}"
     )

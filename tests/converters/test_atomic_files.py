@@ -38,7 +38,7 @@ def make(folder: Path, events, item_texts, names=("title", "brand")) -> Path:
     records = [{"item_id": i, **dict(zip(names, t, strict=True))} for i, t in item_texts.items()]
     items.write_text("".join(json.dumps(r) + "\n" for r in records))
     columns = Columns(text={name: name for name in names})
-    source = open_source(inter, items, columns, separator=None, time_unit="s", max_malformed=0.0)
+    source = open_source(inter, items, columns, time_unit="s", max_malformed=0.0)
     target = folder / "dataset" / "x"
     with dataset_lock(target):
         convert(target, source, Options())

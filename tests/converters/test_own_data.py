@@ -167,8 +167,7 @@ def test_errors_say_what_to_do(convert, orders, tmp_path):
     assert "no column named 'user_id', 'item_id', 'timestamp'; the file has 'bought at'" in wrong
     odd = tmp_path / "odd.csv"
     odd.write_text("user_id;item_id;timestamp\nu;i;1\n")
-    assert "by --separator" in convert("csv", "--interactions", odd, "--name", "x")
-    folder = convert("csv", "--interactions", odd, "--name", "x", "--separator", ";")
+    folder = convert("csv", "--interactions", odd, "--name", "x")
     assert rows(folder) == [["u", "i", "1.0", "1"]]
     assert "must end in one of" in convert("csv", "--interactions", "x.xls", "--name", "x")
     assert "--name is needed" in convert("csv", "--interactions", orders)
