@@ -1,0 +1,260 @@
+"""What holds for every HSTU, whatever its weights."""
+
+import pytest
+import torch
+from golden_model import SIZES, TEXT_SETTINGS, Settings, dataset, golden, write_text_file
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recbole_hstu.errors import InputError
+from recbole_hstu.model.hstu import HSTU
+from recbole_hstu.model.hstutext import HSTUText
+from recbole_hstu.model.item_encoder import FusedEncoder
+from recbole_hstu.model.layers import _Lookup
+from recbole_hstu.model.losses import PickedProducts, sampled_softmax
+from recbole_hstu.model.packing import Packing
+
+WIDTH = SIZES["MAX_ITEM_LIST_LENGTH"]
+
+
+def make_model(seed=0, cls=HSTU, **changes):
+    torch.manual_seed(seed)
+    model = cls(Settings({**SIZES, **changes}), dataset()).double().eval()
+    with torch.no_grad():  # weights large enough that every part moves the result
+        for parameter in model.parameters():
+            parameter.normal_(std=0.5)
+    return model
+
+
+def make_batch(lengths, seed=0, width=WIDTH):
+    generator = torch.Generator().manual_seed(seed)
+    n = len(lengths)
+    batch = {
+        "item_id_list": torch.randint(1, 61, (n, width), generator=generator),
+        "timestamp_list": torch.randint(0, 10**9, (n, width), generator=generator).sort(1).values,
+        "item_length": torch.tensor(lengths),
+        "item_id": torch.randint(1, 61, (n,), generator=generator),
+        "timestamp": torch.randint(10**9, 2 * 10**9, (n,), generator=generator),
+    }
+    padding = torch.arange(width) >= batch["item_length"].unsqueeze(1)
+    for field in ("item_id_list", "timestamp_list"):
+        batch[field][padding] = 0
+    return batch
+
+
+@given(st.lists(st.integers(1, WIDTH), min_size=1, max_size=12), st.integers(0, 99))
+@settings(max_examples=25, deadline=None)
+def test_scores_do_not_depend_on_company_or_padding(lengths, seed):
+    model, batch = make_model(), make_batch(lengths, seed)
+    together = model.full_sort_predict(batch)
+    wider = {k: torch.nn.functional.pad(v, (0, 3)) if v.dim() == 2 else v for k, v in batch.items()}
+    torch.testing.assert_close(model.full_sort_predict(wider), together, rtol=0, atol=1e-12)
+    for row in range(len(lengths)):
+        alone = model.full_sort_predict({k: v[row : row + 1] for k, v in batch.items()})
+        torch.testing.assert_close(alone[0], together[row], rtol=0, atol=1e-12)
+
+
+def test_one_group_or_many_is_the_same():
+    """A GPU pads all rows of a batch to one length, a CPU in groups."""
+    model, batch = make_model(), make_batch([1, 2, 3, 5, 8, 12, 12])
+    outputs = []
+    for one_group in (False, True):
+        packing = Packing(batch["item_length"], one_group=one_group)
+        assert len(packing.groups) == (1 if one_group else 4)
+        time = packing.pack(batch["timestamp_list"]).unsqueeze(-1).double()
+        x = model.items()[0][packing.pack(batch["item_id_list"])]
+        buckets = [
+            (g.pad(time[g.tokens]) - g.pad(time[g.tokens]).transpose(1, 2)).long() % 129
+            for g in packing.groups
+        ]
+        outputs.append(model.layers[0](x, packing, buckets))
+    torch.testing.assert_close(outputs[0], outputs[1], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("position", range(WIDTH - 1))
+def test_nothing_depends_on_the_future_but_the_next_time(position):
+    model, batch = make_model(), make_batch([WIDTH])
+    before, _ = model.forward(batch, model.items()[0])
+    changed = {k: v.clone() for k, v in batch.items()}
+    changed["item_id_list"][0, position + 1 :] = 7
+    changed["timestamp_list"][0, position + 2 :] += 12345678
+    after, _ = model.forward(changed, model.items()[0])
+    assert torch.equal(before[: position + 1], after[: position + 1])
+    assert not torch.allclose(before[position + 1 :], after[position + 1 :])
+
+
+def test_the_time_of_the_request_matters():
+    model, batch = make_model(), make_batch([5])
+    later = {**batch, "timestamp": batch["timestamp"] + 10**8}
+    assert not torch.allclose(model.full_sort_predict(batch), model.full_sort_predict(later))
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=20))
+@settings(deadline=None)
+def test_packing_round_trip(lengths):
+    packing = Packing(torch.tensor(lengths))
+    grid = torch.arange(len(lengths) * 9).view(-1, 9)
+    tokens = packing.pack(grid).unsqueeze(-1).double()
+    assert len(tokens) == sum(lengths)
+    for group in packing.groups:
+        padded = group.pad(tokens[group.tokens])
+        assert torch.equal(group.unpad(padded), tokens[group.tokens])
+        rows = packing.order[group.rows]
+        for row, line in zip(rows, padded.squeeze(-1), strict=True):
+            assert line[: lengths[row]].tolist() == grid[row, : lengths[row]].tolist()
+            assert not line[lengths[row] :].any()
+    last = packing.unorder(tokens[packing.last]).squeeze(-1)
+    assert last.tolist() == [grid[i, n - 1].item() for i, n in enumerate(lengths)]
+
+
+def test_gradients_written_by_hand():
+    torch.manual_seed(0)
+    table = torch.randn(7, dtype=torch.double, requires_grad=True)
+    index = torch.randint(0, 7, (3, 4, 4))
+    assert torch.autograd.gradcheck(lambda t: _Lookup.apply(t, index), table)
+    queries = torch.randn(150, 3, dtype=torch.double, requires_grad=True)
+    items = torch.randn(9, 3, dtype=torch.double, requires_grad=True)
+    picks = torch.randint(0, 9, (150, 5))
+    assert torch.autograd.gradcheck(
+        lambda q, t: PickedProducts.apply(q, t, picks), (queries, items), fast_mode=True
+    )
+    assert torch.allclose(
+        PickedProducts.apply(queries, items, picks), _plain(queries, items, picks)
+    )
+
+
+def _plain(queries, items, picks):
+    return (queries @ items.t()).gather(1, picks)
+
+
+@pytest.mark.parametrize("separate", [False, True])
+def test_both_ways_of_the_loss_agree(separate):
+    torch.manual_seed(0)
+    queries, table, other = (torch.randn(n, 8, dtype=torch.double) for n in (200, 30, 30))
+    positives, negatives = torch.randint(0, 30, (200,)), torch.randint(0, 30, (200, 12))
+    results = []
+    for impl in ("dense", "gather", "auto"):
+        leaves = [t.clone().requires_grad_() for t in (queries, table, other)]
+        loss = sampled_softmax(
+            leaves[0],
+            leaves[1],
+            positives,
+            negatives,
+            temperature=0.5,
+            positive_table=leaves[2] if separate else None,
+            impl=impl,
+        )
+        loss.backward()
+        results.append([loss.detach(), *(t.grad for t in leaves if t.grad is not None)])
+    for others in results[1:]:
+        torch.testing.assert_close(others, results[0])
+
+
+def test_a_negative_that_is_its_positive_counts_nothing():
+    queries, table = torch.eye(3).double(), torch.eye(3).double()
+    positives = torch.tensor([0, 1, 2])
+    with_hits = torch.tensor([[0, 1], [1, 2], [2, 0]])
+    without = torch.tensor([[1], [2], [0]])
+    assert sampled_softmax(queries, table, positives, with_hits, temperature=1.0) == pytest.approx(
+        sampled_softmax(queries, table, positives, without, temperature=1.0).item()
+    )
+
+
+def test_a_temperature_that_cannot_train_is_refused():
+    with pytest.raises(InputError, match="similarities lie between -1 and 1"):
+        make_model(temperature=1)
+    make_model(temperature=1, item_l2_norm=False)
+
+
+def test_a_missing_option_is_named():
+    with pytest.raises(InputError, match="option 'n_heads' is not set"):
+        make_model(n_heads=None)
+
+
+def test_negatives_come_from_the_models_own_generator():
+    first, second = make_model(), make_model()
+    torch.manual_seed(1)
+    loss = first.calculate_loss(make_batch([5, 6]))
+    torch.manual_seed(2)
+    assert torch.equal(loss, second.calculate_loss(make_batch([5, 6])))
+    assert not torch.equal(loss, first.calculate_loss(make_batch([5, 6])))
+
+
+@pytest.fixture
+def text_file(tmp_path):
+    arrays = golden("tiny_text_rand")
+    return write_text_file(tmp_path, arrays["w/_embedding_module._text_embeddings"])
+
+
+def text_model(text_file, **changes):
+    options = {**TEXT_SETTINGS, "text_features_file": text_file, **changes}
+    return make_model(cls=HSTUText, **options)
+
+
+def test_id_only_is_hstu_bit_for_bit(text_file):
+    torch.manual_seed(3)
+    plain = HSTU(Settings(SIZES), dataset())
+    torch.manual_seed(3)
+    options = Settings({**SIZES, **TEXT_SETTINGS, "fusion": "id_only"})
+    ids = HSTUText(options, dataset())
+    for (name, left), (other, right) in zip(
+        plain.state_dict().items(), ids.state_dict().items(), strict=True
+    ):
+        assert name == other
+        assert torch.equal(left, right)
+    batch = make_batch([3, 7, 12])
+    losses = []
+    for model in (plain, ids):
+        torch.manual_seed(4)  # dropout
+        losses.append(model.calculate_loss(batch))
+    assert torch.equal(*losses)
+
+
+@pytest.mark.parametrize("fusion", ["sum", "gate", "text_only"])
+@pytest.mark.parametrize("projection", ["shared", "separate"])
+def test_fusion_by_its_formula(text_file, fusion, projection):
+    model = text_model(text_file, fusion=fusion, negative_projection=projection)
+    items, text = model.items, model.items.text
+    inputs, candidates = items()
+    used = {id(inputs): items.projection, id(candidates): items.projection}
+    if projection == "separate":
+        used[id(candidates)] = items.negative_projection
+    else:
+        assert inputs is candidates
+    for table in (inputs, candidates):
+        linear = used[id(table)]
+        projected = text @ linear.weight.t() + linear.bias
+        expected = {
+            "sum": lambda p: items.ids + p,
+            "gate": lambda p: items.gate * items.ids + (1 - items.gate) * p,
+            "text_only": lambda p: p,
+        }[fusion](projected)
+        torch.testing.assert_close(table, expected)
+    loss = model.train().calculate_loss(make_batch([4, 9]))
+    loss.backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
+
+
+def test_text_rows_are_found_by_token(text_file):
+    """The file's rows lie in another order than the ids."""
+    recorded = golden("tiny_text_rand")["w/_embedding_module._text_embeddings"]
+    assert torch.equal(text_model(text_file).items.text, torch.from_numpy(recorded).double())
+
+
+def test_text_is_in_no_checkpoint_and_its_hash_is_checked(text_file, tmp_path):
+    model = text_model(text_file)
+    state = model.state_dict()
+    assert not any(torch.is_tensor(v) and v.shape == model.items.text.shape for v in state.values())
+    model.load_state_dict(state)
+    other_folder = tmp_path / "other"
+    other_folder.mkdir()
+    vectors = golden("tiny_text_rand")["w/_embedding_module._text_embeddings"] + 1
+    other = text_model(write_text_file(other_folder, vectors))
+    with pytest.raises(InputError, match="other text vectors"):
+        other.load_state_dict(state)
+
+
+@pytest.mark.parametrize("key", ["fusion", "negative_projection"])
+def test_unknown_fusion(key):
+    with pytest.raises(InputError, match=f"{key}: mean; known are"):
+        FusedEncoder(text=torch.ones(3, 2), text_hash="", hidden_size=2, **{key: "mean"})

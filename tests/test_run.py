@@ -1,0 +1,177 @@
+"""Whole runs: every kind of model, checkpoints, resuming, budgets, protocols."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import small_options
+
+from recbole_hstu import checkpoint, quick_start
+from recbole_hstu.errors import InputError
+from recbole_hstu.evaluation.ranks import MISSED
+from recbole_hstu.quick_start import build_model, load_dataset, run
+from recbole_hstu.trainer import trainer_class
+
+SEQUENTIAL = ["HSTU", "SASRec", "GRU4Rec", "BERT4Rec", "NARM"]
+GENERAL = ["BPR", "Pop", "ItemKNN", "MultiVAE"]
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.mark.parametrize("model", SEQUENTIAL + GENERAL)
+@pytest.mark.parametrize("mode", ["full", "uni20"])
+def test_quick(toy, model, mode):
+    options = small_options(model, eval_args={"mode": mode}, metrics=["Recall", "NDCG", "MRR"])
+    result = run(model, "toy", config_dict=options)
+    assert set(result["test_result"]) == {"recall@5", "ndcg@5", "mrr@5", "mrr"}
+    assert all(0 <= value <= 1 for value in result["test_result"].values())
+    saved = torch.load(result["checkpoint"], weights_only=True)
+    assert saved["config"]["model"] == model
+    assert saved["item_tokens"][0] == "[PAD]"
+    assert len(saved["item_tokens"]) == 31
+
+
+@pytest.mark.parametrize("model", ["HSTU", "SASRec", "BPR", "Pop"])
+@pytest.mark.parametrize("mask_seen", [True, False])
+def test_metrics_equal_an_independent_computation(toy, model, mask_seen):
+    options = small_options(model, protocol="paper", mask_seen=mask_seen, topk=[1, 5])
+    result = run(model, "toy", config_dict=options)["test_result"]
+    reached = _rank_by_sorting(model, options, mask_seen)
+    found = np.array(reached)
+    for k in (1, 5):
+        hit = found <= k
+        assert result[f"hit@{k}"] == pytest.approx(hit.mean(), abs=1e-6)
+        gain = np.where(hit, 1 / np.log2(found + 1), 0)
+        assert result[f"ndcg@{k}"] == pytest.approx(gain.mean(), abs=1e-6)
+        assert result[f"mrr@{k}"] == pytest.approx(np.where(hit, 1 / found, 0).mean(), abs=1e-6)
+    assert result["mrr"] == pytest.approx((1 / found).mean(), abs=1e-6)
+
+
+def _rank_by_sorting(model, options, mask_seen):
+    """Train the same model again and rank every user's target with Python's sort."""
+    config = quick_start.Config(model, "toy", config_dict=options)
+    train, _, test = quick_start.make_loaders(config, load_dataset(config))
+    network = build_model(config, train._dataset)
+    trainer = trainer_class(config["MODEL_TYPE"], model)(config, network)
+    trainer.fit(train, saved=False)
+    network.eval()
+    ranks = []
+    for interaction, _, _, target in test:
+        with torch.no_grad():
+            scores = network.full_sort_predict(interaction).view(len(target), -1).tolist()
+        for row, wanted in enumerate(target.tolist()):
+            history = set(interaction["item_id_list"][row].tolist())
+            barred = history if mask_seen else {0}
+            order = sorted(set(range(1, 31)) - barred, key=lambda i: (-scores[row][i], i))
+            ranks.append(order.index(wanted) + 1 if wanted in order else MISSED)
+    return ranks
+
+
+def weights(file):
+    return checkpoint.load_checkpoint(file)["state_dict"]
+
+
+@pytest.mark.parametrize("model", ["HSTU", "SASRec", "BPR"])
+@pytest.mark.parametrize("protocol", ["recbole", "paper"])
+def test_a_resumed_run_ends_with_the_very_weights(toy, model, protocol):
+    options = small_options(model, epochs=5, protocol=protocol)
+    whole = run(model, "toy", config_dict=options)
+    torch.rand(7)  # whatever happens between the two
+    options["checkpoint_dir"] = "interrupted"
+    first = run(model, "toy", config_dict={**options, "train_seconds": 1e-9})
+    assert first["record"].epochs == 1
+    last = first["checkpoint"].with_suffix(".last.pth")
+    state = checkpoint.load_checkpoint(last)
+    state["finished"] = False  # as an interruption leaves it
+    checkpoint.save_checkpoint(last, state)
+    resumed = run(model, "toy", config_dict={**options, "resume": str(last)})
+    assert resumed["test_result"] == whole["test_result"]
+    assert resumed["best_valid_result"] == whole["best_valid_result"]
+    assert [e.train_loss for e in resumed["record"].history] == [
+        e.train_loss for e in whole["record"].history
+    ]
+    expected = weights(whole["checkpoint"].with_suffix(".last.pth"))
+    for name, value in weights(resumed["checkpoint"].with_suffix(".last.pth")).items():
+        assert torch.equal(value, expected[name]), name
+
+
+def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_resume(toy):
+    command = [sys.executable, "-m", "recbole_hstu.cli", "run", "--model=HSTU", "--dataset=toy"]
+    options = small_options(epochs=100000, topk="[5]")
+    command += [f"--{key}={value}" for key, value in options.items()]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    deadline = time.time() + 120
+    while not list(Path("saved").glob("*.last.pth")) and time.time() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    (file,) = Path("saved").glob("*.last.pth")
+    assert f"go on with --resume={file}" in err
+    assert "Traceback" not in err + out
+    assert checkpoint.load_checkpoint(file)["epoch"] >= 0
+
+
+def test_train_seconds_stops_after_the_epoch_that_passes_it(toy):
+    for seconds, epochs in ((1e-9, 1), (1e9, 3)):
+        result = run("HSTU", "toy", config_dict=small_options(epochs=3, train_seconds=seconds))
+        assert result["record"].epochs == epochs
+
+
+def test_the_paper_protocol_reports_the_last_epoch(toy):
+    result = run("HSTU", "toy", config_dict=small_options(protocol="paper", epochs=3))
+    assert result["best_valid_result"] is None
+    saved = checkpoint.load_checkpoint(result["checkpoint"])
+    assert saved["epoch"] == 2
+    assert "eval_args" in saved["config"]
+
+
+def test_the_result_lies_beside_the_log(toy):
+    result = run("HSTU", "toy", config_dict=small_options())
+    (file,) = Path("log/HSTU").glob("*.run.json")
+    assert file.stem.removesuffix(".run") == result["log"].stem
+    content = json.loads(file.read_text())
+    assert content["metrics"] == result["test_result"]
+    assert content["config"]["learning_rate"] == 1e-3
+    assert len(content["history"]) == 2
+    log = result["log"].read_text()
+    assert "test result" in log
+    assert "\x1b" not in log
+
+
+def test_a_full_disk_keeps_the_previous_checkpoint(toy, tmp_path, monkeypatch):
+    file = tmp_path / "x.pth"
+    checkpoint.save_checkpoint(file, {"config": {}, "state_dict": {}, "epoch": 1})
+    before = file.read_bytes()
+
+    def full(state, stream):
+        stream.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(InputError, match=r"No space left on device.*previous checkpoint is kept"):
+        checkpoint.save_checkpoint(file, {})
+    assert file.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir() if p.is_file()] == ["x.pth"]
+
+
+def test_a_nan_loss_stops_the_run(toy):
+    with pytest.raises(InputError, match=r"loss is NaN in epoch 0 at learning_rate 1e\+30"):
+        run("SASRec", "toy", config_dict=small_options("SASRec", learning_rate=1e30, epochs=9))
+
+
+def test_other_metrics_of_recbole(toy):
+    metrics = ["ItemCoverage", "AveragePopularity", "GiniIndex", "TailPercentage", "Hit"]
+    options = small_options(metrics=metrics, valid_metric="Hit@5")
+    result = run("HSTU", "toy", config_dict=options)["test_result"]
+    assert 0 < result["itemcoverage@5"] <= 1
+    assert result["averagepopularity@5"] > 0
