@@ -3,7 +3,6 @@ dangers (`torch.load(weights_only=True)`) by every torch from 2.4 on, for RecBol
 
 from __future__ import annotations
 
-import os
 import random
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import scipy.sparse
 import torch
 
 from recbole_hstu.errors import InputError
+from recbole_hstu.evaluation.whole_file import whole_file
 
 
 def save_checkpoint(path: str | Path, state: dict[str, Any]) -> None:
@@ -22,20 +22,12 @@ def save_checkpoint(path: str | Path, state: dict[str, Any]) -> None:
         InputError: the disk is full or the folder cannot be written; what was there stays.
     """
     path = Path(path)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
-        with partial.open("wb") as file:
+        with whole_file(path) as file:
             torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
-        partial.unlink(missing_ok=True)
         kept = "; the previous checkpoint is kept" if path.exists() else ""
         raise InputError(f"{path}: the checkpoint cannot be written ({error}){kept}") from error
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
 
 
 def load_checkpoint(path: str | Path, device: Any = "cpu") -> dict[str, Any]:

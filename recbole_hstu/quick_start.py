@@ -6,6 +6,7 @@ Imports nothing of `recbole.quick_start`, which imports ray.
 from __future__ import annotations
 
 import difflib
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from logging import getLogger
@@ -64,8 +65,9 @@ def run(
         provide_text(config, train._dataset)
         network = build_model(config, train._dataset)
         logger.info(network)
+        _check_folders("log", "log_tensorboard", config["checkpoint_dir"])
         log.open()
-        trainer = _build_trainer(config, network)
+        trainer = trainer_class(config["MODEL_TYPE"], config.model_class.__name__)(config, network)
         if config["resume"]:
             trainer.resume_checkpoint(config["resume"])
         show = config["show_progress"]
@@ -149,14 +151,21 @@ def build_model(config: Config, dataset: Any) -> torch.nn.Module:
     return config.model_class(config, dataset).to(config["device"])
 
 
-def _build_trainer(config: Config, network: torch.nn.Module) -> Any:
-    try:
-        return trainer_class(config["MODEL_TYPE"], config.model_class.__name__)(config, network)
-    except OSError as error:
-        raise InputError(
-            f"checkpoint_dir: {config['checkpoint_dir']}, or the log folder, cannot be written "
-            f"({error})"
-        ) from error
+def _check_folders(*names: str) -> None:
+    """Whether the run will be able to write, before it writes anything.
+
+    Raises:
+        InputError: a folder can be neither made nor written.
+    """
+    for name in names:
+        folder = Path(name)
+        while not folder.exists():
+            folder = folder.parent
+        if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+            raise InputError(
+                f"{name}: the folder cannot be written ({folder} is in the way); run from a "
+                "folder of your own, or choose another with --checkpoint_dir"
+            )
 
 
 def _log_loaders(config: Config) -> None:

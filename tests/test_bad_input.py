@@ -60,7 +60,7 @@ def test_an_argument_that_is_no_option(capfd):
 
 
 def test_no_time_column(capfd):
-    write_inter([("u", "a")], header="user_id:token\titem_id:token")
+    write_inter([("u", "a"), ("u", "b")], header="user_id:token\titem_id:token")
     refused(capfd, command(), "no time column 'timestamp'")
 
 
@@ -183,7 +183,7 @@ def test_options_of_the_command_line():
 
 
 def test_several_models_go_on_after_a_failure(toy, capfd):
-    line = command(model="SASRec", learning_rate=1e30, epochs=9)
+    line = command(model="SASRec", learning_rate=1e30, train_batch_size=16)
     line[1] = "--model=SASRec,Pop"
     assert main(line) == 1
     out = capfd.readouterr().out

@@ -77,20 +77,21 @@ def read_atomic(
     columns = read_header(path, separator=separator, encoding=encoding)
     wanted = [c for c in columns if fields is None or c.partition(":")[0] in fields]
     try:
+        # Every column: with `usecols` pandas would pass over rows that are too wide.
         frame = pd.read_csv(
             path,
             sep=separator,
-            usecols=wanted,
             dtype=str,
             encoding=encoding,
             engine="c",
             quoting=csv.QUOTE_MINIMAL,
             keep_default_na=False,
             na_values=[""],
-            index_col=False,
         )
     except (pd.errors.ParserError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: {str(error).strip().splitlines()[-1]}") from error
+    if not isinstance(frame.index, pd.RangeIndex):  # pandas takes a surplus column as index
+        raise InputError(f"{path}: line 2: more columns than the {len(columns)} of the header")
     if frame.empty:
         raise InputError(f"{path}: the file has a header and no row")
     frame = frame[wanted]
@@ -124,8 +125,9 @@ def _exact_times(texts: pd.Series, path: str | Path) -> np.ndarray:
 def _refuse(bad: pd.Series, texts: pd.Series, path: str | Path, expected: str) -> None:
     if bad.any():
         row = int(np.flatnonzero(bad.to_numpy())[0])
+        held = "nothing" if pd.isna(texts.iloc[row]) else repr(texts.iloc[row])
         raise InputError(
-            f"{path}: line {row + 2}: column '{texts.name}' holds {texts.iloc[row]!r}, "
+            f"{path}: line {row + 2}: column '{texts.name}' holds {held}, "
             f"which is not {expected} ({int(bad.sum()):,} such rows); "
             "mend or remove these rows"
         )

@@ -46,8 +46,8 @@ def make_loaders(config: Any, dataset: Any) -> tuple[Any, Any, Any]:
         InputError: nothing to train on, a cut-off above the number of items, `mask_seen`
             together with sampled candidates.
     """
-    _check_options(config, dataset)
     parts = dataset.build()
+    _check_options(config, dataset)
     samplers = create_samplers(config, dataset, parts)
     loaders = []
     for phase, part, sampler in zip(("train", "valid", "test"), parts, samplers, strict=True):

@@ -53,7 +53,7 @@ def list_metrics(
 def tie_share(ties: NDArray[np.int64]) -> float:
     """The share of users `(users,)` whose target scores exactly what another candidate scores.
 
-    Ranks count strictly higher scores only, so a model that ties often is flattered by its ranks.
+    Equal scores are ranked by item id: where many tie, the metrics say little of the model.
 
     Raises:
         ValueError: no users.

@@ -26,12 +26,14 @@ class TargetRanks(NamedTuple):
 def target_ranks(
     scores: Tensor, targets: Tensor, *, seen: tuple[Tensor, Tensor] | None = None
 ) -> TargetRanks:
-    """Rank each row's target: 1 + the number of candidates that score strictly higher.
+    """The place of each row's target when its candidates are sorted by score.
+
+    Equal scores stand in the order of their ids, as a stable sort leaves them: a model that gives
+    every item the same score gains nothing by it.
 
     Candidates are all items but column 0 (padding), the row's seen items and items scored -inf
     (RecBole's way to mask). A target that is no candidate itself has rank `MISSED`. `ties` counts
-    the other candidates that score exactly what the target scores; `rank + ties` is the rank the
-    target would have if it lost every tie.
+    the other candidates that score exactly what the target scores, whatever their ids.
 
     Args:
         scores: `(B, V)` floating point, left as it is.
@@ -46,25 +48,31 @@ def target_ranks(
     rows, width = scores.shape
     target_scores = scores.gather(1, targets[:, None])
     _refuse_nan(scores)
-    higher = torch.empty(rows, dtype=torch.int64, device=scores.device)
-    ties = torch.empty_like(higher)
+    before = torch.empty(rows, dtype=torch.int64, device=scores.device)
+    ties = torch.empty_like(before)
+    ids = torch.arange(1, width, device=scores.device)
     step = max(1, _CHUNK_SCORES // width)
     for start in range(0, rows, step):
         part = slice(start, start + step)
         items, own = scores[part, 1:], target_scores[part]
-        torch.sum(items > own, dim=1, out=higher[part])
-        torch.sum(items == own, dim=1, out=ties[part])
-    ties -= 1  # the target ties with itself
+        torch.sum(items > own, dim=1, out=before[part])
+        equal = items == own
+        torch.sum(equal, dim=1, out=ties[part])
+        if (ties[part] > 1).any():  # rare: the target itself makes one
+            before[part] += (equal & (ids < targets[part, None])).sum(dim=1)
+    ties -= 1
 
     missed = target_scores[:, 0] == -torch.inf
     if seen is not None:
         row, item = _distinct_pairs(seen, rows, width)
         seen_scores, own = scores[row, item], target_scores[row, 0]
         is_target = item == targets[row]
-        higher.index_add_(0, row, -(seen_scores > own).long())
-        ties.index_add_(0, row, -(seen_scores == own).long())
+        equal = seen_scores == own
+        ahead = (seen_scores > own) | (equal & (item < targets[row]))
+        before.index_add_(0, row, -ahead.long())
+        ties.index_add_(0, row, -equal.long())
         missed[row[is_target]] = True
-    return TargetRanks((higher + 1).masked_fill(missed, MISSED), ties.masked_fill(missed, 0))
+    return TargetRanks((before + 1).masked_fill(missed, MISSED), ties.masked_fill(missed, 0))
 
 
 def _refuse_nan(scores: Tensor) -> None:

@@ -32,8 +32,9 @@ def brute_force(scores, targets, seen):
             result.append((MISSED, 0))
             continue
         own = candidates.pop(target)
-        higher = sum(score > own for score in candidates.values())
-        result.append((1 + higher, sum(score == own for score in candidates.values())))
+        order = sorted({**candidates, target: own}.items(), key=lambda c: (-c[1], c[0]))
+        ties = sum(score == own for score in candidates.values())
+        result.append((1 + order.index((target, own)), ties))
     return result
 
 
@@ -116,7 +117,7 @@ def test_nan_in_the_padding_column_is_nobodys_score():
 
 def test_half_precision_and_padding_with_the_best_score():
     scores = torch.tensor([[9.0, 1.0, 2.0, 2.0]], dtype=torch.bfloat16)
-    assert target_ranks(scores, torch.tensor([3])) == (torch.tensor([1]), torch.tensor([1]))
+    assert target_ranks(scores, torch.tensor([3])) == (torch.tensor([2]), torch.tensor([1]))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,32 @@
+# make run   a virtual environment, the package, and the main job on data that need no download
+# make test  the same environment with the test tools, then the checks and the tests
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+TRAIN_SECONDS ?= 90
+
+.PHONY: run test clean
+
+run: $(VENV)/installed
+	$(BIN)/python run_recbole.py --model=HSTU,HSTUText,SASRec --dataset=ml-100k \
+		--MAX_ITEM_LIST_LENGTH=50 --train_seconds=$(TRAIN_SECONDS)
+
+test: $(VENV)/installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+
+$(VENV)/installed: setup.cfg constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+$(VENV)/installed-test: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test]"
+	touch $@
+
+clean:
+	rm -rf $(VENV)
