@@ -53,12 +53,13 @@ def remote_size(remote: Remote) -> int | None:
     if remote.size is not None:
         return remote.size
     try:
-        with _session() as session:
-            headers = {"Accept-Encoding": "identity"}
-            reply = session.head(
-                remote.urls[0], headers=headers, allow_redirects=True, timeout=TIMEOUT
-            )
-            return int(reply.headers["Content-Length"]) if reply.ok else None
+        reply = requests.head(
+            remote.urls[0],
+            headers={"Accept-Encoding": "identity"},
+            allow_redirects=True,
+            timeout=TIMEOUT,
+        )
+        return int(reply.headers["Content-Length"]) if reply.ok else None
     except (*_BROKEN, KeyError, ValueError):
         return None
 
@@ -90,9 +91,12 @@ def download(remote: Remote, target: Path) -> Path:
 
 
 def _session() -> requests.Session:
+    """Asks a busy server again, as late as it says; broken connections are `_fetch`'s to mend."""
     session = requests.Session()
     retry = urllib3.Retry(
         total=ATTEMPTS - 1,
+        connect=0,
+        read=0,
         backoff_factor=BACKOFF,
         status_forcelist=(408, 429, 500, 502, 503, 504),
         raise_on_status=False,
@@ -119,7 +123,7 @@ def _fetch(session: requests.Session, url: str, target: Path) -> Path:
                     f"run again to go on from byte {_length(part):,}, or {_ADVICE}"
                 ) from error
             logger.warning("%s: %s; trying again", url, _reason(error))
-            time.sleep(BACKOFF * 2**idle if idle else 0)
+            time.sleep(BACKOFF * 2 ** (idle - 1) if idle else 0)
 
 
 def _transfer(session: requests.Session, url: str, target: Path) -> None:

@@ -82,10 +82,10 @@ def user_tokens(dataset: Any) -> list[str]:
 
 def random_states(generators: dict[str, torch.Generator]) -> dict[str, Any]:
     """The state of every random generator that a training draws from, as plain values."""
-    kind, keys, *rest = np.random.get_state()  # noqa: NPY002 - RecBole draws from it
+    kind, keys, *rest = np.random.get_state(legacy=True)  # noqa: NPY002 - RecBole draws from it
     return {
         "python": random.getstate(),
-        "numpy": [str(kind), keys.tolist(), *rest],
+        "numpy": [str(kind), np.asarray(keys).tolist(), *rest],
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         "generators": {name: generator.get_state() for name, generator in generators.items()},

@@ -170,7 +170,7 @@ class Config(RecBoleConfig):
             raise unknown_model(model, [p.stem for p in (PROPERTIES / "model").glob("*.yaml")])
         return model, cls, str(dataset)
 
-    def _load_internal_config_dict(self, model: str, model_class: type, dataset: str) -> None:
+    def _load_internal_config_dict(self, model: str, model_class: Any, dataset: str) -> None:
         layers = [
             load_yaml(RECBOLE_PROPERTIES / "overall.yaml"),
             load_yaml(RECBOLE_PROPERTIES / "dataset" / "sample.yaml"),
@@ -192,7 +192,7 @@ class Config(RecBoleConfig):
         self._refuse_unknown_options(model_class)
         self._merge_eval_args(protocol_layer)
 
-    def _type_defaults(self, model: str, model_class: type, dataset: str) -> list[dict[str, Any]]:
+    def _type_defaults(self, model: str, model_class: Any, dataset: str) -> list[dict[str, Any]]:
         folder = RECBOLE_PROPERTIES / "quick_start_config"
         names = []
         if model in ("DIN", "DIEN"):
@@ -208,7 +208,7 @@ class Config(RecBoleConfig):
             names += ["special_sequential_on_ml-100k"] if model in _FEATURE_MODELS else []
         return [load_yaml(folder / f"{name}.yaml") for name in names]
 
-    def _own_model_settings(self, model: str, model_class: type, dataset: str) -> dict[str, Any]:
+    def _own_model_settings(self, model: str, model_class: Any, dataset: str) -> dict[str, Any]:
         """`properties/model`: the files of the class and its bases, the named configuration's,
         and what each of them says of this data set under `dataset_settings`."""
         settings: dict[str, Any] = {}
@@ -220,7 +220,7 @@ class Config(RecBoleConfig):
             settings.update(by_dataset.get(dataset, {}))
         return settings
 
-    def _protocol(self, model_class: type, layers: list[dict[str, Any]]) -> dict[str, Any]:
+    def _protocol(self, model_class: Any, layers: list[dict[str, Any]]) -> dict[str, Any]:
         if model_class.type in (ModelType.CONTEXT, ModelType.DECISIONTREE):
             return {}  # they predict clicks; ranking the catalogue is not their task
         name = next(

@@ -60,12 +60,15 @@ class RankCollector(Collector):
         return struct
 
 
-class PlainTrainer:
-    """Mix-in over any of RecBole's trainers; see `trainer_class`."""
+class PlainTrainer(Trainer):
+    """RecBole's Trainer; `trainer_class` puts it before RecBole's other trainers, too."""
 
     config: Any
     model: Any
     logger: Any
+    best_valid_score: float
+    cur_step: int
+    _own_loop = False
 
     def __init__(self, config, model):
         super().__init__(config, model)
@@ -74,8 +77,8 @@ class PlainTrainer:
         self.saved_model_file = str(Path(self.checkpoint_dir) / name)
         self.trained_seconds = 0.0
         self.history: list[dict[str, Any]] = []
-        self._dataset = None
-        self._train_data = None
+        self._dataset: Any = None
+        self._train_data: Any = None
         self._resumed: dict[str, Any] | None = None
 
     @property
@@ -85,7 +88,7 @@ class PlainTrainer:
 
     def _build_optimizer(self, **kwargs):
         """RecBole's, with the betas of adam and adamw (`adam_betas`)."""
-        learner = kwargs.get("learner", self.learner).lower()
+        learner = str(kwargs.get("learner", self.learner)).lower()
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}.get(learner)
         if kind is None or self.config["adam_betas"] is None:
             return super()._build_optimizer(**kwargs)

@@ -49,7 +49,7 @@ def make_loaders(config: Any, dataset: Any) -> tuple[Any, Any, Any]:
     parts = dataset.build()
     _check_options(config, dataset)
     samplers = create_samplers(config, dataset, parts)
-    loaders = []
+    loaders: list[Any] = []
     for phase, part, sampler in zip(("train", "valid", "test"), parts, samplers, strict=True):
         if phase != "train" and not len(part):
             loaders.append(None)

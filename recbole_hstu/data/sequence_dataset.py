@@ -27,11 +27,12 @@ from recbole_hstu.data.sequence_rows import SequenceRows
 from recbole_hstu.errors import InputError
 
 
-class ExactTimes:
-    """Mix-in for RecBole's data sets: the time field is int64 from the file to the batch."""
+class ExactTimes(Dataset):
+    """RecBole's data set, or a mix-in before one of its kinds: the time field is int64 from the file to the batch."""
 
     config: Any
     time_field: str
+    inter_feat: Any
 
     def _load_feat(self, filepath, source):
         """RecBole's hook; it only splits sequences, the reading is `read_atomic`'s.
@@ -260,5 +261,5 @@ class SequenceDataset(ExactTimes, SequentialDataset):
         return self.event_feat[self.inter_feat.covered_events().numpy()]
 
 
-class InteractionDataset(ExactTimes, Dataset):
+class InteractionDataset(ExactTimes):
     """A part of a `SequenceDataset` with one row an interaction."""

@@ -80,10 +80,7 @@ class HSTU(SequentialRecommender):
         x = F.dropout(x, self.input_dropout, self.training)
         time = packing.pack(interaction[self.TIME_SEQ]).unsqueeze(-1)
         asked = packing.pack(self.shifted(interaction, self.TIME_SEQ, self.TIME)).unsqueeze(-1)
-        buckets = [
-            time_buckets(g.pad(asked[g.tokens]) - g.pad(time[g.tokens]).transpose(1, 2))
-            for g in packing.groups
-        ]
+        buckets = [time_buckets(g.pad(asked) - g.pad(time).transpose(1, 2)) for g in packing.groups]
         for layer in self.layers:
             x = layer(x, packing, buckets)
         return (l2_normalise(x) if self.item_l2_norm else x), packing

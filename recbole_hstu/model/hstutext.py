@@ -26,8 +26,11 @@ class HSTUText(HSTU):
         if option(config, "fusion") == "id_only":
             return super().build_item_encoder(config, dataset)
         features = read_text_features(option(config, "text_features_file"))
-        missing = "zero" if config["text_missing"] == "zero" else "error"
-        table = align(features, dataset.field2id_token[dataset.iid_field], missing=missing)
+        table = align(
+            features,
+            dataset.field2id_token[dataset.iid_field],
+            missing="zero" if config["text_missing"] == "zero" else "error",
+        )
         # DDP would send the frozen table to every process at every step.
         self._ddp_params_and_buffers_to_ignore = ["items.text"]
         return FusedEncoder(

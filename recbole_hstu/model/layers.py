@@ -112,7 +112,7 @@ class HSTULayer(nn.Module):
         u, v, q, k = F.silu(normed @ self.uvqk).split(self.sizes, dim=-1)
         mixed = torch.cat(
             [
-                group.unpad(self.attend(*(group.pad(t[group.tokens]) for t in (q, k, v)), bucket))
+                group.unpad(self.attend(group.pad(q), group.pad(k), group.pad(v), bucket))
                 for group, bucket in zip(packing.groups, buckets, strict=True)
             ]
         )

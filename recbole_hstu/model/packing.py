@@ -27,9 +27,10 @@ class Group:
         return self.rows.stop - self.rows.start
 
     def pad(self, tokens: torch.Tensor) -> torch.Tensor:
-        """(tokens of the group, F) -> (rows, width, F), zeros at padding."""
+        """(T, F), all tokens of the batch -> (rows, width, F), zeros at padding."""
         grid = tokens.new_zeros(self.n_rows * self.width, tokens.shape[-1])
-        return grid.index_copy(0, self.slots, tokens).view(self.n_rows, self.width, -1)
+        own = tokens[self.tokens]
+        return grid.index_copy(0, self.slots, own).view(self.n_rows, self.width, -1)
 
     def unpad(self, grid: torch.Tensor) -> torch.Tensor:
         """(rows, width, F) -> (tokens of the group, F)."""

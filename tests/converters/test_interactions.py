@@ -53,6 +53,13 @@ def test_core_by_peeling_one_at_a_time(rows, users, items):
     assert list(Interactions.gather(rows).core(users, items).rows()) == left
 
 
+def test_core_goes_on_until_it_is_stable():
+    """A chain: each user has two items, the next user shares one; peeling runs to its end."""
+    chain = [(f"u{n}", f"i{m}", 1.0, 0) for n in range(9) for m in (n, n + 1)]
+    ring = [("v1", "j1", 1.0, 0), ("v1", "j2", 1.0, 0), ("v2", "j1", 1.0, 0), ("v2", "j2", 1.0, 0)]
+    assert list(Interactions.gather(chain + ring).core(2, 2).rows()) == ring
+
+
 def test_description():
     rows = [("b", "x", 1.0, 5), ("a", "x", 1.0, 7), ("b", "y", 1.0, 5), ("b", "x", 1.0, 9)]
     data = Interactions.gather(rows).sorted_by_time()
