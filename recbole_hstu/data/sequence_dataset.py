@@ -28,7 +28,7 @@ from recbole_hstu.errors import InputError
 
 
 class ExactTimes(Dataset):
-    """RecBole's data set, or a mix-in before one of its kinds: the time field is int64 from the file to the batch."""
+    """RecBole's data set, or a mix-in before one of its kinds: times are int64 throughout."""
 
     config: Any
     time_field: str
