@@ -16,6 +16,7 @@ recbole-hstu COMMAND [--key=value ...]
 
 commands:
   run     train and test one model or several: --model=HSTU,SASRec --dataset=ml-100k
+  encode  item texts to vectors, ahead of a run: --dataset=ml-100k --text_encoder=lsa
 
 options of run:
   --model=NAME[,NAME]     HSTU, HSTU-large, and every RecBole model (SASRec, GRU4Rec, BPR, ...)
@@ -85,7 +86,16 @@ def _run(options: dict[str, Any]) -> int:
     return 1 if failed else 0
 
 
-_COMMANDS = {"run": _run}
+def _encode(options: dict[str, Any]) -> int:
+    from recbole_hstu.quick_start import encode
+
+    files = str(options.pop("config_files", "") or "").split()
+    model = options.pop("model", "HSTUText")
+    sys.stdout.write(f"{encode(model, options.pop('dataset', None), files, options)}\n")
+    return 0
+
+
+_COMMANDS = {"run": _run, "encode": _encode}
 
 if __name__ == "__main__":
     sys.exit(main())

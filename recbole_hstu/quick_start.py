@@ -90,6 +90,25 @@ def run(
     }
 
 
+def encode(
+    model: str = "HSTUText",
+    dataset: str | None = None,
+    config_file_list: Sequence[str | Path] | None = None,
+    config_dict: Mapping[str, Any] | None = None,
+) -> Path:
+    """Make the side-feature file that `run` would make, or find it; returns its path.
+
+    Raises:
+        InputError: a model that reads no text, or see `ensure_text_features`.
+    """
+    config = Config(model, dataset, config_file_list, config_dict)
+    if not getattr(config.model_class, "needs_text_features", False):
+        raise InputError(f"--model={model}: reads no item text; leave it out or name HSTUText")
+    with RunLog(config):
+        provide_text(config, load_dataset(config))
+    return Path(config["text_features_file"])
+
+
 def load_dataset(config: Config) -> Any:
     """The data set of a configuration; known ones are downloaded and converted when missing.
 
