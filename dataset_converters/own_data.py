@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 
+from dataset_converters.atomic import INTER_HEADER
 from dataset_converters.convert import Source
 from dataset_converters.errors import ConversionError
 from dataset_converters.interactions import Row, checked_row
@@ -18,6 +19,7 @@ from dataset_converters.text import plain_text
 UNITS = {"s": timedelta(seconds=1), "ms": timedelta(milliseconds=1)}
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _INTEGER = re.compile(r"-?[0-9]+(?:\.0*)?")
+_TAKEN = tuple(column.partition(":")[0] for column in INTER_HEADER)
 _FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -56,10 +58,10 @@ def open_source(
     if (items is None) != (not columns.text):
         raise ConversionError("an items file (--items) and its text columns (--text) go together")
     for name in columns.text:
-        if not _FIELD.fullmatch(name) or name == "item_id":
+        if not _FIELD.fullmatch(name) or name in _TAKEN:
             raise ConversionError(
                 f"'{name}' cannot be the name of a text field; write --text NAME='{name}' with "
-                "a NAME of letters, digits and underscores, not item_id"
+                f"a NAME of letters, digits and underscores, none of {', '.join(_TAKEN)}"
             )
     tally = Tally(interactions, max_malformed)
     settings: dict[str, object] = {"dates_rounded_down": 0}

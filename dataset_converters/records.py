@@ -134,6 +134,11 @@ def _parquet_records(tally: Tally, columns: Collection[str]) -> Iterator[Record]
 
 def _require_columns(path: Path, columns: Collection[str], present: Iterable[str]) -> None:
     present = list(present)
+    twice = sorted({name for name in columns if present.count(name) > 1})
+    if twice:
+        raise ConversionError(
+            f"{path}: more than one column is named {', '.join(map(repr, twice))}"
+        )
     missing = [name for name in columns if name not in present]
     if not missing:
         return

@@ -176,4 +176,11 @@ def test_errors_say_what_to_do(convert, orders, tmp_path):
     items = ("--items", orders, "--text", "bought at", "--item_id", "sku")
     error = convert("csv", "--interactions", orders, *NAMES, *items)
     assert "NAME='bought at'" in error
+    assert "NAME='rating'" in convert(
+        "csv", "--interactions", orders, "--text=rating", "--items=x", "--name=x"
+    )
+    odd.write_text("user_id,item_id,item_id,timestamp\nu,i,j,1\n")
+    assert "more than one column is named 'item_id'" in convert(
+        "csv", "--interactions", odd, "--name", "x"
+    )
     assert "go together" in convert("csv", "--interactions", orders, *NAMES, "--items", orders)

@@ -63,6 +63,9 @@ def test_raw_reviews_are_cut_to_their_core_by_default(convert, raw):
     # The published way filters users only: the one with four reviews goes.
     assert stats_of(folder)["users"] == 2
     assert stats_of(folder)["interactions"] == 14
+    # The items that only he reviewed go with him.
+    assert {row[0] for row in rows(folder, "item")} == {row[1] for row in rows(folder, "inter")}
+    assert stats_of(folder)["items"] == 13 == stats_of(folder)["metadata"]["written"]
 
 
 HELD = [
