@@ -21,6 +21,7 @@ OWN_MODELS = {
     "HSTUText": "recbole_hstu.model.hstutext",
     "HSTUBLaIR": "recbole_hstu.model.hstublair",
     "HSTUOpenAI": "recbole_hstu.model.hstuopenai",
+    "SASRecSS": "recbole_hstu.model.sasrecss",
 }
 
 

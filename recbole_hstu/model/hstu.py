@@ -52,19 +52,21 @@ class HSTU(SequentialRecommender):
         self.positions = nn.Parameter(torch.empty(self.n_positions, self.hidden_size))
         nn.init.xavier_normal_(self.positions)
         self.layers = nn.ModuleList(
-            HSTULayer(
-                hidden_size=self.hidden_size,
-                n_heads=option(config, "n_heads"),
-                qk_size=option(config, "qk_size"),
-                v_size=option(config, "v_size"),
-                n_positions=self.n_positions,
-                dropout=option(config, "hidden_dropout_prob"),
-            )
-            for _ in range(option(config, "n_layers"))
+            self.build_layer(config) for _ in range(option(config, "n_layers"))
         )
 
     def build_item_encoder(self, config, dataset) -> nn.Module:
         return IdEncoder(n_items=self.n_items, hidden_size=self.hidden_size)
+
+    def build_layer(self, config) -> nn.Module:
+        return HSTULayer(
+            hidden_size=self.hidden_size,
+            n_heads=option(config, "n_heads"),
+            qk_size=option(config, "qk_size"),
+            v_size=option(config, "v_size"),
+            n_positions=self.n_positions,
+            dropout=option(config, "hidden_dropout_prob"),
+        )
 
     def forward(self, interaction, table: torch.Tensor) -> tuple[torch.Tensor, Packing]:
         """Hidden states of every real position, (T, D) in packed order, and that order.
@@ -78,12 +80,17 @@ class HSTU(SequentialRecommender):
         item = packing.pack(interaction[self.ITEM_SEQ])  # (T,)
         x = table[item] * self.hidden_size**0.5 + self.positions[packing.positions]
         x = F.dropout(x, self.input_dropout, self.training)
+        context = self.layer_context(interaction, packing)
+        for layer in self.layers:
+            x = layer(x, packing, *context)
+        return (l2_normalise(x) if self.item_l2_norm else x), packing
+
+    def layer_context(self, interaction, packing: Packing) -> tuple:
+        """What every layer reads beside the tokens: here the time buckets of each group."""
         time = packing.pack(interaction[self.TIME_SEQ]).unsqueeze(-1)
         asked = packing.pack(self.shifted(interaction, self.TIME_SEQ, self.TIME)).unsqueeze(-1)
         buckets = [time_buckets(g.pad(asked) - g.pad(time).transpose(1, 2)) for g in packing.groups]
-        for layer in self.layers:
-            x = layer(x, packing, buckets)
-        return (l2_normalise(x) if self.item_l2_norm else x), packing
+        return (buckets,)
 
     def shifted(self, interaction, history: str, last: str) -> torch.Tensor:
         """(B, L): at every position the next event's value, at the last one the target's."""

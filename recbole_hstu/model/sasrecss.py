@@ -1,0 +1,108 @@
+"""SASRecSS: the SASRec column of the HSTU and HSTU-BLaIR papers.
+
+Self-Attentive Sequential Recommendation (Kang and McAuley, ICDM 2018) with the input, the sampled
+softmax and the training of HSTU, as the public experiments of HSTU have it. RecBole's SASRec is
+another model: it trains on every prefix with full cross-entropy and unnormalised scores.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from recbole_hstu.config import option
+from recbole_hstu.errors import InputError
+from recbole_hstu.model.hstu import HSTU
+from recbole_hstu.model.packing import Packing
+
+LAYER_NORM_EPS = 1e-8
+
+
+class SASRecSS(HSTU):
+    """SASRec trained as HSTU is. Options: `properties/model/SASRecSS.yaml`.
+
+    It sees the order of the events, not their times.
+
+    Raises:
+        InputError: `qk_size` or `v_size` is set, or heads that do not divide `hidden_size`.
+    """
+
+    def __init__(self, config, dataset):
+        for key in ("qk_size", "v_size"):
+            if config[key] is not None:
+                raise InputError(
+                    f"{key}: SASRecSS has no such option; a head is hidden_size / n_heads wide"
+                )
+        super().__init__(config, dataset)
+
+    def build_layer(self, config) -> nn.Module:
+        return SoftmaxLayer(
+            hidden_size=self.hidden_size,
+            n_heads=option(config, "n_heads"),
+            inner_size=option(config, "inner_size"),
+            dropout=option(config, "hidden_dropout_prob"),
+        )
+
+    def layer_context(self, interaction, packing: Packing) -> tuple:
+        return ()
+
+
+class SoftmaxLayer(nn.Module):
+    """Causal softmax attention, then a feed-forward network, on packed tokens.
+
+        q = LN(x);  y = LN(q + attention(q, x, x));  x <- y + W_2 ReLU(W_1 y)
+
+    As in the original SASRec only the queries are normalised, and the residual starts from them.
+    LN has no weights; dropout acts on attention weights and after each feed-forward step.
+
+    Args:
+        hidden_size: D.
+        n_heads: H, a divisor of D.
+        inner_size: width of the feed-forward network.
+        dropout: of all three places.
+
+    Raises:
+        InputError: heads that do not divide `hidden_size`.
+    """
+
+    def __init__(self, *, hidden_size: int, n_heads: int, inner_size: int, dropout: float):
+        super().__init__()
+        if hidden_size % n_heads:
+            raise InputError(f"n_heads: {n_heads} must divide hidden_size: {hidden_size}")
+        self.n_heads, self.dropout = n_heads, dropout
+        self.qkv = nn.Linear(hidden_size, 3 * hidden_size)
+        self.output = nn.Linear(hidden_size, hidden_size)
+        self.inner = nn.Linear(hidden_size, inner_size)
+        self.outer = nn.Linear(inner_size, hidden_size)
+        for linear in (self.qkv, self.output, self.inner, self.outer):
+            nn.init.xavier_normal_(linear.weight)
+        for linear in (self.qkv, self.output):
+            nn.init.zeros_(linear.bias)
+
+    def forward(self, x: torch.Tensor, packing: Packing) -> torch.Tensor:
+        """(T, D) tokens in packed order -> (T, D)."""
+        query = _norm(x)
+        wq, wk, wv = self.qkv.weight.chunk(3)
+        bq, bk, bv = self.qkv.bias.chunk(3)
+        q, k, v = F.linear(query, wq, bq), F.linear(x, wk, bk), F.linear(x, wv, bv)
+        mixed = torch.cat(
+            [
+                group.unpad(self.attend(*(group.pad(t) for t in (q, k, v))))
+                for group in packing.groups
+            ]
+        )
+        y = _norm(query + self.output(mixed))
+        inner = F.dropout(F.relu(self.inner(y)), self.dropout, self.training)
+        return y + F.dropout(self.outer(inner), self.dropout, self.training)
+
+    def attend(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        """(B, L, D) each -> (B, L, D). Padding stands after a row's tokens, out of their sight."""
+        q, k, v = (t.unflatten(-1, (self.n_heads, -1)).transpose(1, 2) for t in (q, k, v))
+        dropout = self.dropout if self.training else 0.0
+        mixed = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)
+        return mixed.transpose(1, 2).flatten(-2)
+
+
+def _norm(x: torch.Tensor) -> torch.Tensor:
+    return F.layer_norm(x, x.shape[-1:], eps=LAYER_NORM_EPS)
