@@ -17,6 +17,8 @@ from golden_model import (
     write_text_file,
 )
 
+from recbole_hstu.evaluation.metrics import mean_metrics
+from recbole_hstu.evaluation.ranks import target_ranks
 from recbole_hstu.model.hstu import HSTU
 from recbole_hstu.model.hstutext import HSTUText
 from recbole_hstu.model.layers import time_buckets
@@ -147,3 +149,19 @@ def test_five_steps_of_adamw(model, arrays, names, dtype):
         optimizer.step()
     for theirs, ours in names.items():
         close(model.get_parameter(ours), arrays[f"{prefix(dtype)}traj/w/{theirs}"], 1e-6)
+
+
+@UNITS
+def test_ranks_and_metrics(model, arrays, unit):
+    """From our model's scores, the history left out, to the recorded ranks and metrics."""
+    interaction = batch(arrays, unit, "eval")
+    with torch.no_grad():
+        scores = model.full_sort_predict(interaction)
+    row, place = torch.nonzero(interaction["item_id_list"], as_tuple=True)
+    seen = (row, interaction["item_id_list"][row, place])
+    rank = target_ranks(scores, interaction["item_id"], seen=seen).rank.numpy()
+    recorded = arrays[f"{unit}/eval/ranks"]
+    assert np.array_equal(np.minimum(rank, 41), recorded)  # 41: not among the 40 kept
+    for theirs, ours in (("hr@10", "hit@10"), ("ndcg@10", "ndcg@10"), ("hr@1", "hit@1")):
+        recorded_mean = arrays[f"{unit}/eval/metrics_mean/{theirs}"]
+        assert mean_metrics(rank, [ours])[ours] == pytest.approx(recorded_mean, abs=1e-6)
