@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import random
 import signal
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 from dataset_converters.atomic import dataset_lock, replacing, write_rows
 from dataset_converters.convert import _STOCK_MISSING, Options, convert
 from dataset_converters.own_data import Columns, open_source
+from dataset_converters.reading import find_file, read_raw_lines
 from dataset_converters.text import is_clean_token, plain_text
 
 read_atomic = pytest.importorskip("recbole_hstu.data.atomic_file").read_atomic
@@ -108,35 +110,36 @@ def test_the_ids_stock_recbole_takes_for_missing(tmp_path, caplog):
     assert stock_read(path).user_id.notna().sum() == 1
 
 
-def test_recbole_gives_the_source_s_sequences_back(data, tmp_path, convert, monkeypatch):
+@pytest.mark.parametrize(
+    "category",
+    ["Electronics_few", pytest.param("Electronics_sample", marks=pytest.mark.realdata)],
+)
+def test_recbole_gives_the_source_s_sequences_back(
+    category, request, tmp_path, convert, monkeypatch
+):
     monkeypatch.setattr("sys.argv", ["test"])
     monkeypatch.chdir(tmp_path)
     from recbole.config import Config
     from recbole.data.dataset import Dataset
 
-    folder = convert("amazon2023", "--category", "Electronics_few", "--raw", data)
-    config = Config(
-        model="SASRec",
-        dataset=folder.name,
-        config_dict={
-            "data_path": str(folder.parent),
-            "load_col": {
-                "inter": ["user_id", "item_id", "timestamp"],
-                "item": ["item_id", "title"],
-            },
-            "train_neg_sample_args": None,
-        },
-    )
-    dataset = Dataset(config)
+    few = category == "Electronics_few"
+    raw = request.getfixturevalue("data" if few else "real") / ("" if few else "amazon2023")
+    folder = convert("amazon2023", "--category", category, "--raw", raw)
+    fields = {"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id", "title"]}
+    settings = {"data_path": str(folder.parent), "load_col": fields, "train_neg_sample_args": None}
+    dataset = Dataset(Config(model="SASRec", dataset=folder.name, config_dict=settings))
     frame = dataset.inter_feat  # not yet an Interaction: times are float64 still
     got = defaultdict(list)
-    for user, item, when in zip(frame.user_id, frame.item_id, frame.timestamp, strict=True):
-        token = dataset.id2token("user_id", user), dataset.id2token("item_id", item)
-        got[token[0]].append((token[1], int(when)))
+    users = dataset.id2token("user_id", frame.user_id.to_numpy())
+    items = dataset.id2token("item_id", frame.item_id.to_numpy())
+    for user, item, when in zip(users, items, frame.timestamp, strict=True):
+        got[user].append((item, int(when)))
     wanted = defaultdict(list)
-    for line in (data / "Electronics_few.csv").read_text().splitlines()[1:]:
-        user, item, _, when = line.split(",")
+    source = find_file(raw, f"{category}.csv")
+    lines = [line.decode().strip() for line in read_raw_lines(source)]
+    for user, item, _, when in csv.reader(lines[1:]):
         wanted[user].append((item, int(when)))
+    # Each user's rows are in the order of time in the source, so no sorting is needed here.
     assert got == wanted
 
 
