@@ -32,7 +32,10 @@ BACKOFF = 1.0  # seconds before the second attempt, doubled each time
 TIMEOUT = (15, 60)  # seconds to connect, and between two packets
 _BLOCK = 1 << 18
 _BROKEN = (requests.RequestException, urllib3.exceptions.HTTPError)
-_ADVICE = "name a mirror by --sources, or fetch the file by hand and give its folder by --raw"
+_ADVICE = (
+    "name a mirror by --sources, or fetch the file by hand and give its folder by --raw "
+    "(options of python -m dataset_converters)"
+)
 
 
 @dataclass(frozen=True)
@@ -236,4 +239,7 @@ def _status(reply: requests.Response) -> str:
 
 
 def _reason(error: Exception) -> str:
-    return str(error).splitlines()[0][:200] or type(error).__name__
+    """The innermost reason in one line: what failed, without the address it was to reach."""
+    inner = error.args[0] if error.args else error
+    text = str(getattr(inner, "reason", None) or error)
+    return " ".join(text.split())[:200] or type(error).__name__
