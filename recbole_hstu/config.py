@@ -167,7 +167,8 @@ class Config(RecBoleConfig):
         base = load_yaml(named).get("model_class", model) if named.is_file() else model
         cls = model_class(base)
         if cls is None:
-            raise unknown_model(model, [p.stem for p in (PROPERTIES / "model").glob("*.yaml")])
+            files = (PROPERTIES / "model").glob("*.yaml")
+            raise unknown_model(model, [p.stem for p in files if "model_class" in load_yaml(p)])
         return model, cls, str(dataset)
 
     def _load_internal_config_dict(self, model: str, model_class: Any, dataset: str) -> None:

@@ -150,7 +150,8 @@ def provide_text(config: Config, dataset: Any) -> None:
         InputError: see `ensure_text_features`.
     """
     wanted = getattr(config.model_class, "needs_text_features", False)
-    if not wanted or config["fusion"] == "id_only" or config["text_features_file"]:
+    without = config["fusion"] == "id_only" or config["retriever"] == "bm25"
+    if not wanted or without or config["text_features_file"]:
         return
     # The data set that RecBole's wheel carries is read only.
     output = Path(config["output_path"]) / config["dataset"]

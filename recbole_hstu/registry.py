@@ -21,6 +21,7 @@ OWN_MODELS = {
     "HSTUText": "recbole_hstu.model.hstutext",
     "HSTUBLaIR": "recbole_hstu.model.hstublair",
     "HSTUOpenAI": "recbole_hstu.model.hstuopenai",
+    "LIS": "recbole_hstu.model.lis",
     "SASRecSS": "recbole_hstu.model.sasrecss",
 }
 

@@ -153,7 +153,7 @@ def test_the_papers_settings():
 
 
 def test_text_defaults_stand_in_one_place():
-    listed = load_yaml(PROPERTIES / "model" / "HSTUText.yaml")
+    listed = load_yaml(PROPERTIES / "model" / "TextVectors.yaml")
     for field in dataclasses.fields(TextOptions):
         assert listed[field.name] == field.default
 
