@@ -150,7 +150,7 @@ def _locate(options: TextOptions) -> tuple[str, str]:
             config = hub.hf_hub_download(
                 name, "config.json", revision=options.text_revision, local_files_only=True
             )
-        except hub.errors.LocalEntryNotFoundError:
+        except hub.utils.LocalEntryNotFoundError:
             config = hub.hf_hub_download(name, "config.json", revision=options.text_revision)
     except (OSError, ValueError) as error:
         raise _not_there(options, error) from error
