@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import difflib
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from logging import getLogger
 from pathlib import Path
@@ -17,13 +16,14 @@ import torch
 from recbole.utils import init_seed, set_color
 
 import dataset_converters
-from recbole_hstu import __version__, checkpoint
+from recbole_hstu import checkpoint
 from recbole_hstu.config import PROPERTIES, Config
 from recbole_hstu.data.loaders import create_dataset, make_loaders
 from recbole_hstu.encoders import ensure_text_features
 from recbole_hstu.errors import InputError
-from recbole_hstu.experiments.records import Epoch, RunRecord, write_record
+from recbole_hstu.experiments.records import write_run
 from recbole_hstu.run_log import RunLog
+from recbole_hstu.run_record import check_segments, run_record
 from recbole_hstu.trainer import trainer_class
 
 
@@ -45,12 +45,14 @@ def run(
 
     Returns:
         RecBole's `best_valid_score`, `valid_score_bigger`, `best_valid_result`, `test_result`,
-        and `record` (everything about the run), `log`, `checkpoint` (paths).
+        and `record` (everything about the run), `ranks` (every test user's, or None), `log`,
+        `checkpoint` (paths).
 
     Raises:
         InputError: the input is bad; nothing has been written.
     """
     config = Config(model, dataset, config_file_list, config_dict)
+    check_segments(config)
     init_seed(config["seed"], config["reproducibility"])
     with RunLog(config) as log:
         logger = getLogger()
@@ -73,11 +75,12 @@ def run(
         show = config["show_progress"]
         score, valid_result = trainer.fit(train, valid, saved=saved, show_progress=show)
         best = saved and valid is not None
-        test_result = trainer.evaluate(test, load_best_model=best, show_progress=show)
+        judge = getattr(trainer, "test", trainer.evaluate)  # boosted trees have RecBole's alone
+        test_result = judge(test, load_best_model=best, show_progress=show)
         logger.info(set_color("best valid ", "yellow") + f": {valid_result}")
         logger.info(set_color("test result", "yellow") + f": {test_result}")
-        record = _record(config, trainer, valid_result, test_result)
-        written = write_record(log.path.parent, record, name=log.path.stem)
+        record, ranks = run_record(config, trainer, train, test, valid_result, test_result)
+        written = write_run(log.path.parent, record, ranks, name=log.path.stem)
         logger.info(set_color("Result", "blue") + f": {written}")
     return {
         "best_valid_score": score,
@@ -85,6 +88,7 @@ def run(
         "best_valid_result": valid_result,
         "test_result": test_result,
         "record": record,
+        "ranks": ranks,
         "log": log.path,
         "checkpoint": Path(trainer.saved_model_file) if saved else None,
     }
@@ -198,31 +202,3 @@ def _log_loaders(config: Config) -> None:
             f"{set_color(key, 'cyan')} = {set_color(f'[{config[key]}]', 'yellow')}" for key in keys
         )
         getLogger().info(set_color(f"[{phase}]: ", "pink") + shown)
-
-
-def _record(config: Config, trainer: Any, valid_result: Any, test_result: Any) -> RunRecord:
-    history = tuple(
-        Epoch(e["epoch"] + 1, e["seconds"], e["train_loss"], e.get("valid", {}))
-        for e in getattr(trainer, "history", ())
-    )
-    network = trainer.model
-    return RunRecord(
-        model=config["model"],
-        dataset=config["dataset"],
-        seed=config["seed"],
-        protocol=config["protocol"] or "",
-        config=config.plain(),
-        metrics={key: float(value) for key, value in (test_result or {}).items()},
-        valid_metrics={key: float(value) for key, value in (valid_result or {}).items()},
-        history=history,
-        training_seconds=getattr(trainer, "trained_seconds", 0.0),
-        epochs=len(history),
-        parameters=sum(p.numel() for p in network.parameters() if p.requires_grad),
-        device=str(config["device"]),
-        versions={
-            "recbole_hstu": __version__,
-            "torch": torch.__version__,
-            "python": sys.version.split()[0],
-        },
-        converged=trainer.converged if hasattr(trainer, "converged") else None,
-    )

@@ -28,6 +28,8 @@ class RankCollector(Collector):
         super().__init__(config)
         self.ranks: list[torch.Tensor] = []
         self.ties: list[torch.Tensor] = []
+        self.lists: list[torch.Tensor] = []
+        self.list_length = 0  # of the recommendations that are kept, (B, list_length) a batch
 
     def eval_batch_collect(self, scores_tensor, interaction, positive_u, positive_i):
         others = ("rec.meanrank", "rec.score", "data.label")
@@ -38,6 +40,9 @@ class RankCollector(Collector):
         rank, ties = target_ranks(scores_tensor, positive_i.to(scores_tensor.device))
         self.ranks.append(rank.cpu())
         self.ties.append(ties.cpu())
+        if self.list_length:
+            best, items = scores_tensor.topk(self.list_length, dim=-1)
+            self.lists.append(items.masked_fill(best == -torch.inf, 0).cpu())
         cut = max(self.topk)
         if self.register.need("rec.topk"):
             hits = torch.zeros(len(rank), cut + 1, dtype=torch.int32)
@@ -265,6 +270,12 @@ class PlainTrainer(Trainer):
         self.model.load_state_dict(state["state_dict"])
         self.model.load_other_parameter(checkpoint.decode(state["other_parameter"]))
 
+    def test(self, test_data, load_best_model=True, show_progress=False):
+        """`evaluate`, which also keeps the shortest of the lists that `topk` asks for."""
+        if set(self.config["eval_args"]["mode"].values()) == {"full"}:
+            self.eval_collector.list_length = min(self.config["topk"])
+        return self.evaluate(test_data, load_best_model, show_progress=show_progress)
+
     @torch.no_grad()
     def evaluate(self, eval_data, load_best_model=True, model_file=None, show_progress=False):
         """RecBole's evaluation, plus `mrr`, the MRR over the whole ranking."""
@@ -274,7 +285,8 @@ class PlainTrainer(Trainer):
             file = model_file or self.saved_model_file
             self._load_weights(checkpoint.load_checkpoint(file, self.device))
             self.logger.info(f"Loading model structure and parameters from {file}")
-        self.eval_collector.ranks, self.eval_collector.ties = [], []
+        for kept in ("ranks", "ties", "lists"):
+            setattr(self.eval_collector, kept, [])
         result = super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
         result = {key: float(value) for key, value in result.items()}
         if self.eval_collector.ranks:

@@ -37,7 +37,7 @@ ROOMS = [
     "encoders data.atomic_file data.item_text data.text_features checkpoint",
     "data",
     "model",
-    "trainer run_log experiments.records",
+    "trainer run_log experiments.records run_record",
     "quick_start",
     "experiments",
     "cli",

@@ -100,6 +100,22 @@ class ExactTimes(Dataset):
             f"the {keep} of each kept"
         )
 
+    def _filter_by_inter_num(self) -> None:
+        """RecBole's, then `limit_users`: for a rehearsal, the users that come first in the file."""
+        super()._filter_by_inter_num()
+        limit = self.config["limit_users"]
+        if limit is None:
+            return
+        if not isinstance(limit, int) or limit < 1:
+            raise InputError(f"limit_users: {limit} must be a whole number from 1 on")
+        users = self.inter_feat[self.uid_field].unique()
+        kept = self.inter_feat[self.uid_field].isin(users[:limit])
+        self.logger.warning(
+            f"limit_users: {min(limit, len(users)):,} of {len(users):,} users and {kept.sum():,} "
+            f"of {len(kept):,} interactions are used; figures of a part say little of the whole"
+        )
+        self.inter_feat = self.inter_feat[kept]
+
     def _fill_nan(self) -> None:
         """RecBole's imputation (padding for tokens, the mean for floats), assigned, since pandas
         3 makes its `fillna(inplace=True)` do nothing."""

@@ -94,6 +94,10 @@ class SequenceRows(Interaction):
             columns[name] = self._lists(field, positions)
         return Interaction(columns)
 
+    def uncut_lengths(self) -> torch.Tensor:
+        """(R,) events before each row's target, also those that the width leaves out."""
+        return self._targets - self._starts
+
     def covered_events(self) -> torch.Tensor:
         """Sorted indices of every event from a user's first to the last target among the rows."""
         if not self.length:

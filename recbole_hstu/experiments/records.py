@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from recbole_hstu.errors import InputError
+from recbole_hstu.evaluation.rank_file import SUFFIX as RANK_SUFFIX
+from recbole_hstu.evaluation.rank_file import RankFile, write_rank_file
 from recbole_hstu.evaluation.segments import Segment
 from recbole_hstu.evaluation.whole_file import whole_file
 
@@ -50,6 +52,7 @@ class RunRecord:
         converged: whether validation stopped getting better before time or epochs ran out;
             None where that has no meaning (no training, no validation).
         segments: "users" and "items", each a list of segments with sizes and metrics.
+        beyond: figures of the recommended lists (`itemcoverage@k`, ...) and `tie_share`.
         rank_file: name of the run's file of ranks in the same folder, or "".
     """
 
@@ -71,6 +74,7 @@ class RunRecord:
     versions: Mapping[str, str] = field(default_factory=dict)
     converged: bool | None = None
     segments: Mapping[str, Sequence[Segment]] = field(default_factory=dict)
+    beyond: Mapping[str, float] = field(default_factory=dict)
     rank_file: str = ""
 
     def __post_init__(self) -> None:
@@ -103,6 +107,21 @@ def write_record(folder: Path | str, record: RunRecord, *, name: str | None = No
     with whole_file(path) as stream:
         stream.write(text.encode())
     return path
+
+
+def write_run(
+    folder: Path | str, record: RunRecord, ranks: RankFile | None, *, name: str | None = None
+) -> Path:
+    """Write the ranks, if there are any, and then the record: a record speaks of a whole run.
+
+    Returns:
+        The record's path.
+    """
+    name = name or record_name(record)
+    if ranks is not None:
+        record = replace(record, rank_file=f"{name}{RANK_SUFFIX}")
+        write_rank_file(Path(folder) / record.rank_file, ranks)
+    return write_record(folder, record, name=name)
 
 
 def read_record(path: Path | str) -> RunRecord:
@@ -156,8 +175,8 @@ def _from_plain(content: dict[str, Any]) -> RunRecord:
             if known[key] == name and (type(content[key]) is not kind):
                 raise TypeError(f"{key} is {content[key]!r}, not {name}")
     content["training_seconds"] = float(content["training_seconds"])
-    for name in ("metrics", "valid_metrics"):
-        content[name] = _floats(content[name])
+    for name in ("metrics", "valid_metrics", "beyond"):
+        content[name] = _floats(content.get(name, {}))
     content["history"] = tuple(
         Epoch(e["epoch"], float(e["seconds"]), float(e["train_loss"]), _floats(e["valid"]))
         for e in content["history"]
