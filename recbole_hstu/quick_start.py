@@ -22,6 +22,7 @@ from recbole_hstu.data.loaders import create_dataset, make_loaders
 from recbole_hstu.encoders import ensure_text_features
 from recbole_hstu.errors import InputError
 from recbole_hstu.experiments.records import write_run
+from recbole_hstu.memory import keep_freed_memory
 from recbole_hstu.run_log import RunLog
 from recbole_hstu.run_record import check_segments, run_record
 from recbole_hstu.trainer import trainer_class
@@ -54,6 +55,7 @@ def run(
     config = Config(model, dataset, config_file_list, config_dict)
     check_segments(config)
     init_seed(config["seed"], config["reproducibility"])
+    keep_freed_memory()
     with RunLog(config) as log:
         logger = getLogger()
         logger.info(config)
