@@ -29,7 +29,7 @@ from recbole.utils.argument_list import (
     training_arguments,
 )
 
-from recbole_hstu.errors import InputError
+from recbole_hstu.errors import InputError, UnknownOption
 from recbole_hstu.registry import model_class, unknown_model
 from recbole_hstu.yaml_values import YamlLoader, load_yaml, parse_value
 
@@ -244,7 +244,7 @@ class Config(RecBoleConfig):
         for key in self.external_config_dict:
             if key not in known:
                 near = difflib.get_close_matches(key, sorted(known), n=1, cutoff=0.0)
-                raise InputError(f"unknown option '{key}'; did you mean '{near[0]}'?")
+                raise UnknownOption(key, near[0])
 
     def _merge_eval_args(self, protocol_layer: dict[str, Any]) -> None:
         """`--eval_args="{mode: uni100}"` changes the mode and leaves split and order alone."""

@@ -7,3 +7,11 @@ class InputError(ValueError):
     The message is one line that says what is wrong, where, and what to do. The commands print it
     without a traceback and exit with status 2.
     """
+
+
+class UnknownOption(InputError):
+    """An option that the model of a configuration does not know; `key` is its name."""
+
+    def __init__(self, key: str, near: str):
+        super().__init__(f"unknown option '{key}'; did you mean '{near}'?")
+        self.key = key

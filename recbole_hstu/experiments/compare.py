@@ -1,18 +1,35 @@
-"""Several models on one data set under one protocol, one after the other."""
+"""Several models, several seeds, on one data set under one protocol, in one table."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from logging import getLogger
+import logging
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from recbole_hstu.config import Config
 from recbole_hstu.errors import InputError
-from recbole_hstu.experiments.records import FAILED, RunRecord
+from recbole_hstu.experiments.plan import (
+    PlannedRun,
+    named_models,
+    plan_runs,
+    read_seeds,
+    read_variants,
+)
+from recbole_hstu.experiments.records import FAILED
+from recbole_hstu.experiments.report import (
+    ReportOptions,
+    check_baselines,
+    study_table,
+    write_tables,
+)
+from recbole_hstu.experiments.study import run_study
 from recbole_hstu.experiments.table_formats import to_text
 from recbole_hstu.experiments.tables import comparison_table
 from recbole_hstu.quick_start import run
+
+STUDY_OPTIONS = ("seeds", "compare", "baseline", "results_dir")
 
 
 def compare(
@@ -21,39 +38,83 @@ def compare(
     config_files: Sequence[str | Path] = (),
     options: Mapping[str, Any] | None = None,
 ) -> tuple[str, bool]:
-    """Run every model and lay their test metrics side by side.
+    """Run every model with every seed and lay their test metrics side by side.
 
-    Every configuration is checked before the first model trains. A model that fails is reported
-    in its row and the others go on; a single model's error is raised.
+    Every configuration is checked before the first model trains. A single model without any of
+    `STUDY_OPTIONS` is a plain run: its error is raised and no folder of results is made. Else the
+    records, ranks and tables go to `results_dir`, and a run that fails is reported in its row.
+
+    Args:
+        options: those of the models, and `seeds` ("1,2,3"), `compare` (a file of variants in
+            place of `models`), `baseline` (labels; gains over the first, tests against the best),
+            `results_dir` (`results/DATASET-PROTOCOL` by default).
 
     Returns:
         The table as text, and whether a run failed.
+
+    Raises:
+        InputError: bad input; nothing has been trained.
     """
     options = dict(options or {})
-    for model in models:  # a misspelt last name must not show after an hour of training
-        Config(model or None, dataset, config_files, options)
-    if len(models) > 1 and options.get("resume"):
-        raise InputError("--resume goes on with one run: name one model")
-    records: list[RunRecord] = []
-    for model in models:
-        try:
-            records.append(run(model or None, dataset, config_files, options)["record"])
-        except Exception as error:
-            if len(models) == 1:
-                raise
-            getLogger().exception("%s failed", model)
-            records.append(_failed(model, str(dataset), options, error))
-    return to_text(comparison_table(records)), any(r.status == FAILED for r in records)
-
-
-def _failed(model: str, dataset: str, options: Mapping[str, Any], error: Exception) -> RunRecord:
-    config = Config(model, dataset, config_dict=options)
-    return RunRecord(
-        model=model,
-        dataset=dataset,
-        seed=config["seed"],
-        protocol=config["protocol"] or "",
-        config=config.plain(),
-        status=FAILED,
-        error=f"{type(error).__name__}: {error}",
+    study = {key: options.pop(key) for key in STUDY_OPTIONS if options.get(key) is not None}
+    if not study and len(models) < 2:
+        record = run(models[0] if models else None, dataset, config_files, options)["record"]
+        return to_text(comparison_table([record])), False
+    if options.get("resume"):
+        raise InputError("--resume goes on with one run: name one model, without a study's options")
+    plan = _plan(models, dataset, config_files, options, study)
+    labels = list(dict.fromkeys(planned.label for planned in plan))
+    baselines = [part for part in str(study.get("baseline", "")).split(",") if part]
+    shown = ReportOptions(
+        baseline=baselines[0] if baselines else None, baselines=baselines, order=labels
     )
+    check_baselines(labels, shown)
+    folder = study_folder(plan, study.get("results_dir"))
+    with study_log():
+        records = run_study(plan, folder)
+        place = {label: i for i, label in enumerate(labels)}
+        records.sort(key=lambda record: place[record.label])  # stable: seeds stay in order
+        table = study_table(records, folder, shown)
+        write_tables(table, records, folder / "table")
+        logging.getLogger(__name__).info("tables: %s", folder / "table.md")
+    return to_text(table), any(record.status == FAILED for record in records)
+
+
+def study_folder(plan: Sequence[PlannedRun], given: Any) -> Path:
+    """`--results_dir`, or a folder named after data set and protocol."""
+    config = plan[0].config
+    return Path(str(given or f"results/{plan[0].dataset}-{config['protocol'] or 'own'}"))
+
+
+@contextmanager
+def study_log() -> Iterator[None]:
+    """The study's own lines on the terminal, between the logs of its runs."""
+    logger = logging.getLogger(__package__)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%d %b %H:%M"))
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
+def _plan(
+    models: Sequence[str],
+    dataset: str | None,
+    config_files: Sequence[str | Path],
+    options: Mapping[str, Any],
+    study: Mapping[str, Any],
+) -> list[PlannedRun]:
+    names = [name for name in models if name]
+    if "compare" not in study:
+        variants = named_models(models)
+    elif names:
+        raise InputError("--compare names the models itself: leave out --model")
+    else:
+        variants = read_variants(str(study["compare"]))
+    with study_log():
+        return plan_runs(variants, dataset, config_files, options, read_seeds(study.get("seeds")))

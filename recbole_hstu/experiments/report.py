@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -64,12 +64,7 @@ def write_report(folder: Path | str, out: Path | str, options: ReportOptions) ->
     for (dataset, protocol), records in _settings(every, options.order).items():
         stem = f"{quote(dataset, safe='')}+{quote(protocol, safe='')}"
         table = study_table(records, folder, options)
-        for suffix, text in (
-            (".md", to_markdown(table)),
-            (".csv", to_csv(table)),
-            (".tex", to_latex(table)),
-        ):
-            written.append(_write(out / f"{stem}{suffix}", text))
+        written += write_tables(table, records, out / stem)
         drawn = []
         for name, (caption, figure) in _figures(records, options.plot_metric).items():
             written += plots.save(figure, out / f"{stem}+{name}")
@@ -99,6 +94,23 @@ def study_table(records: Sequence[RunRecord], folder: Path | str, options: Repor
         where = f"{records[0].dataset} ({records[0].protocol})"
         logger.warning("%s: no runs of the baseline %s", where, ", ".join(sorted(missing)))
     return comparison_table(records, metrics, baseline=baseline, tests=tests)
+
+
+def beyond_table(records: Sequence[RunRecord]) -> Table | None:
+    """Coverage and its relatives and the share of ties; None if no run has them."""
+    if not any(record.beyond for record in records):
+        return None
+    return comparison_table([replace(r, metrics=r.beyond) for r in records])
+
+
+def write_tables(table: Table, records: Sequence[RunRecord], stem: Path) -> list[Path]:
+    """Write the table as `stem`.md, .csv and .tex; the Markdown also shows `beyond_table`."""
+    beyond = beyond_table(records)
+    markdown = to_markdown(table)
+    if beyond:
+        markdown += f"\n## Beyond accuracy\n\n{to_markdown(beyond)}"
+    texts = {".md": markdown, ".csv": to_csv(table), ".tex": to_latex(table)}
+    return [_write(Path(f"{stem}{suffix}"), text) for suffix, text in texts.items()]
 
 
 def check_baselines(labels: Iterable[str], options: ReportOptions) -> None:

@@ -10,7 +10,7 @@ from recbole_hstu.errors import InputError
 from recbole_hstu.evaluation.significance import PairedTest
 from recbole_hstu.experiments.records import OK, RunRecord
 
-SMALLER_IS_BETTER = ("averagepopularity", "giniindex")
+SMALLER_IS_BETTER = ("averagepopularity", "giniindex", "tie_share")
 DIGITS = 4
 
 
