@@ -3,7 +3,7 @@
 The package stands alone: it needs neither RecBole nor recbole_hstu, and writes files both read.
 """
 
-from dataset_converters.by_name import convert_by_name
+from dataset_converters.by_name import convert_by_name, source_of
 from dataset_converters.errors import ConversionError
 
-__all__ = ["ConversionError", "convert_by_name"]
+__all__ = ["ConversionError", "convert_by_name", "source_of"]

@@ -19,6 +19,13 @@ logger = logging.getLogger(__name__)
 STEAM_CORE = 5
 
 
+def source_of(name: str) -> str | None:
+    """`amazon2023` or `steam` for the name of a known data set, None for any other."""
+    if name == "steam":
+        return name
+    return "amazon2023" if name.islower() and amazon2023.category_of(name) else None
+
+
 def convert_by_name(
     name: str,
     out_dir: Path,
@@ -43,9 +50,10 @@ def convert_by_name(
     Raises:
         ConversionError: the files cannot be had, read or written.
     """
-    category = amazon2023.category_of(name) if name.islower() else None
-    if category is None and name != "steam":
+    known = source_of(name)
+    if known is None:
         return False
+    category = amazon2023.category_of(name) if known == "amazon2023" else None
     folder = dataset_folder(out_dir, name)
     with dataset_lock(folder):
         if is_whole(folder):

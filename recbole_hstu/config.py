@@ -29,6 +29,7 @@ from recbole.utils.argument_list import (
     training_arguments,
 )
 
+from dataset_converters import source_of
 from recbole_hstu.errors import InputError, UnknownOption
 from recbole_hstu.registry import model_class, unknown_model
 from recbole_hstu.yaml_values import YamlLoader, load_yaml, parse_value
@@ -179,7 +180,7 @@ class Config(RecBoleConfig):
         layers[1].pop("load_col")  # set in `_set_default_parameters`, with the time field
         layers += self._type_defaults(model, model_class, dataset)
         own_overall = load_yaml(PROPERTIES / "overall.yaml")
-        own_dataset = _optional_yaml(PROPERTIES / "dataset" / f"{dataset}.yaml")
+        own_dataset = self._own_dataset_settings(dataset)
         own_model = self._own_model_settings(model, model_class, dataset)
         protocol_layer = self._protocol(model_class, [own_overall, own_dataset, own_model])
         layers += [own_overall, protocol_layer, own_dataset]
@@ -208,6 +209,14 @@ class Config(RecBoleConfig):
             names += [special[name] for name in names if name in special]
             names += ["special_sequential_on_ml-100k"] if model in _FEATURE_MODELS else []
         return [load_yaml(folder / f"{name}.yaml") for name in names]
+
+    def _own_dataset_settings(self, dataset: str) -> dict[str, Any]:
+        """`properties/dataset`: the data set's own file, or that of the source it comes from."""
+        for name in (dataset, source_of(dataset)):
+            path = PROPERTIES / "dataset" / f"{name}.yaml"
+            if path.is_file():
+                return load_yaml(path)
+        return {}
 
     def _own_model_settings(self, model: str, model_class: Any, dataset: str) -> dict[str, Any]:
         """`properties/model`: the files of the class and its bases, the named configuration's,

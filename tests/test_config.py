@@ -170,3 +170,18 @@ def test_the_plain_configuration_survives_yaml():
     plain = Config("HSTU", "ml-100k").plain()
     assert yaml.safe_load(yaml.safe_dump(plain)) == plain
     assert plain["device"] == str(torch.device("cpu")) or plain["device"] == "cuda"
+
+
+@pytest.mark.parametrize("name", ["musical_instruments", "video_games", "office_products", "steam"])
+def test_the_papers_data_sets(name):
+    config = Config("HSTU", name)
+    assert config["protocol"] == "paper"
+    assert config["MAX_ITEM_LIST_LENGTH"] == 50
+    steam = name == "steam"
+    assert config["item_text"]["style"] == ("pipes" if steam else "sentences")
+    assert config["item_text"]["fields"][0] == ("app_name" if steam else "title")
+
+
+def test_any_category_of_amazon_has_amazons_properties():
+    assert Config("HSTU", "all_beauty")["item_text"] == Config("HSTU", "video_games")["item_text"]
+    assert Config("HSTU", "beauty_of_mine")["item_text"] is None
