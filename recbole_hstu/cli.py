@@ -15,8 +15,10 @@ _USAGE = """\
 recbole-hstu COMMAND [--key=value ...]
 
 commands:
-  run     train and test one model or several: --model=HSTU,SASRec --dataset=ml-100k
-  encode  item texts to vectors, ahead of a run: --dataset=ml-100k --text_encoder=lsa
+  run         train and test one model or several: --model=HSTU,SASRec --dataset=ml-100k
+  encode      item texts to vectors, ahead of a run: --dataset=ml-100k --text_encoder=lsa
+  report      tables, plots and an HTML page: report results/ml-100k-recbole --baseline=SASRec
+  reproduce   a paper's table, ours beside theirs: reproduce table2 --dataset=musical_instruments
 
 options of run:
   --model=NAME[,NAME]     HSTU, HSTU-large, and every RecBole model (SASRec, GRU4Rec, BPR, ...)
@@ -26,7 +28,18 @@ options of run:
   --mask_seen=True        leave the items of the visible history out of the ranking
   --train_seconds=N       stop a training after the epoch that passes N seconds
   --resume=FILE           go on from the .last.pth of an interrupted run
+  --seeds=1,2,3           every model once with each seed
+  --compare=FILE          in place of --model: rows of the table with options of their own
+  --baseline=NAME[,NAME]  gains over the first, significance against the best of them
+  --results_dir=FOLDER    of several runs; finished ones there are not repeated
   --key=value             any option of RecBole or of the model, read as YAML
+
+options of report:
+  --out=FOLDER            FOLDER/report by default
+  --baseline, --metrics=hit@10,mrr, --plot_metric=ndcg@10
+
+options of reproduce: those of run; --epochs=N or --limit_users=N make it a rehearsal,
+  --model=SASRec,HSTU runs some of the paper's rows
 """
 
 
@@ -43,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     command = parser.parse_args(arguments[:1]).command
     try:
-        return _COMMANDS[command](read_options(arguments[1:]))
+        return _COMMANDS[command](arguments[1:])
     except InputError as error:
         sys.stderr.write(f"recbole-hstu: error: {error}\n")
         return 2
@@ -73,9 +86,10 @@ def read_options(arguments: Sequence[str]) -> dict[str, Any]:
     return options
 
 
-def _run(options: dict[str, Any]) -> int:
+def _run(arguments: Sequence[str]) -> int:
     from recbole_hstu.experiments.compare import compare
 
+    options = read_options(arguments)
     models = str(options.pop("model", "") or "")
     files = str(options.pop("config_files", "") or "").split()
     dataset = options.pop("dataset", None)
@@ -86,16 +100,43 @@ def _run(options: dict[str, Any]) -> int:
     return 1 if failed else 0
 
 
-def _encode(options: dict[str, Any]) -> int:
+def _encode(arguments: Sequence[str]) -> int:
     from recbole_hstu.quick_start import encode
 
+    options = read_options(arguments)
     files = str(options.pop("config_files", "") or "").split()
     model = options.pop("model", "HSTUText")
     sys.stdout.write(f"{encode(model, options.pop('dataset', None), files, options)}\n")
     return 0
 
 
-_COMMANDS = {"run": _run, "encode": _encode}
+def _report(arguments: Sequence[str]) -> int:
+    from recbole_hstu.experiments.report import report
+
+    folder, options = _named("report", "FOLDER", arguments)
+    for path in report(folder, options):
+        sys.stdout.write(f"{path}\n")
+    return 0
+
+
+def _reproduce(arguments: Sequence[str]) -> int:
+    from recbole_hstu.experiments.reproduce import reproduce
+
+    name, options = _named("reproduce", "TABLE", arguments)
+    files = str(options.pop("config_files", "") or "").split()
+    text, failed = reproduce(name, options.pop("dataset", None), files, options)
+    sys.stdout.write(text)
+    return 1 if failed else 0
+
+
+def _named(command: str, what: str, arguments: Sequence[str]) -> tuple[str, dict[str, Any]]:
+    """The one argument that is no option, and the options after it."""
+    if not arguments or arguments[0].startswith("--"):
+        raise InputError(f"{command} {what}: {what} is missing; see recbole-hstu --help")
+    return arguments[0], read_options(arguments[1:])
+
+
+_COMMANDS = {"run": _run, "encode": _encode, "report": _report, "reproduce": _reproduce}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -38,11 +38,13 @@ pre { overflow-x: auto; font-size: .85rem; }
 
 @dataclass(frozen=True)
 class Section:
-    """One data set under one protocol: its table, its runs, and its plots as (caption, SVG)."""
+    """One data set under one protocol: its table, its runs, its plots as (caption, SVG), and the
+    table of what lies beyond accuracy."""
 
     table: Table
     records: Sequence[RunRecord]
     plots: Sequence[tuple[str, str]]
+    beyond: Table | None = None
 
 
 def html_page(title: str, sections: Sequence[Section]) -> str:
@@ -63,9 +65,10 @@ def _section(section: Section, place: int) -> str:
         f"<figcaption>{escape(caption)}</figcaption></figure>\n"
         for number, (caption, svg) in enumerate(section.plots)
     )
+    beyond = f"<h3>Beyond accuracy</h3>\n{_table(section.beyond)}" if section.beyond else ""
     return (
         f"<h2>{escape(table.dataset)}</h2>\n<p>{escape(table.protocol)} protocol</p>\n"
-        f"{_table(table)}{drawn}<h3>Runs</h3>\n{_runs(section.records)}"
+        f"{_table(table)}{drawn}{beyond}<h3>Runs</h3>\n{_runs(section.records)}"
     )
 
 

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from recbole_hstu.errors import InputError
@@ -47,6 +47,44 @@ class ReportOptions:
     order: Sequence[str] = ()
 
 
+def report(folder: Path | str, options: Mapping[str, Any]) -> list[Path]:
+    """The command: `out`, `baseline`, `metrics` and `plot_metric` as the command line has them.
+
+    Raises:
+        InputError: an unknown option, or see `write_report`.
+    """
+    unknown = sorted(set(options) - {"out", "baseline", "metrics", "plot_metric"})
+    if unknown:
+        raise InputError(
+            f"report: unknown option '{unknown[0]}'; known are out, baseline, metrics, plot_metric"
+        )
+    records = read_records(folder)
+    known = list(dict.fromkeys(name for record in records for name in record.metrics))
+    metrics, baselines = (_names(options.get(key)) for key in ("metrics", "baseline"))
+    default = (
+        "ndcg@10" if "ndcg@10" in known else next((n for n in known if n[:4] == "ndcg"), "mrr")
+    )
+    plot_metric = str(options.get("plot_metric") or default)
+    for name in (*metrics, plot_metric):
+        if name not in known:
+            raise InputError(f"report: no run has the metric {name}; known are {', '.join(known)}")
+    return write_report(
+        folder,
+        Path(str(options.get("out") or Path(folder) / "report")),
+        ReportOptions(
+            metrics=metrics or None,
+            plot_metric=plot_metric,
+            baseline=baselines[0] if baselines else None,
+            baselines=baselines,
+        ),
+    )
+
+
+def _names(value: Any) -> list[str]:
+    parts = value if isinstance(value, list) else str(value or "").split(",")
+    return [str(part) for part in parts if part]
+
+
 def write_report(folder: Path | str, out: Path | str, options: ReportOptions) -> list[Path]:
     """Write tables (.md, .csv, .tex), plots (.png, .svg) and index.html to `out`.
 
@@ -69,7 +107,7 @@ def write_report(folder: Path | str, out: Path | str, options: ReportOptions) ->
         for name, (caption, figure) in _figures(records, options.plot_metric).items():
             written += plots.save(figure, out / f"{stem}+{name}")
             drawn.append((caption, plots.svg(figure)))
-        sections.append(Section(table, records, drawn))
+        sections.append(Section(table, records, drawn, beyond_table(records)))
     return [*written, _write(out / "index.html", html_page("Comparison", sections))]
 
 

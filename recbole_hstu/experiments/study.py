@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 # Where things lie and how they are shown: a run with other values here is the same run. The data
 # and the text vectors enter by their hash.
-_INDIFFERENT = frozenset(
+INDIFFERENT = frozenset(
     {
         "device",
         "use_gpu",
@@ -99,7 +99,7 @@ def settings(plain: Mapping[str, Any], *, text: bool) -> dict[str, Any]:
     return {
         key: value
         for key, value in plain.items()
-        if key not in _INDIFFERENT and (text or not key.startswith(("text_", "item_text")))
+        if key not in INDIFFERENT and (text or not key.startswith(("text_", "item_text")))
     }
 
 
