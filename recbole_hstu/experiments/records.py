@@ -46,7 +46,7 @@ class RunRecord:
         status: "ok", or "failed" with the reason in `error`.
         metrics: of the test set, by RecBole's names; segments and ranks are kept beside them.
         history: the epochs in order.
-        training_seconds: wall clock of the training with its validation.
+        training_seconds: wall clock of the training epochs, without validation.
         epochs: trained, not the best one's number.
         parameters: trainable ones.
         converged: whether validation stopped getting better before time or epochs ran out;

@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+import numpy as np
+
 from recbole_hstu.errors import InputError
+from recbole_hstu.evaluation.metrics import mean_metrics
 from recbole_hstu.evaluation.rank_file import RankFile, read_rank_file
 from recbole_hstu.evaluation.significance import PairedTest, compare_to_best
 from recbole_hstu.evaluation.whole_file import whole_file
@@ -66,8 +69,11 @@ def report(folder: Path | str, options: Mapping[str, Any]) -> list[Path]:
     )
     plot_metric = str(options.get("plot_metric") or default)
     for name in (*metrics, plot_metric):
-        if name not in known:
-            raise InputError(f"report: no run has the metric {name}; known are {', '.join(known)}")
+        if name not in known and not _from_ranks(name):
+            raise InputError(
+                f"report: no run has the metric {name}; known are {', '.join(known)}, and every "
+                "hit@k, ndcg@k, mrr@k where ranks were kept"
+            )
     return write_report(
         folder,
         Path(str(options.get("out") or Path(folder) / "report")),
@@ -78,6 +84,24 @@ def report(folder: Path | str, options: Mapping[str, Any]) -> list[Path]:
             baselines=baselines,
         ),
     )
+
+
+def _from_ranks(name: str) -> bool:
+    """Whether a metric can be had from ranks alone."""
+    try:
+        mean_metrics(np.ones(1, dtype=np.int64), [name])
+    except ValueError:
+        return False
+    return True
+
+
+def _completed(record: RunRecord, folder: Path, wanted: Iterable[str]) -> RunRecord:
+    """The record with the wanted metrics that it lacks, where its ranks can tell them."""
+    missing = [name for name in wanted if name not in record.metrics and _from_ranks(name)]
+    if not missing or not record.rank_file:
+        return record
+    ranks = read_rank_file(folder / record.rank_file).ranks
+    return replace(record, metrics={**record.metrics, **mean_metrics(ranks, missing)})
 
 
 def _names(value: Any) -> list[str]:
@@ -97,7 +121,8 @@ def write_report(folder: Path | str, out: Path | str, options: ReportOptions) ->
         InputError: no runs in `folder`, a damaged file, an unknown baseline, no matplotlib.
     """
     out, written, sections = Path(out), [], []
-    every = read_records(folder)
+    wanted = (*(options.metrics or ()), options.plot_metric)
+    every = [_completed(record, Path(folder), wanted) for record in read_records(folder)]
     check_baselines((record.label for record in every), options)
     for (dataset, protocol), records in _settings(every, options.order).items():
         stem = f"{quote(dataset, safe='')}+{quote(protocol, safe='')}"

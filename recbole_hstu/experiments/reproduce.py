@@ -49,7 +49,7 @@ def published(name: str, dataset: str | None) -> Published:
     figures = entry.pop("figures")
     if dataset is None and len(figures) == 1:
         (dataset,) = figures
-    if dataset not in figures:
+    if dataset is None or dataset not in figures:
         given = "is missing" if dataset is None else f"{dataset}: {name} has no such data set"
         raise InputError(f"--dataset {given}; known are {', '.join(figures)}")
     rows = {

@@ -53,6 +53,7 @@ INDIFFERENT = frozenset(
         "output_path",
         "checkpoint_dir",
         "resume",
+        "eval_batch_size",
         "config_files",
         "show_progress",
         "state",
@@ -166,13 +167,14 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 def _run_once(planned: PlannedRun, folder: Path, place: str) -> RunRecord:
     what = f"{place}: {planned.label}, seed {planned.seed}"
+    stem = _stem(planned)
+    mark = folder / f"{stem}.started.json"  # older than the run's checkpoints, gone at its end
     kept = _finished(planned, folder)
     if kept is not None:
         logger.info("%s: finished before", what)
+        mark.unlink(missing_ok=True)
         return kept
-    stem = _stem(planned)
     _say_why_again(folder / f"{stem}{SUFFIX}", planned, what)
-    mark = folder / f"{stem}.started.json"
     options = dict(planned.options)
     last = _cut_off(planned, mark)
     if last is not None:

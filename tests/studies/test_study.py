@@ -1,0 +1,241 @@
+"""Studies: what is run, what is run again, and what a table says after a kill or a failure."""
+
+import csv
+import logging
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import random_rows, small_options, write_inter
+
+from recbole_hstu.cli import main
+from recbole_hstu.errors import InputError
+from recbole_hstu.evaluation.metrics import mean_metrics
+from recbole_hstu.evaluation.rank_file import read_rank_file
+from recbole_hstu.experiments.compare import compare
+from recbole_hstu.experiments.records import read_records
+from recbole_hstu.quick_start import run
+
+FOLDER = Path("results/toy-recbole")
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+
+
+def options(**more):
+    shared = small_options("SASRec", topk=[5, 10])
+    return {**shared, **more}
+
+
+def study(models=("Pop", "HSTU"), **more):
+    return compare(models, "toy", (), options(**more))
+
+
+def said(caplog):
+    return [r.getMessage() for r in caplog.records if r.name.startswith("recbole_hstu.experiments")]
+
+
+def rows(folder=FOLDER):
+    """The table without what a clock decides."""
+    with (Path(folder) / "table.csv").open() as file:
+        return [
+            {k: v for k, v in row.items() if k != "training_seconds"}
+            for row in csv.DictReader(file)
+        ]
+
+
+def test_seeds_enter_one_row_and_finished_runs_stay(toy, caplog):
+    text, failed = study(seeds="1,2", baseline="Pop")
+    assert not failed
+    assert "relative gain over Pop" in text
+    assert "best baseline (Pop): paired t-test over users" in text
+    records = read_records(FOLDER)
+    assert [(r.label, r.seed) for r in records] == [
+        ("HSTU", 1),
+        ("HSTU", 2),
+        ("Pop", 1),
+        ("Pop", 2),
+    ]
+    for record in records:
+        ranks = read_rank_file(FOLDER / record.rank_file)
+        assert mean_metrics(ranks.ranks, ["hit@5", "mrr"]) == pytest.approx(
+            {name: record.metrics[name] for name in ("hit@5", "mrr")}, abs=1e-6
+        )
+    before = {p: p.stat().st_mtime_ns for p in FOLDER.glob("*.run.json")}
+    logs = len(list(Path("log").rglob("*.log")))
+    caplog.clear()
+    again, _ = study(seeds=[1, 2], baseline="Pop", show_progress=False, checkpoint_dir="elsewhere")
+    assert again == text
+    assert before == {p: p.stat().st_mtime_ns for p in FOLDER.glob("*.run.json")}
+    assert logs == len(list(Path("log").rglob("*.log")))
+    assert sum("finished before" in line for line in said(caplog)) == 4
+    study(seeds="3")
+    assert len(read_records(FOLDER)) == 6
+
+
+def test_a_changed_setting_runs_again_and_says_so(toy, caplog):
+    study(seeds=1)
+    caplog.clear()
+    study(seeds=1, num_negatives=4)
+    lines = said(caplog)
+    assert any(
+        "HSTU, seed 1: run again, its settings changed: num_negatives 512 -> 4" in x for x in lines
+    )
+    assert any("Pop, seed 1: finished before" in line for line in lines)
+    assert "--num_negatives is no option of Pop" in lines
+
+
+def test_changed_data_run_again(toy, caplog):
+    study(("Pop",), seeds=1)
+    write_inter(random_rows(n_users=41))
+    caplog.clear()
+    study(("Pop",), seeds=1)
+    assert any("its settings changed: data_hash" in line for line in said(caplog))
+
+
+def test_a_failed_run_has_its_row_and_is_tried_again(toy, caplog):
+    text, failed = study(("SASRec", "Pop"), seeds=1, learning_rate=1e30, train_batch_size=16)
+    assert failed
+    assert "failed (seed 1): InputError: the training loss is NaN" in " ".join(text.split())
+    assert rows()[1]["model"] == "Pop"
+    assert float(rows()[1]["hit@5"]) >= 0
+    assert not list(FOLDER.glob("*.started.json"))
+    caplog.clear()
+    _, failed = study(("SASRec", "Pop"), seeds=1, train_batch_size=16)
+    assert not failed
+    assert any("SASRec, seed 1: failed before (InputError" in line for line in said(caplog))
+
+
+COMPARE = """\
+SASRec:
+HSTU (narrow): {model: HSTU, options: {hidden_size: 8}}
+HSTU: {options: {num_negatives: 4}}
+"""
+
+
+def test_a_file_of_variants(toy):
+    Path("compare.yaml").write_text(COMPARE)
+    _, failed = compare([], "toy", (), options(compare="compare.yaml", num_negatives=8))
+    assert not failed
+    assert [row["model"] for row in rows()] == ["SASRec", "HSTU (narrow)", "HSTU"]
+    configs = {r.label: r.config for r in read_records(FOLDER)}
+    assert configs["HSTU (narrow)"]["hidden_size"] == 8
+    assert configs["HSTU (narrow)"]["num_negatives"] == 8
+    assert configs["HSTU"]["num_negatives"] == 4
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("HSTU: {hidden_size: 8}", "expected {model: NAME, options: {key: value}}"),
+        ("", "names no model"),
+        ("HSTU: {options: {topk: [3]}}\nPop:\n", "would not be judged alike: topk"),
+        ("HSTU: {options: {hidden: 8}}\nPop:\n", "unknown option 'hidden'"),
+        ("HTSU:\nPop:\n", "--model=HTSU: no such model"),
+    ],
+)
+def test_bad_variants(toy, content, message):
+    Path("compare.yaml").write_text(content)
+    with pytest.raises(InputError, match=message):
+        compare([], "toy", (), options(compare="compare.yaml"))
+    assert not Path("results").exists()
+    assert not Path("log").exists()
+
+
+@pytest.mark.parametrize(
+    ("models", "more", "message"),
+    [
+        (["HSTU", "HSTU"], {}, "named twice"),
+        (["HSTU", "Pop"], {"seeds": "1,1"}, "different whole numbers"),
+        (["HSTU", "Pop"], {"seeds": "one"}, "--seeds=one"),
+        (["HSTU", "Pop"], {"baseline": "BPR"}, "unknown baseline BPR"),
+        (["HSTU", "Pop"], {"topk": [31]}, "above the number of items"),
+        (["HSTU", "Pop"], {"nonsense": 1}, "unknown option 'nonsense'"),
+        (["HSTU", "Pop"], {"compare": "x.yaml"}, "leave out --model"),
+        (["HSTU", "Pop"], {"user_segments": [9, 3]}, "user_segments: .*two rising numbers"),
+    ],
+)
+def test_bad_studies(toy, models, more, message):
+    with pytest.raises(InputError, match=message):
+        compare(models, "toy", (), options(**more))
+    assert not Path("results").exists()
+
+
+def test_the_folder_of_another_command(toy):
+    FOLDER.mkdir(parents=True)
+    lock = sqlite3.connect(FOLDER / ".lock", isolation_level=None)
+    lock.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(InputError, match="another command is at work here"):
+        study()
+    lock.close()
+
+
+def test_results_in_the_way(toy):
+    Path("results").write_text("a file")
+    with pytest.raises(InputError, match=r"cannot be written .*--results_dir"):
+        study()
+
+
+def test_killed_and_started_again_ends_with_the_same_table(toy, caplog):
+    more = {"seeds": 1, "epochs": 25, "stopping_step": 100, "hidden_size": 16, "n_layers": 1}
+    line = ["run", "--model=SASRec,HSTU,Pop", "--dataset=toy"]
+    line += [f"--{key}={value}" for key, value in options(**more, n_heads=2).items()]
+    command = [sys.executable, "-m", "recbole_hstu.cli", *line]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+    deadline = time.time() + 120
+    while not list(Path("saved").glob("HSTU-*.last.pth")) and time.time() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert [r.label for r in read_records(FOLDER)] == ["SASRec"]
+    assert not (FOLDER / "table.csv").exists()
+    caplog.set_level(logging.INFO)
+    assert main(line) == 0
+    lines = said(caplog)
+    assert any("SASRec, seed 1: finished before" in line for line in lines)
+    assert any("HSTU, seed 1: goes on from saved/HSTU-toy" in line for line in lines)
+    killed = rows()
+    assert main([*line, "--results_dir=whole", "--checkpoint_dir=other"]) == 0
+    assert killed == rows("whole")
+    assert killed[1]["epochs"] == "25.0"
+
+
+def test_recboles_own_beyond_accuracy_metrics_agree(toy):
+    metrics = ["ItemCoverage", "AveragePopularity", "GiniIndex", "TailPercentage", "Hit"]
+    for model in ("HSTU", "SASRec", "Pop"):
+        more = small_options(model, metrics=metrics, valid_metric="Hit@5", mask_seen=True)
+        result = run(model, "toy", config_dict=more)
+        beyond, theirs = dict(result["record"].beyond), result["test_result"]
+        assert (beyond.pop("tie_share") > 0) == (model == "Pop")
+        assert beyond == pytest.approx({name: theirs[name] for name in beyond}, abs=1e-6)
+        assert len(beyond) == 4
+
+
+def test_limit_users_is_honest(toy, caplog):
+    caplog.set_level(logging.WARNING)
+    result = run("Pop", "toy", config_dict=small_options("Pop", limit_users=10))
+    assert len(result["ranks"].users) == 10
+    assert "limit_users: 10 of 40 users" in caplog.text
+    with pytest.raises(InputError, match="limit_users: 0 must be a whole number"):
+        run("Pop", "toy", config_dict=small_options("Pop", limit_users=0))
+
+
+def test_segments_of_a_run(toy):
+    result = run("HSTU", "toy", config_dict=small_options(user_segments=[6, 10]))
+    record, ranks = result["record"], result["ranks"]
+    lengths = ranks.history_length + 1  # a user's events, 5 to 14
+    assert lengths.min() == 5
+    assert lengths.max() > 9  # longer than the window of 8
+    expected = [(lengths <= 6).sum(), ((lengths > 6) & (lengths <= 10)).sum(), (lengths > 10).sum()]
+    assert [segment.users for segment in record.segments["users"]] == expected
+    assert sum(segment.users for segment in record.segments["items"]) == 40
+    assert record.segments["items"][3].users == (ranks.target_count == 0).sum()
