@@ -43,37 +43,9 @@ PROPERTIES = next(
 RECBOLE_PROPERTIES = Path(recbole.config.__file__).parents[1] / "properties"
 
 # RecBole reads these with config["..."] but names them in none of its YAML files.
-_UNLISTED_KEYS = frozenset(
-    {
-        "model",
-        "dataset",
-        "config_files",
-        "encoding",
-        "worker",
-        "transform",
-        "nproc",
-        "world_size",
-        "local_rank",
-        "ip",
-        "port",
-        "offset",
-        "single_spec",
-        "wandb_project",
-        "enable_amp",
-        "enable_scaler",
-        "require_pow",
-        "token_num_threshold",
-        "tail_ratio",
-        "discretization",
-        "numerical_features",
-        "save_step",
-        "pretrain_epochs",
-        "mask_ratio",
-        "preload_weight",
-        "additional_feat_suffix",
-        "embedding_size",
-        "reg_weight",
-    }
+_UNLISTED_KEYS = (
+    *("model", "dataset", "config_files", "encoding"),
+    *("tail_ratio", "reg_weight", "save_step", "pretrain_epochs"),
 )
 _TYPE_DEFAULTS = {
     ModelType.SEQUENTIAL: "sequential",
