@@ -203,6 +203,7 @@ def test_killed_and_started_again_ends_with_the_same_table(toy, caplog):
     lines = said(caplog)
     assert any("SASRec, seed 1: finished before" in line for line in lines)
     assert any("HSTU, seed 1: goes on from saved/HSTU-toy" in line for line in lines)
+    assert "Resume training from epoch" in caplog.text
     killed = rows()
     assert main([*line, "--results_dir=whole", "--checkpoint_dir=other"]) == 0
     assert killed == rows("whole")
