@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -55,6 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.write(f"recbole-hstu {__version__}\n")
         return 0
     command = parser.parse_args(arguments[:1]).command
+    # RecBole calls what newer releases of torch and pandas announce the end of.
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"recbole\.")
     try:
         return _COMMANDS[command](arguments[1:])
     except InputError as error:

@@ -1,6 +1,7 @@
 """Whole runs: every kind of model, checkpoints, resuming, budgets, protocols."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -176,3 +177,16 @@ def test_other_metrics_of_recbole(toy):
     result = run("HSTU", "toy", config_dict=options)["test_result"]
     assert 0 < result["itemcoverage@5"] <= 1
     assert result["averagepopularity@5"] > 0
+
+
+def test_a_known_data_set_is_converted_on_demand():
+    """The publisher's files lie where a download leaves them."""
+    here, cache = Path(__file__).parent / "converters" / "data", Path("dataset/raw/amazon2023")
+    cache.mkdir(parents=True)
+    shutil.copy(here / "Electronics_few.csv", cache / "All_Beauty.csv")
+    shutil.copy(here / "meta_Electronics_few.jsonl.gz", cache / "meta_All_Beauty.jsonl.gz")
+    options = small_options(topk=[1], valid_metric="NDCG@1", text_dimensions=4)
+    result = run("HSTUText", "all_beauty", config_dict=options)
+    assert 0 <= result["test_result"]["mrr"] <= 1
+    assert Path("dataset/all_beauty/all_beauty.stats.json").is_file()
+    assert list(Path("dataset/all_beauty").glob("*.safetensors"))

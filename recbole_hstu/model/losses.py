@@ -9,8 +9,8 @@ import torch.nn.functional as F
 MASKED = -5e4
 # A gathered vector costs about as much as this many columns of a matrix product (benchmarks).
 DENSE_COLUMNS_PER_NEGATIVE = 64
-# Products held at once, about 4 MB of float32: they are used up while they are in the cache.
-_CHUNK_PRODUCTS = 1 << 20
+# Products held at once. On a CPU about 4 MB of float32, used up while they are in the cache.
+_CHUNK_PRODUCTS = {"cpu": 1 << 20, "cuda": 1 << 26}
 
 
 def sampled_softmax(
@@ -85,7 +85,7 @@ class PickedProducts(torch.autograd.Function):
 
 def _blocks(queries: torch.Tensor, table: torch.Tensor):
     """Slices of the queries, and a buffer (rows of the slice, V) that all of them share."""
-    rows = max(64, _CHUNK_PRODUCTS // len(table))
+    rows = max(64, _CHUNK_PRODUCTS.get(table.device.type, 1 << 26) // len(table))
     buffer = queries.new_empty(min(rows, len(queries)), len(table))
     for start in range(0, len(queries), rows):
         part = slice(start, min(start + rows, len(queries)))
