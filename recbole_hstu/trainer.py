@@ -132,7 +132,7 @@ class PlainTrainer(Trainer):
             checkpoint.restore_random_states(self._resumed["random"], self._generators())
         epoch = self.start_epoch
         try:
-            while epoch < self.epochs and not self._finished:
+            while epoch < self.epochs and not (self._stopped_early or self._out_of_time):
                 self._run_epoch(epoch, valid_data, verbose, saved, show_progress)
                 if callback_fn and valid_data:
                     callback_fn(epoch, self.best_valid_score)
@@ -140,12 +140,17 @@ class PlainTrainer(Trainer):
         except KeyboardInterrupt:
             self._say_how_to_resume(epoch)
             raise
-        if saved and not Path(self.saved_model_file).exists():
+        if saved and not (valid_data and Path(self.saved_model_file).exists()):
             self._save_checkpoint(epoch - 1, verbose=verbose)
         self._add_hparam_to_tensorboard(self.best_valid_score)
         return self.best_valid_score, self.best_valid_result
 
-    _finished = False
+    _stopped_early = False
+
+    @property
+    def _out_of_time(self) -> bool:
+        limit = self.config["train_seconds"]
+        return limit is not None and self.trained_seconds >= limit
 
     def _run_epoch(self, epoch, valid_data, verbose, saved, show_progress) -> None:
         started = time.time()
@@ -161,13 +166,11 @@ class PlainTrainer(Trainer):
         self.history.append(entry)
         if valid_data and self.eval_step > 0 and (epoch + 1) % self.eval_step == 0:
             entry["valid"] = self._validate(epoch, valid_data, verbose, saved, show_progress)
-        limit = self.config["train_seconds"]
-        if limit is not None and self.trained_seconds >= limit and not self._finished:
+        if self._out_of_time and not self._stopped_early:
             self.logger.info(
                 f"Stopped after epoch {epoch}: {self.trained_seconds:.1f} s of training, "
-                f"train_seconds is {limit}"
+                f"train_seconds is {self.config['train_seconds']}"
             )
-            self._finished = True
         if saved:
             self._write(self.last_file, epoch)
 
@@ -194,7 +197,7 @@ class PlainTrainer(Trainer):
         if stop:
             best = epoch - self.cur_step * self.eval_step
             self.logger.info(f"Finished training, best eval result in epoch {best}")
-            self._finished = True
+            self._stopped_early = True
         return dict(result)
 
     def _say_how_to_resume(self, epoch: int) -> None:
@@ -234,7 +237,7 @@ class PlainTrainer(Trainer):
             "config": self.config.plain(),
             "epoch": epoch,
             "cur_step": self.cur_step,
-            "finished": self._finished,
+            "stopped_early": self._stopped_early,
             "best_valid_score": float(self.best_valid_score),
             "best_valid_result": dict(self.best_valid_result or {}),
             "trained_seconds": self.trained_seconds,
@@ -260,7 +263,7 @@ class PlainTrainer(Trainer):
         self.best_valid_result = state["best_valid_result"] or None
         self.trained_seconds = state["trained_seconds"]
         self.history = state["history"]
-        self._finished = state["finished"]
+        self._stopped_early = state["stopped_early"]
         self._load_weights(state)
         self.optimizer.load_state_dict(state["optimizer"])
         self._resumed = state
