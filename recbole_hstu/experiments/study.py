@@ -6,13 +6,14 @@ import glob
 import hashlib
 import json
 import logging
-import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from recbole_hstu import checkpoint
 from recbole_hstu.data.loaders import make_loaders
@@ -247,21 +248,16 @@ def _alone(folder: Path) -> Iterator[None]:
     """Hold the folder against other commands; the lock ends with the process, however it ends."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = sqlite3.connect(folder / ".lock", timeout=0, isolation_level=None)
-        try:
-            lock.execute("BEGIN EXCLUSIVE")
-            yield
-        finally:
-            lock.close()
-    except sqlite3.OperationalError as error:
-        if "locked" in str(error):
-            raise InputError(
-                f"{folder}: another command is at work here; wait for it, or choose another "
-                "folder with --results_dir"
-            ) from error
-        raise InputError(f"{folder}: cannot be written ({error})") from error
+        lock = FileLock(folder / ".lock", timeout=0).acquire()
+    except Timeout as error:
+        raise InputError(
+            f"{folder}: another command is at work here; wait for it, or choose another "
+            "folder with --results_dir"
+        ) from error
     except OSError as error:
         raise InputError(
             f"{folder}: the folder of results cannot be written ({error.strerror}); choose "
             "another with --results_dir"
         ) from error
+    with lock:
+        yield

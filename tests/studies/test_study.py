@@ -4,7 +4,6 @@ import csv
 import logging
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import random_rows, small_options, write_inter
+from filelock import FileLock
 
 from recbole_hstu.cli import main
 from recbole_hstu.errors import InputError
@@ -171,11 +171,12 @@ def test_bad_studies(toy, models, more, message):
 
 def test_the_folder_of_another_command(toy):
     FOLDER.mkdir(parents=True)
-    lock = sqlite3.connect(FOLDER / ".lock", isolation_level=None)
-    lock.execute("BEGIN EXCLUSIVE")
-    with pytest.raises(InputError, match="another command is at work here"):
+    with (
+        FileLock(FOLDER / ".lock"),
+        pytest.raises(InputError, match="another command is at work here"),
+    ):
         study()
-    lock.close()
+    assert not study()[1]
 
 
 def test_results_in_the_way(toy):
