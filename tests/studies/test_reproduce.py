@@ -81,16 +81,17 @@ def test_a_report_of_a_study(toy, capfd):
     line = ["run", "--model=Pop,BPR", "--dataset=toy", "--seeds=1", "--epochs=2", "--topk=[5]"]
     assert main([*line, "--valid_metric=NDCG@5", "--show_progress=False"]) == 0
     capfd.readouterr()
-    assert main(["report", "results/toy-recbole", "--baseline=Pop"]) == 0
+    arguments = ["--baseline=Pop", "--metrics=hit@7,hit@5"]
+    assert main(["report", "results/toy-recbole", *arguments]) == 0
     written = capfd.readouterr().out.split()
     assert Path(written[-1]) == Path("results/toy-recbole/report/index.html")
     assert "Beyond accuracy" in Path(written[-1]).read_text()
-    assert main(["report", "results/toy-recbole", "--metrics=hit@7,hit@5", "--out=out"]) == 0
-    rows = list(csv.DictReader(Path("out/toy+recbole.csv").read_text().splitlines()))
+    rows = list(
+        csv.DictReader(Path(written[-1]).with_name("toy+recbole.csv").read_text().splitlines())
+    )
     for row, record in zip(rows, read_records("results/toy-recbole"), strict=True):
         ranks = read_rank_file(Path("results/toy-recbole") / record.rank_file).ranks
         assert float(row["hit@7"]) == pytest.approx((ranks <= 7).mean())
-    capfd.readouterr()
     assert main(["report", "results/toy-recbole", "--metrics=auc"]) == 2
     assert "no run has the metric auc; known are hit@5" in capfd.readouterr().err
     assert main(["report", "nowhere"]) == 2
