@@ -106,9 +106,13 @@ def restore_random_states(state: dict[str, Any], generators: dict[str, torch.Gen
 
 
 def encode(value: Any) -> Any:
-    """Arrays and sparse matrices (RecBole's neighbourhood models keep them) as tensors."""
+    """Arrays and sparse matrices (RecBole's neighbourhood models keep them) as tensors.
+
+    Modules are left out: their weights are in the state dict.
+    """
     if isinstance(value, dict):
-        return {key: encode(item) for key, item in value.items()}
+        kept = {k: v for k, v in value.items() if not isinstance(v, torch.nn.Module)}
+        return {key: encode(item) for key, item in kept.items()}
     if scipy.sparse.issparse(value):
         matrix = scipy.sparse.csr_matrix(value)
         parts = [torch.from_numpy(p) for p in (matrix.data, matrix.indices, matrix.indptr)]

@@ -28,6 +28,7 @@ from recbole.utils.argument_list import (
     general_arguments,
     training_arguments,
 )
+from scipy.sparse import dok_matrix
 
 from dataset_converters import source_of
 from recbole_hstu.errors import InputError, UnknownOption
@@ -86,10 +87,13 @@ class Config(RecBoleConfig):
             raise InputError(f"configuration: {' '.join(str(reason).split())}") from error
 
     def compatibility_settings(self) -> None:
-        """Define the numpy names that RecBole uses and numpy dropped, and only those."""
+        """Define what RecBole uses and newer releases of numpy and scipy dropped, only that."""
+        if not hasattr(dok_matrix, "_update"):  # LightGCN and six others fill their graph with it
+            dok_matrix._update = lambda self, entries: self._dict.update(entries)
         for name, kind in [
             ("bool", np.bool_),
             ("int", np.int64),
+            ("long", np.int64),
             ("float", np.float64),
             ("complex", np.complex128),
             ("object", np.object_),

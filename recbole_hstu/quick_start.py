@@ -133,6 +133,10 @@ def load_dataset(config: Config) -> Any:
         return create_dataset(config)
     except InputError:
         raise
+    except ModuleNotFoundError as error:  # KGAT and its like need dgl
+        raise InputError(
+            f"--model={config['model']}: needs the package {error.name}; pip install {error.name}"
+        ) from error
     except (ValueError, KeyError) as error:  # RecBole's own checks
         reason = " ".join(str(error.args[0] if error.args else error).split())
         raise InputError(f"--dataset={config['dataset']}: {reason}") from error

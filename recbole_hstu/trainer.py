@@ -221,7 +221,13 @@ class PlainTrainer(Trainer):
         return self.cur_step > self.stopping_step
 
     def _generators(self) -> dict[str, torch.Generator]:
-        found = {"loader": self._train_data.generator}
+        # RecBole's loader of knowledge graphs wraps two others and has no generator itself.
+        parts = {"loader": "", "general": "general_dataloader", "graph": "kg_dataloader"}
+        loaders = {
+            name: getattr(self._train_data, part, None) if part else self._train_data
+            for name, part in parts.items()
+        }
+        found = {k: v.generator for k, v in loaders.items() if hasattr(v, "generator")}
         if hasattr(self.model, "generator"):
             found["model"] = self.model.generator
         return found
@@ -231,6 +237,11 @@ class PlainTrainer(Trainer):
         self._write(file, epoch)
         if verbose:
             self.logger.info(set_color("Saving current", "blue") + f": {file}")
+
+    def save_pretrained_model(self, epoch, saved_model_file):
+        """RecBole's hook of models with a pre-training stage."""
+        self._write(saved_model_file, epoch)
+        self.saved_model_file = saved_model_file
 
     def _write(self, file: str | Path, epoch: int) -> None:
         state = {
