@@ -144,7 +144,7 @@ def _carry_over(old: Path, new: Path) -> None:
 def _link(source: str | Path, target: str | Path) -> None:
     try:
         os.link(source, target, follow_symlinks=False)
-    except OSError:  # a file system without hard links
+    except (OSError, NotImplementedError):  # no hard links here, or none that leave links alone
         shutil.copy2(source, target, follow_symlinks=False)
 
 

@@ -14,6 +14,14 @@ import torch
 from recbole_hstu.errors import InputError
 from recbole_hstu.evaluation.whole_file import whole_file
 
+# What a resumed run may set anew: how long it goes on, where it runs and what it shows.
+_MAY_CHANGE = {
+    *("epochs", "train_seconds", "stopping_step", "resume", "show_progress", "state", "worker"),
+    *("checkpoint_dir", "data_path", "output_path", "device", "gpu_id", "use_gpu", "log_wandb"),
+    *("text_features_file", "eval_batch_size", "config_files", "metrics", "topk"),
+    *("text_batch_size", "text_device"),
+}
+
 
 def save_checkpoint(path: str | Path, state: dict[str, Any]) -> None:
     """Write `state` beside `path` and rename it there.
@@ -57,17 +65,27 @@ def check_fits(state: dict[str, Any], path: str | Path, config: Any, dataset: An
     Raises:
         InputError: it is another model's, or another data set's.
     """
-    for key in ("model", "dataset"):
-        if state["config"].get(key) != config[key]:
+    if state["best_valid_result"] and not Path(best_file(path)).is_file():
+        raise InputError(f"{best_file(path)}: the best epoch's checkpoint is missing beside {path}")
+    now = config.plain()
+    for key in ("model", "dataset", *sorted(set(now) - _MAY_CHANGE)):
+        if key in state["config"] and state["config"][key] != now[key]:
             raise InputError(
-                f"{path}: a checkpoint of --{key}={state['config'].get(key)}, "
-                f"not of --{key}={config[key]}"
+                f"{path}: a checkpoint of --{key}={state['config'][key]}, not of "
+                f"--{key}={now[key]}; resume with the same settings, or train anew"
             )
-    if state["item_tokens"] != item_tokens(dataset):
-        raise InputError(
-            f"{path}: was trained on other items ({len(state['item_tokens']) - 1:,}) than "
-            f"{config['dataset']} has now ({dataset.item_num - 1:,}); train anew on these data"
-        )
+    for what, tokens in (("items", item_tokens(dataset)), ("users", user_tokens(dataset))):
+        before = state[f"{what[:-1]}_tokens"]
+        if before != tokens:
+            raise InputError(
+                f"{path}: was trained on other {what} ({len(before) - 1:,}) than "
+                f"{config['dataset']} has now ({len(tokens) - 1:,}); train anew on these data"
+            )
+
+
+def best_file(resume_file: str | Path) -> str:
+    """The best epoch's checkpoint that belongs to a `.last.pth`."""
+    return f"{str(resume_file).removesuffix('.pth').removesuffix('.last')}.pth"
 
 
 def item_tokens(dataset: Any) -> list[str]:

@@ -32,6 +32,7 @@ from scipy.sparse import dok_matrix
 
 from dataset_converters import source_of
 from recbole_hstu.errors import InputError, UnknownOption
+from recbole_hstu.option_checks import check_options
 from recbole_hstu.registry import model_class, unknown_model
 from recbole_hstu.yaml_values import YamlLoader, load_yaml, parse_value
 
@@ -223,9 +224,8 @@ class Config(RecBoleConfig):
         known = {key for keys in self.parameters.values() for key in keys}
         known.update(self.internal_config_dict, _UNLISTED_KEYS)
         for cls in model_class.__mro__:
-            if cls.__module__.startswith(("recbole", "__main__", "test")):
-                source = inspect.getsource(sys.modules[cls.__module__])
-                known.update(re.findall(r"config\[\s*[\"'](\w+)[\"']\s*\]", source))
+            if cls.__module__.split(".")[0] not in ("torch", "builtins", "typing", "abc"):
+                known.update(_options_read_in(sys.modules[cls.__module__]))
         for key in self.external_config_dict:
             if key not in known:
                 near = difflib.get_close_matches(key, sorted(known), n=1, cutoff=0.0)
@@ -243,6 +243,7 @@ class Config(RecBoleConfig):
 
     def _set_default_parameters(self) -> None:
         final = self.final_config_dict
+        check_options(final)
         final.setdefault(
             "load_col",
             {"inter": [final["USER_ID_FIELD"], final["ITEM_ID_FIELD"], final["TIME_FIELD"]]},
@@ -279,6 +280,14 @@ class Config(RecBoleConfig):
         """The configuration as a dictionary of plain values: it survives YAML, JSON and
         `torch.load(weights_only=True)`."""
         return {key: _plain(value) for key, value in self.final_config_dict.items()}
+
+
+def _options_read_in(module: Any) -> list[str]:
+    try:
+        source = inspect.getsource(module)
+    except (OSError, TypeError):  # typed into an interpreter: there is no source to look into
+        return []
+    return re.findall(r"config\[\s*[\"'](\w+)[\"']\s*\]", source)
 
 
 def _plain(value: Any) -> Any:

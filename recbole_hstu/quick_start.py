@@ -66,10 +66,10 @@ def run(
         if config["resume"]:
             state = checkpoint.load_checkpoint(config["resume"])
             checkpoint.check_fits(state, config["resume"], config, train._dataset)
+        _check_folders("log", "log_tensorboard", config["checkpoint_dir"])
         provide_text(config, train._dataset)
         network = build_model(config, train._dataset)
         logger.info(network)
-        _check_folders("log", "log_tensorboard", config["checkpoint_dir"])
         log.open()
         trainer = trainer_class(config["MODEL_TYPE"], config.model_class.__name__)(config, network)
         if config["resume"]:
@@ -112,6 +112,8 @@ def encode(
         raise InputError(f"--model={model}: reads no item text; leave it out or name HSTUText")
     with RunLog(config):
         provide_text(config, load_dataset(config))
+    if not config["text_features_file"]:
+        raise InputError(f"--model={model}: with these options it reads no text vectors")
     return Path(config["text_features_file"])
 
 
@@ -133,10 +135,6 @@ def load_dataset(config: Config) -> Any:
         return create_dataset(config)
     except InputError:
         raise
-    except ModuleNotFoundError as error:  # KGAT and its like need dgl
-        raise InputError(
-            f"--model={config['model']}: needs the package {error.name}; pip install {error.name}"
-        ) from error
     except (ValueError, KeyError) as error:  # RecBole's own checks
         reason = " ".join(str(error.args[0] if error.args else error).split())
         raise InputError(f"--dataset={config['dataset']}: {reason}") from error
@@ -176,9 +174,18 @@ def provide_text(config: Config, dataset: Any) -> None:
 
 
 def build_model(config: Config, dataset: Any) -> torch.nn.Module:
-    """The model of a configuration, on its device, its weights drawn from the seed."""
+    """The model of a configuration, on its device, its weights drawn from the seed.
+
+    Raises:
+        InputError: the model needs a package that is not installed, or its own checks fail.
+    """
     init_seed(config["seed"], config["reproducibility"])
-    return config.model_class(config, dataset).to(config["device"])
+    try:
+        return config.model_class(config, dataset).to(config["device"])
+    except ModuleNotFoundError as error:  # KGAT and its like need dgl
+        raise InputError(
+            f"--model={config['model']}: needs the package {error.name}; pip install {error.name}"
+        ) from error
 
 
 def _check_folders(*names: str) -> None:

@@ -29,6 +29,7 @@ class RankCollector(Collector):
         self.ranks: list[torch.Tensor] = []
         self.ties: list[torch.Tensor] = []
         self.lists: list[torch.Tensor] = []
+        self.partial = False  # some rows had other than one target
         self.list_length = 0  # of the recommendations that are kept, (B, list_length) a batch
 
     def eval_batch_collect(self, scores_tensor, interaction, positive_u, positive_i):
@@ -36,6 +37,7 @@ class RankCollector(Collector):
         one_each = positive_i is not None and len(positive_i) == len(scores_tensor)
         if not one_each or any(map(self.register.need, others)):
             super().eval_batch_collect(scores_tensor, interaction, positive_u, positive_i)
+            self.partial = True
             return
         rank, ties = target_ranks(scores_tensor, positive_i.to(scores_tensor.device))
         self.ranks.append(rank.cpu())
@@ -133,9 +135,7 @@ class PlainTrainer(Trainer):
         epoch = self.start_epoch
         try:
             while epoch < self.epochs and not (self._stopped_early or self._out_of_time):
-                self._run_epoch(epoch, valid_data, verbose, saved, show_progress)
-                if callback_fn and valid_data:
-                    callback_fn(epoch, self.best_valid_score)
+                self._run_epoch(epoch, valid_data, verbose, saved, show_progress, callback_fn)
                 epoch += 1
         except KeyboardInterrupt:
             self._say_how_to_resume(epoch)
@@ -152,7 +152,7 @@ class PlainTrainer(Trainer):
         limit = self.config["train_seconds"]
         return limit is not None and self.trained_seconds >= limit
 
-    def _run_epoch(self, epoch, valid_data, verbose, saved, show_progress) -> None:
+    def _run_epoch(self, epoch, valid_data, verbose, saved, show_progress, callback_fn) -> None:
         started = time.time()
         loss = self._train_epoch(self._train_data, epoch, show_progress=show_progress)
         ended = time.time()
@@ -162,10 +162,15 @@ class PlainTrainer(Trainer):
         if verbose:
             self.logger.info(self._generate_train_loss_output(epoch, started, ended, loss))
         self._add_train_loss_to_tensorboard(epoch, loss)
+        shown = {"epoch": epoch, "train_loss": loss, "train_step": epoch}
+        self.wandblogger.log_metrics(shown, head="train")
         entry = {"epoch": epoch, "seconds": self.trained_seconds, "train_loss": total}
         self.history.append(entry)
         if valid_data and self.eval_step > 0 and (epoch + 1) % self.eval_step == 0:
-            entry["valid"] = self._validate(epoch, valid_data, verbose, saved, show_progress)
+            score, result = self._validate(epoch, valid_data, verbose, saved, show_progress)
+            entry["valid"] = dict(result)
+            if callback_fn:
+                callback_fn(epoch, score)
         if self._out_of_time and not self._stopped_early:
             self.logger.info(
                 f"Stopped after epoch {epoch}: {self.trained_seconds:.1f} s of training, "
@@ -174,7 +179,7 @@ class PlainTrainer(Trainer):
         if saved:
             self._write(self.last_file, epoch)
 
-    def _validate(self, epoch, valid_data, verbose, saved, show_progress) -> dict[str, float]:
+    def _validate(self, epoch, valid_data, verbose, saved, show_progress):
         started = time.time()
         score, result = self._valid_epoch(valid_data, show_progress=show_progress)
         self.best_valid_score, self.cur_step, stop, improved = early_stopping(
@@ -190,6 +195,7 @@ class PlainTrainer(Trainer):
             self.logger.info(f"{set_color(f'epoch {epoch} evaluating', 'green')} [{took}, {shown}]")
             self.logger.info(set_color("valid result", "blue") + ": \n" + dict2str(result))
         self.tensorboard.add_scalar("Vaild_score", score, epoch)  # RecBole's name for it
+        self.wandblogger.log_metrics({**result, "valid_step": epoch}, head="valid")
         if improved:
             self.best_valid_result = result
             if saved:
@@ -198,7 +204,7 @@ class PlainTrainer(Trainer):
             best = epoch - self.cur_step * self.eval_step
             self.logger.info(f"Finished training, best eval result in epoch {best}")
             self._stopped_early = True
-        return dict(result)
+        return score, result
 
     def _say_how_to_resume(self, epoch: int) -> None:
         if self.last_file.exists():
@@ -209,7 +215,7 @@ class PlainTrainer(Trainer):
     def _check_nan(self, loss):
         if torch.isnan(loss):
             raise InputError(
-                f"the training loss is NaN in epoch {len(self.history) + self.start_epoch} at "
+                f"the training loss is NaN in epoch {len(self.history)} at "
                 f"learning_rate {self.learning_rate}; lower it, or set clip_grad_norm"
             )
 
@@ -227,7 +233,7 @@ class PlainTrainer(Trainer):
             name: getattr(self._train_data, part, None) if part else self._train_data
             for name, part in parts.items()
         }
-        found = {k: v.generator for k, v in loaders.items() if hasattr(v, "generator")}
+        found = {k: v.generator for k, v in loaders.items() if v and hasattr(v, "generator")}
         if hasattr(self.model, "generator"):
             found["model"] = self.model.generator
         return found
@@ -266,8 +272,7 @@ class PlainTrainer(Trainer):
         """Go on where `resume_file` (a `.last.pth`) ends: weights, optimiser, epoch, early
         stopping, time used and random generators."""
         state = checkpoint.load_checkpoint(resume_file, self.device)
-        base = str(resume_file).removesuffix(".pth").removesuffix(".last")
-        self.saved_model_file = f"{base}.pth"
+        self.saved_model_file = checkpoint.best_file(resume_file)
         self.start_epoch = state["epoch"] + 1
         self.cur_step = state["cur_step"]
         self.best_valid_score = state["best_valid_score"]
@@ -301,8 +306,11 @@ class PlainTrainer(Trainer):
             self.logger.info(f"Loading model structure and parameters from {file}")
         for kept in ("ranks", "ties", "lists"):
             setattr(self.eval_collector, kept, [])
+        self.eval_collector.partial = False
         result = super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
         result = {key: float(value) for key, value in result.items()}
+        if self.eval_collector.partial:  # ranks of a part would pass for those of all
+            self.eval_collector.ranks, self.eval_collector.lists = [], []
         if self.eval_collector.ranks:
             rank = torch.cat(self.eval_collector.ranks)
             reciprocal = (1.0 / rank.double()).masked_fill(rank == MISSED, 0)

@@ -15,6 +15,11 @@ class YamlLoader(yaml.SafeLoader):
     """PyYAML's safe loader that also reads floats without a dot (`1e-3`), as RecBole's does."""
 
 
+# A value such as 2024-13-01 is a name here, never a date.
+YamlLoader.yaml_implicit_resolvers = {
+    first: [pair for pair in pairs if pair[0] != "tag:yaml.org,2002:timestamp"]
+    for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 YamlLoader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"),

@@ -161,6 +161,64 @@ def test_a_folder_that_cannot_be_written(toy, capfd, name):
     refused(capfd, command(), "cannot be written")
 
 
+def test_a_checkpoint_of_other_settings(trained, capfd):
+    capfd.readouterr()
+    refused(capfd, command(resume=trained, learning_rate=0.5), "--learning_rate=0.001")
+    refused(capfd, command(resume=trained, protocol="paper"), "--eval_args")
+    refused(capfd, command(resume=trained, seed=1), "--seed=2020", "--seed=1")
+
+
+def test_a_checkpoint_of_other_users(trained, capfd):
+    write_inter([(f"other {user}", item, time) for user, item, time in random_rows()])
+    capfd.readouterr()
+    refused(capfd, command(resume=trained), "was trained on other users (40)")
+
+
+def test_the_best_checkpoint_is_missing(trained, capfd):
+    last = trained.with_suffix(".last.pth")
+    trained.unlink()
+    capfd.readouterr()
+    refused(capfd, command(resume=last), str(trained), "is missing")
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("learning_rate=abc", "learning_rate: 'abc' must be a number above 0"),
+        ("epochs=0", "epochs: 0 must be a whole number from 1 on"),
+        ("train_seconds=0", "train_seconds: 0 must be a number above 0"),
+        ("mask_seen=maybe", "mask_seen: 'maybe' must be True or False"),
+        ("temperature=-1", "temperature: -1 must be a number above 0"),
+        ("hidden_size=big", "hidden_size: 'big' must be a whole number"),
+        ("input_dropout_prob=2", "input_dropout_prob: 2 must be"),
+        ("adam_betas=[1.5,2]", "adam_betas: [1.5, 2] must be two numbers"),
+        ("seed=2024-13-01", "seed: '2024-13-01' must be a whole number"),
+        ("checkpoint_dir=2024", "checkpoint_dir: 2024 must be a text"),
+        ("eval_args={spilt: 1}", "eval_args: unknown key 'spilt'"),
+        ("save_dataset=True", "save_dataset: RecBole's caches"),
+    ],
+)
+def test_values_that_make_no_sense(toy, capfd, option, words):
+    key = option.partition("=")[0]
+    line = [a for a in command() if not a.startswith(f"--{key}=")]
+    refused(capfd, [*line, f"--{option}"], words)
+
+
+def test_a_validation_metric_that_is_not_computed(toy, capfd):
+    refused(capfd, command(valid_metric="NDCG@7"), "valid_metric: NDCG@7", "ndcg@5")
+
+
+def test_a_file_that_is_not_utf8(capfd):
+    write_inter(random_rows(5))
+    path = Path("dataset/toy/toy.inter")
+    path.write_bytes(path.read_bytes() + "ü\ti1\t5\n".encode("latin-1"))
+    refused(capfd, command(), "toy.inter: is not utf-8 text", "--encoding=latin-1")
+
+
+def test_a_package_that_a_model_needs(capfd):
+    refused(capfd, ["run", "--model=KGAT", "--dataset=ml-100k"], "needs the package dgl")
+
+
 def test_resume_of_several_models(trained, capfd):
     capfd.readouterr()
     line = ["run", "--model=HSTU,Pop", "--dataset=toy", f"--resume={trained}"]

@@ -50,11 +50,11 @@ def test_nothing_is_evaluated(tmp_path):
     marker = tmp_path / "evaluated"
     code = f"__import__('pathlib').Path({str(marker)!r}).touch()"
     file = tmp_path / "evil.yaml"
-    file.write_text(f'seed: "{code}"\n')
+    file.write_text(f'wandb_project: "{code}"\n')
     config = Config("HSTU", "ml-100k", [file], {"data_path": code})
-    assert config["seed"] == code
+    assert config["wandb_project"] == code
     assert not marker.exists()
-    file.write_text(f"seed: !!python/object/apply:pathlib.Path.touch [{marker}]\n")
+    file.write_text(f"wandb_project: !!python/object/apply:pathlib.Path.touch [{marker}]\n")
     with pytest.raises(InputError, match="not YAML"):
         Config("HSTU", "ml-100k", [file])
 

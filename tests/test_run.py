@@ -41,6 +41,28 @@ def test_quick(toy, model, mode):
     assert len(saved["item_tokens"]) == 31
 
 
+@pytest.mark.parametrize("model", ["GRU4RecF", "DIN", "CFKG", "LightGCN", "FM"])
+def test_models_with_data_sets_or_features_of_their_own(model):
+    """They need names that numpy and scipy dropped, and keep modules beside their weights."""
+    options = {"epochs": 1, "show_progress": False, "limit_users": 25, "MAX_ITEM_LIST_LENGTH": 5}
+    result = run(model, "ml-100k", config_dict=options)
+    metric = "auc" if model == "FM" else "mrr"
+    assert 0 < result["test_result"][metric] < 1
+    assert checkpoint.load_checkpoint(result["checkpoint"])["epoch"] == 0
+
+
+@pytest.mark.parametrize("mask_seen", [True, False])
+def test_graph_models_heed_the_mask(mask_seen):
+    options = {"limit_users": 25, "mask_seen": mask_seen, "show_progress": False}
+    config = quick_start.Config("CFKG", "ml-100k", config_dict=options)
+    data = load_dataset(config)
+    assert data.item_num - 1 == len(set(data.inter_feat["item_id"]))  # unsold items are no rivals
+    _, _, test = quick_start.make_loaders(config, data)
+    for _, seen, _, target in test:
+        assert (seen is not None) == mask_seen
+        assert len(target) == 25
+
+
 @pytest.mark.parametrize("model", ["HSTU", "SASRec", "BPR", "Pop"])
 @pytest.mark.parametrize("mask_seen", [True, False])
 def test_metrics_equal_an_independent_computation(toy, model, mask_seen):
@@ -100,6 +122,29 @@ def test_a_resumed_run_ends_with_the_very_weights(toy, model, protocol):
     expected = weights(whole["checkpoint"].with_suffix(".last.pth"))
     for name, value in weights(resumed["checkpoint"].with_suffix(".last.pth")).items():
         assert torch.equal(value, expected[name]), name
+
+
+def test_early_stopping_survives_a_cut_inside_its_patience(toy):
+    """The state of early stopping comes back, too: losing it would train on."""
+    options = small_options("SASRec", epochs=40, stopping_step=3, learning_rate=0.05)
+    whole = run("SASRec", "toy", config_dict=options)["record"]
+    assert whole.converged
+    assert whole.epochs < 40
+    options["checkpoint_dir"] = "interrupted"
+    cut = run("SASRec", "toy", config_dict={**options, "epochs": whole.epochs - 2})
+    last = cut["checkpoint"].with_suffix(".last.pth")
+    resumed = run("SASRec", "toy", config_dict={**options, "resume": str(last)})["record"]
+    assert resumed.epochs == whole.epochs
+    assert resumed.metrics == whole.metrics
+
+
+def test_mrr_is_given_for_everybody_or_not_at_all(toy):
+    """Ratio splits leave some users several targets; their ranks are not kept."""
+    split = {"split": {"RS": [0.6, 0.2, 0.2]}, "order": "RO"}
+    options = small_options("BPR", eval_args=split)
+    result = run("BPR", "toy", config_dict=options)
+    assert "mrr" not in result["test_result"]
+    assert "hit@5" in result["test_result"]
 
 
 def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_resume(toy):

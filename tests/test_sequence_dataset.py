@@ -183,6 +183,14 @@ def test_short_users_are_counted(caplog):
     assert "2 of 4 users are too short for the test part" in said
 
 
+def test_a_missing_validation_part_is_told(caplog):
+    rows = [(f"u{u}", f"i{i}", i) for u in range(3) for i in range(3)]
+    with caplog.at_level("INFO"):
+        parts = build(rows)
+    assert [len(part) for part in parts] == [3, 0, 3]
+    assert "3 of 3 users are too short for the valid part" in " ".join(caplog.messages)
+
+
 @pytest.mark.parametrize("index", [[2, 0], np.array([2, 0]), torch.tensor([2, 0]), slice(0, 2)])
 def test_rows_are_picked_by_any_index(index):
     part = build(random_rows())[2]

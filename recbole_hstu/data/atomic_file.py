@@ -30,6 +30,8 @@ def read_header(path: str | Path, *, separator: str = "\t", encoding: str = "utf
             line = file.readline().rstrip("\r\n")
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise _not_in(encoding, path) from error
     if not line.strip():
         raise InputError(
             f"{path}: the file is empty; expected a header such as user_id:token\\titem_id:token"
@@ -88,7 +90,9 @@ def read_atomic(
             keep_default_na=False,
             na_values=[""],
         )
-    except (pd.errors.ParserError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise _not_in(encoding, path) from error
+    except pd.errors.ParserError as error:
         raise InputError(f"{path}: {str(error).strip().splitlines()[-1]}") from error
     if not isinstance(frame.index, pd.RangeIndex):  # pandas takes a surplus column as index
         raise InputError(f"{path}: line 2: more columns than the {len(columns)} of the header")
@@ -103,6 +107,12 @@ def read_atomic(
         elif ftype == "float":
             frame[name] = _floats(frame[name], path)
     return frame
+
+
+def _not_in(encoding: str, path: str | Path) -> InputError:
+    return InputError(
+        f"{path}: is not {encoding} text; name its encoding, as in --encoding=latin-1"
+    )
 
 
 def _floats(texts: pd.Series, path: str | Path) -> np.ndarray:

@@ -100,6 +100,7 @@ def read_item_texts(
     *,
     item_field: str = "item_id",
     separator: str = "\t",
+    encoding: str = "utf-8",
 ) -> dict[str, str]:
     """Item token to text, in the order of the `.item` file; "" for an item without any.
 
@@ -107,14 +108,17 @@ def read_item_texts(
         InputError: no such file, a column that is not there, an item twice or without a token.
     """
     path = Path(path)
-    columns = [c.partition(":")[0] for c in read_header(path, separator=separator)]
+    columns = [
+        c.partition(":")[0] for c in read_header(path, separator=separator, encoding=encoding)
+    ]
     absent = [f for f in (item_field, *item_text.fields) if f not in columns]
     if absent:
         raise InputError(
             f"{path}: no column {', '.join(absent)}; the file has {', '.join(columns)}; "
             "name these in the data set's item_text: fields"
         )
-    frame = read_atomic(path, fields={item_field, *item_text.fields}, separator=separator)
+    fields = {item_field, *item_text.fields}
+    frame = read_atomic(path, fields=fields, separator=separator, encoding=encoding)
     tokens = frame[item_field]
     if tokens.isna().any():
         raise InputError(f"{path}: {int(tokens.isna().sum())} rows have no {item_field}")

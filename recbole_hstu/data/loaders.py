@@ -55,8 +55,9 @@ def make_loaders(config: Any, dataset: Any) -> tuple[Any, Any, Any]:
             loaders.append(None)
             continue
         loader = get_dataloader(config, phase)
-        if loader is FullSortEvalDataLoader and isinstance(dataset, SequenceDataset):
-            loader = SequenceEvalDataLoader
+        if loader is FullSortEvalDataLoader:
+            with_history = hasattr(part, "item_id_list_field")
+            loader = SequenceEvalDataLoader if with_history else UserEvalDataLoader
         extra = _knowledge_sampler(config, dataset, phase)
         shuffle = config["shuffle"] if phase == "train" else False
         loaders.append(loader(config, part, sampler, *extra, shuffle=shuffle))
@@ -70,6 +71,13 @@ def _check_options(config: Any, dataset: Any) -> None:
         raise InputError(
             f"topk: {largest} is above the number of items ({dataset.item_num - 1:,}) of "
             f"{config['dataset']}; choose smaller cut-offs, such as --topk=[5,10]"
+        )
+    known = {f"{metric}@{k}".lower() for metric in config["metrics"] for k in config["topk"]}
+    known |= {str(metric).lower() for metric in config["metrics"]}
+    if config["valid_metric"].lower() not in known:
+        raise InputError(
+            f"valid_metric: {config['valid_metric']} is not among the metrics and cut-offs; "
+            f"choose one of {', '.join(sorted(k for k in known if '@' in k) or known)}"
         )
     modes = set(config["eval_args"]["mode"].values())
     if config["mask_seen"] and modes != {"full"}:
@@ -118,3 +126,28 @@ class SequenceEvalDataLoader(FullSortEvalDataLoader):
             seen = (row, history[row, place])
         target = interaction[self.iid_field]
         return interaction, seen, torch.arange(len(target)), target
+
+
+class UserEvalDataLoader(FullSortEvalDataLoader):
+    """Full ranking a user, for data sets without histories (knowledge graphs, ratio splits).
+
+    RecBole masks whatever the user had in training; here that, too, is for `mask_seen` to say.
+    """
+
+    def __init__(self, config, dataset, sampler, shuffle=False):
+        self.mask_seen = config["mask_seen"]
+        super().__init__(config, dataset, sampler, shuffle=shuffle)
+        getLogger().info(
+            "Ranking by user: "
+            + ("all earlier items of a user are" if self.mask_seen else "nothing is")
+            + " left out of the ranking"
+        )
+
+    def _init_batch_size_and_step(self):
+        self.step = self.config["eval_batch_size"]
+        self.set_batch_size(self.step)
+
+    def collate_fn(self, index):
+        """Users, (row, item) pairs of seen items or None, target rows, target items."""
+        users, seen, target_row, target = super().collate_fn(index)
+        return users, seen if self.mask_seen else None, target_row, target

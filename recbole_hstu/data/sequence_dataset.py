@@ -100,8 +100,23 @@ class ExactTimes(Dataset):
             f"the {keep} of each kept"
         )
 
+    def _data_filtering(self) -> None:
+        """RecBole's, then: an item (or user) that nobody interacts with is no candidate."""
+        super()._data_filtering()
+        for name, field in (("item", self.iid_field), ("user", self.uid_field)):
+            feat = getattr(self, f"{name}_feat", None)
+            if feat is None:
+                continue
+            used = feat[field].isin(self.inter_feat[field])
+            if not used.all():
+                self.logger.info(
+                    f"{(~used).sum():,} of {len(used):,} {name}s in the .{name} file have no "
+                    "interaction and are left out"
+                )
+                setattr(self, f"{name}_feat", feat[used].reset_index(drop=True))
+
     def _filter_by_inter_num(self) -> None:
-        """RecBole's, then `limit_users`: for a rehearsal, the users that come first in the file."""
+        """RecBole's, then `limit_users`: for a rehearsal, the users that come first."""
         super()._filter_by_inter_num()
         limit = self.config["limit_users"]
         if limit is None:
@@ -196,6 +211,11 @@ class SequenceDataset(ExactTimes, SequentialDataset):
     def build(self) -> list[SequenceDataset]:
         """Training, validation and test part; the training part in the model's view."""
         if self.config["benchmark_filename"] is not None:
+            if self.config["sequence_view"] == "user":
+                raise InputError(
+                    "benchmark_filename: models that learn at every position make their own "
+                    "split; leave it out, or name a model of RecBole"
+                )
             return super().build()
         parts = super().build()
         self._log_short_users(parts)
@@ -247,7 +267,9 @@ class SequenceDataset(ExactTimes, SequentialDataset):
                 f"evaluation need ({everybody:,} users, {len(self.event_feat):,} interactions)"
             )
         for name, count in users.items():
-            if 0 < count < everybody:
+            if name == "valid" and self.config["eval_args"]["split"].get("LS") == "test_only":
+                continue  # nobody asked for one
+            if count < everybody:
                 self.logger.info(
                     f"{everybody - count:,} of {everybody:,} users are too short "
                     f"for the {name} part"

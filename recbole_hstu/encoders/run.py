@@ -82,6 +82,7 @@ def ensure_text_features(
         item_text,
         item_field=_get(config, "ITEM_ID_FIELD") or "item_id",
         separator=_get(config, "field_separator") or "\t",
+        encoding=_get(config, "encoding") or "utf-8",
     )
     texts = _wanted(known, tokens, options.text_missing)
     path = Path(output_folder or folder) / file_name(dataset, options)

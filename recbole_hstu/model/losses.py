@@ -36,6 +36,7 @@ def sampled_softmax(
             table, block by block, and picks; same loss and gradients. `auto` takes `dense` while
             the table has at most `DENSE_COLUMNS_PER_NEGATIVE` rows a negative.
     """
+    table = table.to(queries.dtype)  # under autocast the two may differ
     if impl == "auto":
         dense = len(table) <= DENSE_COLUMNS_PER_NEGATIVE * negatives.shape[1]
         impl = "dense" if dense else "gather"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import torch
 
 from recbole_hstu.config import option
@@ -29,4 +31,4 @@ class TextVectors:
             dataset.field2id_token[dataset.iid_field],
             missing="zero" if config["text_missing"] == "zero" else "error",
         )
-        return torch.from_numpy(table), features.content_hash
+        return torch.from_numpy(table), hashlib.sha256(table.tobytes()).hexdigest()
