@@ -112,3 +112,13 @@ def packed_negatives(model, interaction, negatives):
     lengths = interaction["item_length"]
     rows = torch.from_numpy(negatives).split(lengths.tolist())
     return torch.cat([rows[i] for i in torch.argsort(lengths, stable=True)])
+
+
+def check_company_and_padding(model, batch):
+    """A user's scores are the same alone or in any batch, at any padded length."""
+    together = model.full_sort_predict(batch)
+    wider = {k: torch.nn.functional.pad(v, (0, 3)) if v.dim() == 2 else v for k, v in batch.items()}
+    torch.testing.assert_close(model.full_sort_predict(wider), together, rtol=0, atol=1e-12)
+    for row in range(len(together)):
+        alone = model.full_sort_predict({k: v[row : row + 1] for k, v in batch.items()})
+        torch.testing.assert_close(alone[0], together[row], rtol=0, atol=1e-12)

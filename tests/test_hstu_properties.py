@@ -2,7 +2,15 @@
 
 import pytest
 import torch
-from golden_model import SIZES, TEXT_SETTINGS, Settings, dataset, golden, write_text_file
+from golden_model import (
+    SIZES,
+    TEXT_SETTINGS,
+    Settings,
+    check_company_and_padding,
+    dataset,
+    golden,
+    write_text_file,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -45,13 +53,7 @@ def make_batch(lengths, seed=0, width=WIDTH):
 @given(st.lists(st.integers(1, WIDTH), min_size=1, max_size=12), st.integers(0, 99))
 @settings(max_examples=25, deadline=None)
 def test_scores_do_not_depend_on_company_or_padding(lengths, seed):
-    model, batch = make_model(), make_batch(lengths, seed)
-    together = model.full_sort_predict(batch)
-    wider = {k: torch.nn.functional.pad(v, (0, 3)) if v.dim() == 2 else v for k, v in batch.items()}
-    torch.testing.assert_close(model.full_sort_predict(wider), together, rtol=0, atol=1e-12)
-    for row in range(len(lengths)):
-        alone = model.full_sort_predict({k: v[row : row + 1] for k, v in batch.items()})
-        torch.testing.assert_close(alone[0], together[row], rtol=0, atol=1e-12)
+    check_company_and_padding(make_model(), make_batch(lengths, seed))
 
 
 def test_one_group_or_many_is_the_same():

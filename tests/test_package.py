@@ -37,6 +37,7 @@ ROOMS = [
     "encoders data.atomic_file data.item_text data.text_features checkpoint",
     "data",
     "model",
+    "rank_collector",
     "trainer run_log experiments.records run_record",
     "quick_start",
     "experiments",

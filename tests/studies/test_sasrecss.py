@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from conftest import small_config
-from golden_model import SIZES, Settings, dataset
+from golden_model import SIZES, Settings, check_company_and_padding, dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_hstu_properties import WIDTH, make_batch
@@ -29,13 +29,7 @@ def make_model(**changes):
 @given(st.lists(st.integers(1, WIDTH), min_size=1, max_size=12), st.integers(0, 99))
 @settings(max_examples=25, deadline=None)
 def test_scores_do_not_depend_on_company_or_padding(lengths, seed):
-    model, batch = make_model(), make_batch(lengths, seed)
-    together = model.full_sort_predict(batch)
-    wider = {k: torch.nn.functional.pad(v, (0, 3)) if v.dim() == 2 else v for k, v in batch.items()}
-    torch.testing.assert_close(model.full_sort_predict(wider), together, rtol=0, atol=1e-12)
-    for row in range(len(lengths)):
-        alone = model.full_sort_predict({k: v[row : row + 1] for k, v in batch.items()})
-        torch.testing.assert_close(alone[0], together[row], rtol=0, atol=1e-12)
+    check_company_and_padding(make_model(), make_batch(lengths, seed))
 
 
 @pytest.mark.parametrize("position", range(WIDTH - 1))
