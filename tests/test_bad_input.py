@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from conftest import random_rows, small_options, write_inter
+from small_data import random_rows, small_options, write_inter
 
 from recbole_hstu.checkpoint import load_checkpoint
 from recbole_hstu.cli import main, read_options

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import small_options
+from small_data import small_options
 
 from recbole_hstu import checkpoint, quick_start
 from recbole_hstu.errors import InputError

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from conftest import random_rows, small_config, write_inter
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from recbole.data.dataset import SequentialDataset
+from small_data import random_rows, small_config, write_inter
 
 from recbole_hstu.data.loaders import create_dataset, make_loaders
 from recbole_hstu.data.sequence_dataset import SequenceDataset

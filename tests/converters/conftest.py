@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import re
@@ -81,11 +80,6 @@ def command():
         )
 
     return start
-
-
-def stats_of(folder: Path) -> dict:
-    """The statistics a conversion wrote."""
-    return json.loads((folder / f"{folder.name}.stats.json").read_text("utf-8"))
 
 
 @dataclass

@@ -7,7 +7,7 @@ import json
 import shutil
 
 import pytest
-from conftest import stats_of
+from converted_files import stats_of
 
 from dataset_converters.atomic import file_names
 

@@ -7,7 +7,7 @@ import shutil
 import threading
 
 import pytest
-from conftest import stats_of
+from converted_files import stats_of
 
 from dataset_converters import ConversionError, convert_by_name, fetcher
 

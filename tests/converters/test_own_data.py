@@ -9,7 +9,7 @@ import json
 import pandas as pd
 import pytest
 import yaml
-from conftest import stats_of
+from converted_files import stats_of
 
 ORDERS = [
     ("2023-04-01T10:00:00Z", "4", "M\u00fcller, A.", "note; x", "12-B"),

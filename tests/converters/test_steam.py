@@ -9,7 +9,7 @@ import shutil
 import time
 
 import pytest
-from conftest import stats_of
+from converted_files import stats_of
 
 from dataset_converters.steam import lost_by_published_code, seconds_of
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import random_rows, small_options, write_inter
+from small_data import random_rows, small_options, write_inter
 
 from recbole_hstu.config import Config
 from recbole_hstu.data.loaders import make_loaders

@@ -4,7 +4,7 @@ import csv
 from pathlib import Path
 
 import pytest
-from conftest import random_rows, write_inter
+from small_data import random_rows, write_inter
 
 from recbole_hstu.cli import main
 from recbole_hstu.config import PROPERTIES

@@ -4,10 +4,10 @@ import math
 
 import pytest
 import torch
-from conftest import small_config
 from golden_model import SIZES, Settings, check_company_and_padding, dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_data import small_config
 from test_hstu_properties import WIDTH, make_batch
 
 from recbole_hstu.config import Config
@@ -96,7 +96,7 @@ def test_an_option_of_hstu_alone_is_refused():
 
 def test_it_learns(toy):
     """The last item decides the next one: a few epochs find that out."""
-    from conftest import write_inter
+    from small_data import write_inter
 
     from recbole_hstu.quick_start import run
 

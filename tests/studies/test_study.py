@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import random_rows, small_options, write_inter
 from filelock import FileLock
+from small_data import random_rows, small_options, write_inter
 
 from recbole_hstu.cli import main
 from recbole_hstu.errors import InputError

@@ -6,11 +6,10 @@ import os
 from pathlib import Path
 
 import pytest
+from text_files import texts_of
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is first imported
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-
-WORDS = ["guitar", "string", "amp", "pedal", "drum", "stick", "piano", "cable", "violin", "reed"]
 
 
 @pytest.fixture(autouse=True)
@@ -19,22 +18,6 @@ def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("RECBOLE_HSTU_CACHE", str(folder))
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
-    return folder
-
-
-def texts_of(count: int, shift: int = 0) -> list[str]:
-    """Different texts of different lengths."""
-    return [
-        " ".join(WORDS[(i * k + k * k) % len(WORDS)] for k in range(1, 2 + i % 23)) + f" {i}"
-        for i in range(shift, shift + count)
-    ]
-
-
-def write_items(folder: Path, texts: list[str], name: str = "toy") -> Path:
-    """`{name}.item` with one title an item; item tokens i0, i1, ..."""
-    folder.mkdir(exist_ok=True, parents=True)
-    rows = "".join(f"i{n}\t{text}\n" for n, text in enumerate(texts))
-    (folder / f"{name}.item").write_text("item_id:token\ttitle:token_seq\n" + rows, "utf-8")
     return folder
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import texts_of, write_items
+from text_files import texts_of, write_items
 
 from recbole_hstu.data.text_features import read_text_features
 from recbole_hstu.encoders import build_encoder, ensure_text_features

@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import texts_of, write_items
+from text_files import texts_of, write_items
 
 from recbole_hstu.data.text_features import align, read_text_features
 from recbole_hstu.encoders import TextOptions, build_encoder, ensure_text_features
