@@ -1,9 +1,12 @@
 """Every test runs in an empty folder; a small data set for those that want one."""
 
 import pytest
+import torch
 from hypothesis import settings
 from small_data import random_rows, write_inter
 
+# The tensors here are tiny: a second thread only waits for the first.
+torch.set_num_threads(1)
 # A busy machine is no fault of the code: no test is failed by the clock.
 settings.register_profile("no_deadline", deadline=None)
 settings.load_profile("no_deadline")

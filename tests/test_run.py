@@ -23,11 +23,6 @@ SEQUENTIAL = ["HSTU", "SASRec", "GRU4Rec", "BERT4Rec", "NARM"]
 GENERAL = ["BPR", "Pop", "ItemKNN", "MultiVAE"]
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    torch.set_num_threads(1)
-
-
 @pytest.mark.parametrize("model", SEQUENTIAL + GENERAL)
 @pytest.mark.parametrize("mode", ["full", "uni20"])
 def test_quick(toy, model, mode):
