@@ -14,6 +14,7 @@ from recbole.utils import dict2str, early_stopping, get_local_time, get_trainer,
 from recbole_hstu import checkpoint
 from recbole_hstu.errors import InputError
 from recbole_hstu.evaluation.ranks import MISSED
+from recbole_hstu.interrupts import Interrupts
 from recbole_hstu.rank_collector import RankCollector
 
 
@@ -37,6 +38,7 @@ class PlainTrainer(Trainer):
         self._dataset: Any = None
         self._train_data: Any = None
         self._resumed: dict[str, Any] | None = None
+        self._interrupts = Interrupts()
 
     @property
     def last_file(self) -> Path:
@@ -84,9 +86,10 @@ class PlainTrainer(Trainer):
             checkpoint.restore_random_states(self._resumed["random"], self._generators())
         epoch = self.start_epoch
         try:
-            while epoch < self.epochs and not (self._stopped_early or self._out_of_time):
-                self._run_epoch(epoch, valid_data, verbose, saved, show_progress, callback_fn)
-                epoch += 1
+            with self._interrupts:
+                while epoch < self.epochs and not (self._stopped_early or self._out_of_time):
+                    self._run_epoch(epoch, valid_data, verbose, saved, show_progress, callback_fn)
+                    epoch += 1
         except KeyboardInterrupt:
             self._say_how_to_resume(epoch)
             raise
@@ -163,6 +166,8 @@ class PlainTrainer(Trainer):
             self.logger.info(f"Interrupted in epoch {epoch}, before the first checkpoint")
 
     def _check_nan(self, loss):
+        """RecBole's hook after every batch: a good place to notice Ctrl-C as well."""
+        self._interrupts.check()
         if torch.isnan(loss):
             raise InputError(
                 f"the training loss is NaN in epoch {len(self.history)} at "

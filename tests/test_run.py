@@ -1,5 +1,6 @@
 """Whole runs: every kind of model, checkpoints, resuming, budgets, protocols."""
 
+import gc
 import json
 import shutil
 import signal
@@ -16,6 +17,7 @@ from small_data import small_options
 from recbole_hstu import checkpoint, quick_start
 from recbole_hstu.errors import InputError
 from recbole_hstu.evaluation.ranks import MISSED
+from recbole_hstu.interrupts import Interrupts
 from recbole_hstu.quick_start import build_model, load_dataset, run
 from recbole_hstu.trainer import trainer_class
 
@@ -157,6 +159,21 @@ def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_resume(toy):
     assert f"go on with --resume={file}" in err
     assert "Traceback" not in err + out
     assert checkpoint.load_checkpoint(file)["epoch"] >= 0
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_interrupt_that_python_drops_is_raised_again():
+    class Cleanup:
+        def __del__(self):
+            signal.raise_signal(signal.SIGINT)  # "Exception ignored in ..."
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), Interrupts() as interrupts:
+        interrupts.check()
+        Cleanup()
+        gc.collect()
+        interrupts.check()
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_train_seconds_stops_after_the_epoch_that_passes_it(toy):
