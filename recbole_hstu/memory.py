@@ -12,7 +12,7 @@ def keep_freed_memory() -> bool:
     """Tell glibc not to hand large blocks back to the system.
 
     By default every tensor above a few megabytes is mapped and unmapped anew, page by page: on a
-    CPU that costs RecBole's SASRec half of its time (benchmarks/allocator.py). The peak stays what
+    CPU that took RecBole's SASRec about half of its time in a trial (benchmarks/allocator.py measures it). The peak stays what
     it was. Returns whether the setting took effect; elsewhere (musl, macOS, Windows) nothing is
     done.
     """
