@@ -179,12 +179,6 @@ def test_negatives_come_from_the_models_own_generator():
     assert not torch.equal(loss, first.calculate_loss(make_batch([5, 6])))
 
 
-@pytest.fixture
-def text_file(tmp_path):
-    arrays = golden("tiny_text_rand")
-    return write_text_file(tmp_path, arrays["w/_embedding_module._text_embeddings"])
-
-
 def text_model(text_file, **changes):
     options = {**TEXT_SETTINGS, "text_features_file": text_file, **changes}
     return make_model(cls=HSTUText, **options)

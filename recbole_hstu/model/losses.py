@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 
 # A sampled negative that is its own positive: far below any similarity, finite in half precision.
 MASKED = -5e4
+# Log-probabilities below this count as this much in gradients: 1e-35.
+LEAST_LOG = -80.0
 # A gathered vector costs about as much as this many columns of a matrix product (benchmarks).
 DENSE_COLUMNS_PER_NEGATIVE = 64
 # Products held at once. On a CPU about 4 MB of float32, used up while they are in the cache.
@@ -21,6 +25,7 @@ def sampled_softmax(
     *,
     temperature: float,
     positive_table: torch.Tensor | None = None,
+    log_weight: float = 0.0,
     impl: str = "auto",
 ) -> torch.Tensor:
     """Mean of -log softmax([<q, pos>, <q, neg_1>, ..., <q, neg_R>] / temperature)[0].
@@ -32,6 +37,7 @@ def sampled_softmax(
         negatives: (T, R) int64; one that equals its own positive is masked out.
         temperature: divisor of the similarities.
         positive_table: (V, D) vectors of the positives, where they are not the table's.
+        log_weight: added to every negative's logit, see `log_correction`.
         impl: `gather` fetches the vectors of the R negatives, `dense` multiplies with the whole
             table, block by block, and picks; same loss and gradients. `auto` takes `dense` while
             the table has at most `DENSE_COLUMNS_PER_NEGATIVE` rows a negative.
@@ -49,12 +55,104 @@ def sampled_softmax(
         similarities = torch.cat([positive, negative], dim=1)
     else:
         raise ValueError(f"impl={impl!r}: expected auto, dense or gather")
+    positive, negative = similarities[:, :1], similarities[:, 1:]
     if positive_table is not None:
         positive = (queries * positive_table[positives]).sum(-1, keepdim=True)
-        similarities = torch.cat([positive, similarities[:, 1:]], dim=1)
-    accidental = F.pad(negatives == positives.unsqueeze(1), (1, 0))
-    logits = similarities.masked_fill(accidental, MASKED) / temperature
-    return F.cross_entropy(logits, torch.zeros_like(positives))
+    return _first_of(
+        positive, negative, negatives == positives.unsqueeze(1), temperature, log_weight
+    )
+
+
+def shared_softmax(
+    queries: torch.Tensor,
+    table: torch.Tensor,
+    positives: torch.Tensor,
+    negatives: torch.Tensor,
+    *,
+    temperature: float,
+    positive_table: torch.Tensor | None = None,
+    log_weight: float = 0.0,
+) -> torch.Tensor:
+    """`sampled_softmax` with one draw of R negatives for all T queries: a plain matrix product.
+
+    Args:
+        negatives: (R,) int64; masked out where one equals a query's positive.
+        queries, table, positives, temperature, positive_table, log_weight: as there.
+    """
+    table = table.to(queries.dtype)
+    own = table if positive_table is None else positive_table
+    positive = (queries * own[positives]).sum(-1, keepdim=True)
+    negative = queries @ table[negatives].t()  # (T, R)
+    return _first_of(
+        positive, negative, negatives == positives.unsqueeze(1), temperature, log_weight
+    )
+
+
+def full_softmax(
+    queries: torch.Tensor,
+    table: torch.Tensor,
+    positives: torch.Tensor,
+    *,
+    temperature: float,
+    positive_table: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Cross-entropy over the catalogue: -log softmax over rows 1..V-1 of the table, row 0 being
+    padding. Memory is bounded by a block of logits, not by T x V.
+
+    Args:
+        queries, table, positives, temperature, positive_table: as in `sampled_softmax`.
+    """
+    table = table.to(queries.dtype)
+    own = table if positive_table is None else positive_table
+    positive = (queries * own[positives]).sum(-1) / temperature
+    total = CatalogueCrossEntropy.apply(queries / temperature, table[1:], positives - 1, positive)
+    return total / len(queries)
+
+
+def log_correction(n_items: int, n_negatives: int) -> float:
+    """log((V - 1) / R): R negatives drawn uniformly from V - 1 real items, hits of the positive
+    masked out, then stand for all items but the positive (logQ; Bengio and Senecal 2008; Yi et
+    al., RecSys 2019)."""
+    return math.log((n_items - 1) / n_negatives)
+
+
+def _first_of(positive, negative, accidental, temperature: float, log_weight: float):
+    """Mean cross-entropy of (T, 1) positive against (T, R) negative similarities."""
+    negative = negative.masked_fill(accidental, MASKED) / temperature + log_weight
+    logits = torch.cat([positive / temperature, negative], dim=1)
+    return F.cross_entropy(logits, logits.new_zeros(len(logits), dtype=torch.int64))
+
+
+class CatalogueCrossEntropy(torch.autograd.Function):
+    """Sum over t of log(exp(p_t) + sum_{v != y_t} exp(<q_t, table_v>)) - p_t.
+
+    The logits of a block of queries exist once: they become probabilities and then gradients, all
+    in the forward pass, since the backward pass would have to compute them anew.
+
+    Shapes: queries (T, D), table (V, D), positives y (T,) int64, their logits p (T,) -> ().
+    """
+
+    @staticmethod
+    def forward(ctx, queries, table, positives, positive_logits):
+        grad_queries, grad_table = torch.empty_like(queries), torch.zeros_like(table)
+        log_likelihood = torch.empty_like(positive_logits)
+        for part, block in _blocks(queries, table):
+            own = positives[part].unsqueeze(1)
+            torch.mm(queries[part], table.t(), out=block)
+            block.scatter_(1, own, positive_logits[part].unsqueeze(1))
+            torch.log_softmax(block, dim=1, out=block)
+            log_likelihood[part] = block.gather(1, own).squeeze(1)
+            # Where exp() would underflow to denormal numbers the products below crawl.
+            block.clamp_(min=LEAST_LOG).exp_().scatter_(1, own, 0)
+            torch.mm(block, table, out=grad_queries[part])
+            grad_table.addmm_(block.t(), queries[part])
+        ctx.save_for_backward(grad_queries, grad_table, log_likelihood.exp() - 1)
+        return -log_likelihood.sum()
+
+    @staticmethod
+    def backward(ctx, grad):
+        grad_queries, grad_table, grad_positive = ctx.saved_tensors
+        return grad * grad_queries, grad * grad_table, None, grad * grad_positive
 
 
 class PickedProducts(torch.autograd.Function):
