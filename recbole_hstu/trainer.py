@@ -15,7 +15,7 @@ from recbole_hstu import checkpoint
 from recbole_hstu.errors import InputError
 from recbole_hstu.evaluation.ranks import MISSED
 from recbole_hstu.interrupts import Interrupts
-from recbole_hstu.rank_collector import RankCollector
+from recbole_hstu.rank_collector import RankCollector, RankEvaluator
 
 
 class PlainTrainer(Trainer):
@@ -30,7 +30,7 @@ class PlainTrainer(Trainer):
 
     def __init__(self, config, model):
         super().__init__(config, model)
-        self.eval_collector = RankCollector(config)
+        self.eval_collector, self.evaluator = RankCollector(config), RankEvaluator(config)
         name = f"{config['model']}-{config['dataset']}-{get_local_time()}-{config['seed']}.pth"
         self.saved_model_file = str(Path(self.checkpoint_dir) / name)
         self.trained_seconds = 0.0
@@ -259,9 +259,7 @@ class PlainTrainer(Trainer):
             file = model_file or self.saved_model_file
             self._load_weights(checkpoint.load_checkpoint(file, self.device))
             self.logger.info(f"Loading model structure and parameters from {file}")
-        for kept in ("ranks", "ties", "lists"):
-            setattr(self.eval_collector, kept, [])
-        self.eval_collector.partial = False
+        self.eval_collector.clear()
         result = super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
         result = {key: float(value) for key, value in result.items()}
         if self.eval_collector.partial:  # ranks of a part would pass for those of all

@@ -15,6 +15,7 @@ from recbole.utils import ModelType
 from recbole_hstu.data.sequence_dataset import ExactTimes, InteractionDataset, SequenceDataset
 from recbole_hstu.errors import InputError
 
+_MAX_SCORES = 1 << 26
 _OWN_SPLIT = (ModelType.SEQUENTIAL, ModelType.GENERAL, ModelType.TRADITIONAL)
 
 
@@ -96,6 +97,16 @@ def _knowledge_sampler(config: Any, dataset: Any, phase: str) -> list[Any]:
     return [KGSampler(dataset, args["distribution"], args["alpha"])]
 
 
+def _rows_at_once(wanted: int, n_items: int) -> int:
+    """`eval_batch_size`, or fewer rows where their scores would take more than 256 MiB."""
+    rows = min(wanted, max(1, _MAX_SCORES // n_items))
+    if rows < wanted:
+        getLogger().info(
+            f"eval_batch_size: {rows} rows at once, not {wanted}: {n_items:,} scores a row"
+        )
+    return rows
+
+
 class SequenceEvalDataLoader(FullSortEvalDataLoader):
     """Full ranking of one target a row, for sequential and general models alike.
 
@@ -113,7 +124,7 @@ class SequenceEvalDataLoader(FullSortEvalDataLoader):
         AbstractDataLoader.__init__(self, config, dataset, sampler, shuffle=shuffle)
 
     def _init_batch_size_and_step(self):
-        self.step = self.config["eval_batch_size"]
+        self.step = _rows_at_once(self.config["eval_batch_size"], self._dataset.item_num)
         self.set_batch_size(self.step)
 
     def collate_fn(self, index):
@@ -144,7 +155,7 @@ class UserEvalDataLoader(FullSortEvalDataLoader):
         )
 
     def _init_batch_size_and_step(self):
-        self.step = self.config["eval_batch_size"]
+        self.step = _rows_at_once(self.config["eval_batch_size"], self._dataset.item_num)
         self.set_batch_size(self.step)
 
     def collate_fn(self, index):
