@@ -127,12 +127,12 @@ def _plain(queries, items, picks):
 
 
 @pytest.mark.parametrize("separate", [False, True])
-def test_both_ways_of_the_loss_agree(separate):
+def test_all_ways_of_the_loss_agree(separate):
     torch.manual_seed(0)
     queries, table, other = (torch.randn(n, 8, dtype=torch.double) for n in (200, 30, 30))
     positives, negatives = torch.randint(0, 30, (200,)), torch.randint(0, 30, (200, 12))
     results = []
-    for impl in ("dense", "gather", "auto"):
+    for impl in ("dense", "sparse", "gather", "auto"):
         leaves = [t.clone().requires_grad_() for t in (queries, table, other)]
         loss = sampled_softmax(
             leaves[0],

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 import torch
 import torch.nn.functional as F
+from scipy.sparse import csr_matrix
+
+# Said once a process by torch; what is used of it is tested.
+warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
 
 # A sampled negative that is its own positive: far below any similarity, finite in half precision.
 MASKED = -5e4
 # Log-probabilities below this count as this much in gradients: 1e-35.
 LEAST_LOG = -80.0
-# A gathered vector costs about as much as this many columns of a matrix product (benchmarks).
-DENSE_COLUMNS_PER_NEGATIVE = 64
+# One product of `sparse`, or of `gather`, costs about as much as this many of a matrix product.
+DENSE_COLUMNS = {"sparse": 6, "gather": 64}
 # Products held at once. On a CPU about 4 MB of float32, used up while they are in the cache.
 _CHUNK_PRODUCTS = {"cpu": 1 << 20, "cuda": 1 << 26}
 
@@ -38,29 +43,36 @@ def sampled_softmax(
         temperature: divisor of the similarities.
         positive_table: (V, D) vectors of the positives, where they are not the table's.
         log_weight: added to every negative's logit, see `log_correction`.
-        impl: `gather` fetches the vectors of the R negatives, `dense` multiplies with the whole
-            table, block by block, and picks; same loss and gradients. `auto` takes `dense` while
-            the table has at most `DENSE_COLUMNS_PER_NEGATIVE` rows a negative.
+        impl: how the products with the negatives are made, same loss and gradients: `dense`
+            multiplies with the whole table, block by block, and picks; `sparse` computes the
+            picked products alone (CPU, float32 or float64); `gather` copies the vectors of the
+            negatives. `auto` takes `dense` for small tables, see `choose_impl`.
     """
     table = table.to(queries.dtype)  # under autocast the two may differ
     if impl == "auto":
-        dense = len(table) <= DENSE_COLUMNS_PER_NEGATIVE * negatives.shape[1]
-        impl = "dense" if dense else "gather"
-    if impl == "dense":
-        index = torch.cat([positives.unsqueeze(1), negatives], dim=1)
-        similarities = PickedProducts.apply(queries, table, index)  # (T, 1 + R)
-    elif impl == "gather":
+        impl = choose_impl(table, negatives.shape[1])
+    if impl not in ("dense", "sparse", "gather"):
+        raise ValueError(f"impl={impl!r}: expected auto, dense, sparse or gather")
+    if impl == "gather":
         positive = (queries * table[positives]).sum(-1, keepdim=True)
         negative = torch.bmm(table[negatives], queries.unsqueeze(-1)).squeeze(-1)
-        similarities = torch.cat([positive, negative], dim=1)
     else:
-        raise ValueError(f"impl={impl!r}: expected auto, dense or gather")
-    positive, negative = similarities[:, :1], similarities[:, 1:]
+        index = torch.cat([positives.unsqueeze(1), negatives], dim=1)
+        products = PickedProducts if impl == "dense" else SparseProducts
+        positive, negative = products.apply(queries, table, index).split([1, index.shape[1] - 1], 1)
     if positive_table is not None:
         positive = (queries * positive_table[positives]).sum(-1, keepdim=True)
     return _first_of(
         positive, negative, negatives == positives.unsqueeze(1), temperature, log_weight
     )
+
+
+def choose_impl(table: torch.Tensor, n_negatives: int) -> str:
+    """The cheapest `impl` of `sampled_softmax` for a (V, D) table and R negatives a query."""
+    columns = len(table) / n_negatives
+    if table.device.type == "cpu" and table.dtype in (torch.float32, torch.float64):
+        return "dense" if columns <= DENSE_COLUMNS["sparse"] else "sparse"
+    return "dense" if columns <= DENSE_COLUMNS["gather"] else "gather"
 
 
 def shared_softmax(
@@ -180,6 +192,38 @@ class PickedProducts(torch.autograd.Function):
             torch.mm(block, table, out=grad_queries[part])
             grad_table.addmm_(block.t(), queries[part])
         return grad_queries, grad_table, None
+
+
+class SparseProducts(torch.autograd.Function):
+    """`PickedProducts` without the other products: a sparse matrix of what is picked, on a CPU.
+
+    torch multiplies along its rows in parallel; what it would copy and sort to multiply along the
+    columns, scipy adds up as it stands.
+    """
+
+    @staticmethod
+    def forward(ctx, queries, table, index):
+        ctx.save_for_backward(queries, table, index)
+        pattern = _rows_of(index, queries.new_zeros(index.shape), len(table))
+        picked = torch.sparse.sampled_addmm(pattern, queries, table.t(), beta=0.0)
+        return picked.values().view_as(index)
+
+    @staticmethod
+    def backward(ctx, grad):
+        queries, table, index = ctx.saved_tensors
+        grad = grad.contiguous()
+        rows = _rows_of(index, grad, len(table))
+        parts = (rows.values(), rows.col_indices(), rows.crow_indices())
+        columns = csr_matrix(tuple(p.numpy() for p in parts), shape=rows.shape).T
+        return rows @ table, torch.from_numpy(columns @ queries.numpy()), None
+
+
+def _rows_of(index: torch.Tensor, values: torch.Tensor, width: int) -> torch.Tensor:
+    """(T, width) sparse matrix with `values` (T, K) in the columns `index` (T, K)."""
+    start = torch.arange(0, index.numel() + 1, index.shape[1])
+    return torch.sparse_csr_tensor(
+        start, index.flatten(), values.flatten(), (len(index), width), check_invariants=False
+    )
 
 
 def _blocks(queries: torch.Tensor, table: torch.Tensor):
