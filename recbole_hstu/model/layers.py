@@ -63,8 +63,9 @@ class RelativeBias(nn.Module):
 
     def forward(self, buckets: torch.Tensor) -> torch.Tensor:
         """(B, L, L) buckets of query j (next event's time) and key k -> (B, L, L) bias."""
-        index = torch.arange(buckets.shape[-1], device=buckets.device)
-        position = self.position[self.n_positions - 1 + index - index.unsqueeze(1)]  # (L, L)
+        length = buckets.shape[-1]
+        offsets = self.position[self.n_positions - length : self.n_positions + length - 1]
+        position = offsets.unfold(0, length, 1).flip(0)  # (L, L), row j: offsets -j .. L - 1 - j
         return position + _Lookup.apply(self.time, buckets)
 
 
@@ -109,10 +110,10 @@ class HSTULayer(nn.Module):
             buckets: a (rows, width, width) tensor of time buckets for each group of `packing`.
         """
         normed = F.layer_norm(x, x.shape[-1:], eps=LAYER_NORM_EPS)
-        u, v, q, k = F.silu(normed @ self.uvqk).split(self.sizes, dim=-1)
+        u, vqk = F.silu(normed @ self.uvqk).split([self.sizes[0], sum(self.sizes[1:])], dim=-1)
         mixed = torch.cat(
             [
-                group.unpad(self.attend(group.pad(q), group.pad(k), group.pad(v), bucket))
+                group.unpad(self.attend(*group.pad(vqk).split(self.sizes[1:], dim=-1), bucket))
                 for group, bucket in zip(packing.groups, buckets, strict=True)
             ]
         )
@@ -120,11 +121,11 @@ class HSTULayer(nn.Module):
         return x + self.output(F.dropout(gated, self.dropout, self.training))
 
     def attend(
-        self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, buckets: torch.Tensor
+        self, v: torch.Tensor, q: torch.Tensor, k: torch.Tensor, buckets: torch.Tensor
     ) -> torch.Tensor:
         """Pointwise causal attention: (B, L, H * d) each -> (B, L, H * v_size)."""
-        q, k, v = (t.unflatten(-1, (self.n_heads, -1)).transpose(1, 2) for t in (q, k, v))
+        v, q, k = (t.unflatten(-1, (self.n_heads, -1)).transpose(1, 2) for t in (v, q, k))
         scores = q @ k.transpose(-1, -2) + self.bias(buckets).unsqueeze(1)  # (B, H, L, L)
         # Multiplied by 0, not filled with -inf: there is no softmax, SiLU(-inf) is NaN.
-        weights = F.silu(scores).tril() / self.n_positions
-        return (weights @ v).transpose(1, 2).flatten(-2)
+        mixed = F.silu(scores).tril() @ (v / self.n_positions)
+        return mixed.transpose(1, 2).flatten(-2)
