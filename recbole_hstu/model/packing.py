@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import torch
 
-
 # Rows up to this long form one group: for so few positions a group costs more than its padding.
 LEAST_WIDTH = 8
 
