@@ -120,7 +120,8 @@ class Step:
     def __init__(self, kind: str, fusion: str, args: argparse.Namespace, file: Path, batch):
         cls = Published if kind == "published" else HSTUText
         loss_type = "sampled" if kind == "published" else kind
-        self.model, self.batch = make_model(cls, fusion, loss_type, args.items, file), batch
+        options = {"fusion": fusion, "loss_type": loss_type, "text_features_file": str(file)}
+        self.model, self.batch = make_model(cls, args.items, **options), batch
         # As the trainers do: ours asks for the fused optimiser.
         fused = True if cls is HSTUText else None
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-3, fused=fused)
@@ -155,9 +156,11 @@ def check_equal(ours: Step, theirs: Step) -> None:
     theirs.model.train()
 
 
-def make_model(cls, fusion: str, loss_type: str, n_items: int, file: Path):
-    options = {"fusion": fusion, "loss_type": loss_type, "text_features_file": str(file)}
-    config = Config("HSTUText", "musical_instruments", config_dict=options)
+def make_model(cls, n_items: int, **options):
+    """A model with the settings of Amazon's data sets, for a catalogue without a data set."""
+    config = Config(
+        cls.__name__.replace("Published", "HSTUText"), "musical_instruments", None, options
+    )
     tokens = np.array(["[PAD]", *map(str, range(1, n_items))])
     dataset = SimpleNamespace(
         num=lambda _: n_items, field2id_token={"item_id": tokens}, iid_field="item_id"
@@ -174,19 +177,23 @@ def text_file(n_items: int, width: int) -> Path:
     return path
 
 
-def histories(n_items: int) -> dict[str, torch.Tensor]:
-    """128 users of 1 to 50 events, 8 on average: the shape of Amazon's 5-core files."""
+def histories(
+    n_items: int, *, rows: int = BATCH, longest: int = 50, mean: int = 8
+) -> dict[str, torch.Tensor]:
+    """Users of 1 to `longest` events; by default the shape of Amazon's 5-core files."""
     generator = torch.Generator().manual_seed(0)
-    lengths = (1 + torch.empty(BATCH).exponential_(1 / 7, generator=generator)).long().clamp(1, 50)
-    inside = torch.arange(50) < lengths.unsqueeze(1)
-    items = torch.randint(1, n_items, (BATCH, 50), generator=generator) * inside
-    times = torch.randint(0, 10**11, (BATCH, 50), generator=generator).sort(1).values * inside
+    drawn = torch.empty(rows).exponential_(1 / (mean - 1), generator=generator)
+    lengths = (1 + drawn).long().clamp(1, longest)
+    inside = torch.arange(longest) < lengths.unsqueeze(1)
+    shape = (rows, longest)
+    items = torch.randint(1, n_items, shape, generator=generator) * inside
+    times = torch.randint(0, 10**11, shape, generator=generator).sort(1).values * inside
     return {
         "item_id_list": items,
         "timestamp_list": times,
         "item_length": lengths,
-        "item_id": torch.randint(1, n_items, (BATCH,), generator=generator),
-        "timestamp": torch.full((BATCH,), 2 * 10**11),
+        "item_id": torch.randint(1, n_items, (rows,), generator=generator),
+        "timestamp": torch.full((rows,), 2 * 10**11),
     }
 
 

@@ -40,6 +40,7 @@ class HSTU(SequentialRecommender):
     """
 
     input_type = InputType.POINTWISE
+    n_heads: int
     sequence_view = "user"  # one row a user, a loss at every position
 
     def __init__(self, config, dataset):
@@ -48,7 +49,7 @@ class HSTU(SequentialRecommender):
         self.TIME = config["TIME_FIELD"]
         self.hidden_size = option(config, "hidden_size")
         self.n_positions = self.max_seq_length + option(config, "extra_positions")
-        self.n_heads: int = option(config, "n_heads")
+        self.n_heads = option(config, "n_heads")
         self.input_dropout = option(config, "input_dropout_prob")
         self.num_negatives = option(config, "num_negatives")
         self.temperature = option(config, "temperature")

@@ -1,0 +1,162 @@
+"""How a step, an evaluation and memory grow with items, history and batch; a table and a plot.
+
+    python benchmarks/growth.py [--sweeps items,history,batch] [--threads 1] [--out growth]
+
+A process a point: processor seconds of the best of a few steps, of scoring and ranking 256 users,
+and peak memory above the imports. Killed, the same command goes on with the missing points.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from peak import peak_mib
+from step import histories, make_model
+
+from recbole_hstu.evaluation.ranks import target_ranks
+from recbole_hstu.evaluation.whole_file import whole_file
+from recbole_hstu.memory import keep_freed_memory
+from recbole_hstu.model.hstu import HSTU
+
+ITEMS = (10_000, 30_000, 100_000, 300_000, 1_000_000)
+HISTORY = (50, 200, 1_000, 2_000, 4_096, 8_192)
+BATCHES = (32, 64, 128, 256, 512)
+BASE = {"items": 24_587, "history": 50, "mean": 8, "batch": 128, "loss_type": "sampled"}
+
+
+def points() -> list[dict[str, Any]]:
+    made = []
+    for loss_type in ("sampled", "shared", "full"):
+        for items in ITEMS:
+            if loss_type != "full" or items <= 100_000:
+                made.append(BASE | {"sweep": "items", "items": items, "loss_type": loss_type})
+    for again in (False, True):
+        for history in HISTORY:  # 8,192 events in all, every history as long as it may be
+            rows = max(1, 8_192 // history)
+            made.append(
+                BASE
+                | {"sweep": "history", "history": history, "mean": 10**6, "batch": rows}
+                | {"loss_type": "shared", "activation_checkpointing": again}
+            )
+    made += [BASE | {"sweep": "batch", "batch": batch} for batch in BATCHES]
+    return made
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sweeps", default="items,history,batch")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=Path("growth"))
+    parser.add_argument("--point", type=json.loads, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.point:
+        torch.set_num_threads(args.threads)
+        sys.stdout.write("\n" + json.dumps(measure(args.point)))
+        return
+    file = args.out / "points.json"
+    found = json.loads(file.read_text()) if file.exists() else []
+    known = [entry["point"] for entry in found]
+    for point in points():
+        if point["sweep"] not in args.sweeps.split(",") or point in known:
+            continue
+        command = [sys.executable, __file__, f"--threads={args.threads}"]
+        command.append(f"--point={json.dumps(point)}")
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        found.append({"point": point, **json.loads(done.stdout.splitlines()[-1])})
+        with whole_file(file) as stream:
+            stream.write(json.dumps(found, indent=1).encode())
+    table(found, args.out / "table.md")
+    plot(found, args.out / "growth")
+
+
+def measure(point: dict[str, Any]) -> dict[str, float]:
+    before = peak_mib()
+    keep_freed_memory()
+    options = {key: point[key] for key in ("loss_type", "activation_checkpointing") if key in point}
+    model = make_model(HSTU, point["items"], MAX_ITEM_LIST_LENGTH=point["history"], **options)
+    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+    sizes = {"longest": point["history"], "mean": point["mean"]}
+    batch = histories(point["items"], rows=point["batch"], **sizes)
+    seconds: list[float] = []
+    while len(seconds) < 4 and sum(seconds) < 10:
+        started = time.process_time()
+        optimizer.zero_grad()
+        model.calculate_loss(batch).backward()
+        optimizer.step()
+        seconds.append(time.process_time() - started)
+    peak = peak_mib() - before
+    tokens = int(batch["item_length"].sum())
+    return {
+        "step": min(seconds),
+        "tokens": tokens,
+        "MiB": peak,
+        "evaluation": evaluate(model, point),
+    }
+
+
+@torch.no_grad()
+def evaluate(model: HSTU, point: dict[str, Any]) -> float:
+    """Seconds to score and rank 256 users, in rows as long as the point's."""
+    model.eval()
+    rows = min(256, max(1, 8_192 // point["history"]), max(1, (1 << 26) // point["items"]))
+    sizes = {"longest": point["history"], "mean": point["mean"]}
+    batch = histories(point["items"], rows=rows, **sizes)
+    started = time.process_time()
+    target_ranks(model.full_sort_predict(batch), batch["item_id"])
+    return (time.process_time() - started) * 256 / rows
+
+
+def table(found: list[dict[str, Any]], path: Path) -> None:
+    lines = [
+        "| sweep | loss | items | history | rows | events | step, s | MiB | 256 users, s |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for entry in found:
+        point = entry["point"]
+        again = ", activations again" if point.get("activation_checkpointing") else ""
+        lines.append(
+            f"| {point['sweep']}{again} | {point['loss_type']} | {point['items']:,} | "
+            f"{point['history']:,} | {point['batch']} | {entry['tokens']:,} | "
+            f"{entry['step']:.3f} | {entry['MiB']:,.0f} | {entry['evaluation']:.2f} |"
+        )
+    text = "\n".join(lines) + "\n"
+    with whole_file(path) as stream:
+        stream.write(text.encode())
+    sys.stdout.write(text)
+
+
+def plot(found: list[dict[str, Any]], path: Path) -> None:
+    import matplotlib.pyplot as plt
+
+    from recbole_hstu.experiments.plots import COLOURS, DASHES, MARKERS
+
+    figure, axes = plt.subplots(2, 3, figsize=(12, 6.4), constrained_layout=True)
+    for column, sweep in enumerate(("items", "history", "batch")):
+        curves: dict[str, list[dict[str, Any]]] = {}
+        for entry in found:
+            if entry["point"]["sweep"] == sweep:
+                again = entry["point"].get("activation_checkpointing")
+                label = entry["point"]["loss_type"] + (", activations again" if again else "")
+                curves.setdefault(label, []).append(entry)
+        for row, (key, words) in enumerate((("step", "step, s"), ("MiB", "peak memory, MiB"))):
+            panel = axes[row, column]
+            for place, (label, entries) in enumerate(curves.items()):
+                style = {"color": COLOURS[place], "marker": MARKERS[place], "label": label}
+                x = [entry["point"][sweep] for entry in entries]
+                panel.loglog(x, [e[key] for e in entries], linestyle=DASHES[place], **style)
+            panel.set(xlabel=sweep, ylabel=words)
+            panel.grid(alpha=0.25)
+            panel.legend(frameon=False)
+    for suffix in (".png", ".svg"):
+        figure.savefig(path.with_suffix(suffix), dpi=110)
+
+
+if __name__ == "__main__":
+    main()
