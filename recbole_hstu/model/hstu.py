@@ -119,14 +119,8 @@ class HSTU(SequentialRecommender):
         """What every layer reads beside the tokens: here the time buckets of each group."""
         time = packing.pack(interaction[self.TIME_SEQ]).unsqueeze(-1)
         asked = packing.pack(self.shifted(interaction, self.TIME_SEQ, self.TIME)).unsqueeze(-1)
-        return (
-            [
-                TimeBuckets(
-                    g.pad(asked)[..., 0], g.pad(time)[..., 0], n_heads=self.layers[0].n_heads
-                )
-                for g in packing.groups
-            ],
-        )
+        pairs = [(g.pad(asked)[..., 0], g.pad(time)[..., 0]) for g in packing.groups]
+        return ([TimeBuckets(*pair, n_heads=self.n_heads) for pair in pairs],)
 
     def shifted(self, interaction, history: str, last: str) -> torch.Tensor:
         """(B, L): at every position the next event's value, at the last one the target's."""
