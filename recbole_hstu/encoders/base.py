@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from types import ModuleType
@@ -102,3 +103,12 @@ def token_bar(total: int, name: str, progress: bool) -> tqdm:
         disable=not progress,
         dynamic_ncols=True,
     )
+
+
+def log_cut(name: str, cut: int, texts: int, max_length: int) -> None:
+    """Say how many texts were cut, if any were."""
+    if cut:
+        logging.getLogger(__name__).warning(
+            f"{name}: {cut:,} of {texts:,} texts are longer than {max_length} tokens "
+            "and were cut there"
+        )

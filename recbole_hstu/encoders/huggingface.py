@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from recbole_hstu.encoders.base import Batch, Encoder, need, token_bar
+from recbole_hstu.encoders.base import Batch, Encoder, log_cut, need, token_bar
 from recbole_hstu.encoders.options import TextOptions
 from recbole_hstu.errors import InputError
 
@@ -96,14 +96,7 @@ class HuggingFaceEncoder(Encoder):
                 whole = self._tokenizer(full, truncation=False, verbose=False)["input_ids"]
                 cut += sum(len(row) > self._max_length for row in whole)
             ids.extend(np.asarray(row or [self._pad], dtype=np.int32) for row in rows)
-        if cut:
-            logger.warning(
-                "%s: %s of %s texts are longer than %s tokens and were cut there",
-                self.name,
-                f"{cut:,}",
-                f"{len(texts):,}",
-                self._max_length,
-            )
+        log_cut(self.name, cut, len(texts), self._max_length)
         return ids
 
     @torch.inference_mode()

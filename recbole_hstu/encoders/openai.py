@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from recbole_hstu.encoders.base import Batch, Encoder, need, token_bar
+from recbole_hstu.encoders.base import Batch, Encoder, log_cut, need, token_bar
 from recbole_hstu.encoders.options import TextOptions, public_url
 from recbole_hstu.errors import InputError
 
@@ -59,14 +59,7 @@ class OpenAIEncoder(Encoder):
         """Cut what is too long and put a space for the empty text."""
         sent = [self._cut(text, self._max_length) if text else " " for text in texts]
         cut = sum(len(after) < len(text) for after, text in zip(sent, texts, strict=True))
-        if cut:
-            logger.warning(
-                "%s: %s of %s texts are longer than %s tokens and were cut there",
-                self.name,
-                f"{cut:,}",
-                f"{len(texts):,}",
-                self._max_length,
-            )
+        log_cut(self.name, cut, len(texts), self._max_length)
         return sent
 
     def batches(self, texts: Sequence[str], *, progress: bool = True) -> Iterator[Batch]:
