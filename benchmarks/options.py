@@ -1,0 +1,82 @@
+"""What `enable_amp`, `float32_matmul_precision` and torch.compile bring to a step of HSTUText.
+
+    python benchmarks/options.py [--threads 1]
+
+Processor seconds of the best of several steps, alternating in one process, and the relative error
+of the loss against float32 with the same weights, negatives and no dropout.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+import time
+
+import torch
+from step import FUSIONS, histories, make_model, text_file
+
+from recbole_hstu.memory import keep_freed_memory
+from recbole_hstu.model.hstutext import HSTUText
+
+ITEMS, TEXT, REPEATS = 24_587, 768, 7
+WAYS = ("float32", "enable_amp", "medium", "compile")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--threads", type=int, default=1)
+    torch.set_num_threads(parser.parse_args().threads)
+    keep_freed_memory()
+    file = text_file(ITEMS, TEXT)
+    try:
+        for loss_type in ("sampled", "shared", "full"):
+            seconds, losses = measure(loss_type, file)
+            for way in WAYS:
+                ratio = seconds["float32"] / seconds[way]
+                error = abs(losses[way] / losses["float32"] - 1)
+                sys.stdout.write(
+                    f"{loss_type:8} {way:11} {seconds[way]:.3f} s  {ratio:.2f} times as fast  "
+                    f"loss differs by {error:.0e}\n"
+                )
+    finally:
+        file.unlink()
+
+
+def measure(loss_type: str, file) -> tuple[dict[str, float], dict[str, float]]:
+    batch = histories(ITEMS)
+    options = {"loss_type": loss_type, "text_features_file": str(file), "fusion": FUSIONS[1]}
+    models = {way: make_model(HSTUText, ITEMS, **options) for way in WAYS}
+    for layer in models["compile"].layers:
+        layer.attend_block = torch.compile(layer.attend_block, dynamic=True)
+    losses = {}
+    for way, model in models.items():
+        model.generator.manual_seed(0)
+        with chosen(way), torch.no_grad():
+            losses[way] = model.eval().calculate_loss(batch).item()
+        model.train()
+    optimizers = {way: torch.optim.AdamW(m.parameters(), fused=True) for way, m in models.items()}
+    seconds: dict[str, float] = {}
+    for _ in range(REPEATS):
+        for way, model in models.items():
+            started = time.process_time()
+            optimizers[way].zero_grad()
+            with chosen(way):
+                loss = model.calculate_loss(batch)
+                loss.backward()
+            optimizers[way].step()
+            taken = time.process_time() - started
+            seconds[way] = min(taken, seconds.get(way, taken))
+    return seconds, losses
+
+
+@contextlib.contextmanager
+def chosen(way: str):
+    torch.set_float32_matmul_precision("medium" if way == "medium" else "highest")
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=way == "enable_amp"):
+        yield
+    torch.set_float32_matmul_precision("highest")
+
+
+if __name__ == "__main__":
+    main()
