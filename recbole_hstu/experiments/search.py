@@ -196,13 +196,13 @@ class Search:
         """
         while True:
             with self.lock:
-                open_trials = self._open_trials()
-                claim = self._claim(open_trials)
-            if claim is not None or not open_trials:
+                left = self.open_trials()
+                claim = self._claim(left)
+            if claim is not None or not left:
                 return claim
             time.sleep(_POLL_SECONDS)
 
-    def _open_trials(self) -> list[FrozenTrial]:
+    def open_trials(self) -> list[FrozenTrial]:
         """Those to finish yet: first the running ones, then the queue, each by number."""
         trials = [t for t in self.trials() if t.number < self.plan.max_trials]
         states = [TrialState.RUNNING, *([] if self._stalled(trials) else [TrialState.WAITING])]
@@ -217,9 +217,9 @@ class Search:
 
     def _claim(self, open_trials: list[FrozenTrial]) -> Claim | None:
         for frozen in open_trials:
-            lock = FileLock(self.folder / ".claims" / f"trial-{frozen.number + 1}.lock", timeout=0)
+            file = self.folder / ".claims" / f"trial-{frozen.number + 1}.lock"
             try:
-                lock.acquire()
+                lock = FileLock(file).acquire(timeout=0)
             except Timeout:
                 continue
             self.study.sampler = self._sampler(frozen.number)

@@ -19,7 +19,8 @@ from recbole_hstu.errors import InputError
 from recbole_hstu.yaml_values import load_yaml
 
 KINDS = ("choice", "uniform", "loguniform", "quniform", "int")
-_LINE = re.compile(r"\s*[\w.-]+\s+(choice|uniform|loguniform|quniform)\s+\S")
+_LINE_KINDS = KINDS[:4]  # RecBole's own
+_LINE = re.compile(rf"\s*[\w.-]+\s+({'|'.join(_LINE_KINDS)})\s+\S")
 
 
 @dataclass(frozen=True)
@@ -148,8 +149,11 @@ def _from_line(line: str, where: str) -> Parameter:
     """RecBole's `name kind values`; the bounds of its loguniform are natural logarithms."""
     name, kind, *rest = [*line.split(), "", ""]
     text = "".join(rest)  # as RecBole does
-    if kind not in KINDS or not text:
-        raise InputError(f"{where}: expected `NAME KIND VALUES`, found {line.strip()!r}")
+    if kind not in _LINE_KINDS or not text:
+        raise InputError(
+            f"{where}: expected `NAME KIND VALUES` with one of {', '.join(_LINE_KINDS)}, "
+            f"found {line.strip()!r}"
+        )
     if kind == "choice":
         try:
             values = list(ast.literal_eval(text))

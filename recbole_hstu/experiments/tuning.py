@@ -9,6 +9,7 @@ import multiprocessing.connection
 import os
 import shutil
 import threading
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -88,14 +89,18 @@ def tune(
     with study_log():
         opened = Search(plan)
         logger.info("%s", _heading(opened))
-        _work(opened) if jobs == 1 else _work_side_by_side(plan, jobs)
-        text = write_results(opened, search["output_file"])
+        if jobs == 1:
+            _work(opened)
+        elif opened.open_trials():
+            _work_side_by_side(plan, jobs)
+        with opened.lock:
+            text = write_results(opened, search["output_file"])
         plot(opened)
-        unfinished = [t for t in opened.trials() if t.state == TrialState.RUNNING]
-    if unfinished:
+    left = len(opened.open_trials())
+    if left:
         raise InputError(
-            f"{plan.folder}: {len(unfinished)} trials are cut off, their processes are gone; "
-            "start the same command again to go on"
+            f"{plan.folder}: {left} trials are not finished, and all workers have ended; start "
+            "the same command again to go on"
         )
     return text, opened.best() is None
 
@@ -300,6 +305,7 @@ def _work_side_by_side(plan: SearchPlan, jobs: int) -> None:
 
 def _worker(plan: SearchPlan, threads: int) -> None:
     torch.set_num_threads(threads)
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"recbole\.")  # as cli does
     parent = multiprocessing.parent_process()
     assert parent is not None
 

@@ -5,21 +5,23 @@ from __future__ import annotations
 import csv
 import io
 import logging
-import sys
 from pathlib import Path
 from typing import Any
 
 import optuna
 import yaml
+from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 from recbole.utils import dict2str
 from texttable import Texttable
 
+from recbole_hstu.errors import InputError
 from recbole_hstu.evaluation.whole_file import whole_file
 from recbole_hstu.experiments import plots
 from recbole_hstu.experiments.search import Search
 from recbole_hstu.experiments.study import INDIFFERENT
 from recbole_hstu.experiments.table_formats import escape_markdown
+from recbole_hstu.experiments.tuning_plots import importance_bars, parallel_coordinates
 from recbole_hstu.yaml_values import load_yaml
 
 logger = logging.getLogger(__name__)
@@ -157,40 +159,31 @@ def _text(names: list[str], rows: list[list[Any]], summary: str) -> str:
 
 def plot(search: Search) -> None:
     """Parallel coordinates and importances as PNG and SVG; the log says why one is left out."""
-    done = [trial for trial in search.trials() if trial.state == TrialState.COMPLETE]
-    if len(done) < 2:
-        logger.info("Plots are left out: %d trials have come to their end", len(done))
-        return
-    try:
-        import matplotlib as mpl
-    except ImportError:
-        logger.info('Plots are left out: they need pip install "recbole-hstu[plot]"')
-        return
-    if "matplotlib.pyplot" not in sys.modules:
-        mpl.use("Agg")
-    for name, draw in (("parallel", _parallel), ("importance", _importance)):
+    trials = [t for t in search.trials() if t.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+    finished = [t for t in trials if t.state == TrialState.COMPLETE]
+    for name, least, draw in (("parallel", 1, _parallel), ("importance", 2, _importance)):
         try:
-            figure = draw(search)
-        except (ValueError, RuntimeError) as error:
-            logger.info("The plot of %s is left out: %s", name, error)
+            if len(finished) < least:
+                raise InputError(f"{len(finished)} finished trials, it takes {least}")
+            path = plots.save(draw(search, trials), search.folder / name)[0]
+        except (ValueError, RuntimeError) as error:  # of fANOVA: all scores are equal
+            logger.info("The plot %s is left out: %s", name, error)
         else:
-            written = plots.save(figure, search.folder / name)
-            logger.info("plot: %s", written[0])
+            logger.info("plot: %s", path)
 
 
-def _parallel(search: Search) -> Any:
-    from optuna.visualization.matplotlib import plot_parallel_coordinate
+def _parallel(search: Search, trials: list[FrozenTrial]) -> Any:
+    told = [(trial, params_of(search, trial)) for trial in trials]
+    return parallel_coordinates(
+        search.plan.space.parameters,
+        [(params, t.values[0]) for t, params in told if t.state == TrialState.COMPLETE],
+        [params for t, params in told if t.state == TrialState.PRUNED],
+        search.plan.metric,
+        bigger=search.plan.bigger,
+    )
 
-    axes = plot_parallel_coordinate(search.study, target_name=search.plan.metric)
-    axes.set_title("")
-    axes.figure.set_size_inches(2 + 1.6 * len(search.plan.space.parameters), 4.4)
-    return axes.figure
 
-
-def _importance(search: Search) -> Any:
-    from optuna.importance import FanovaImportanceEvaluator
-    from optuna.visualization.matplotlib import plot_param_importances
-
+def _importance(search: Search, _: list[FrozenTrial]) -> Any:
     evaluator = FanovaImportanceEvaluator(seed=search.plan.seed)
-    axes = plot_param_importances(search.study, evaluator=evaluator)
-    return axes.figure
+    found = get_param_importances(search.study, evaluator=evaluator)
+    return importance_bars(found, search.plan.metric)
