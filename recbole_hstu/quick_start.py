@@ -69,7 +69,7 @@ def run(
         if config["resume"]:
             state = checkpoint.load_checkpoint(config["resume"])
             checkpoint.check_fits(state, config["resume"], config, train._dataset)
-        _check_folders("log", "log_tensorboard", config["checkpoint_dir"])
+        check_folders("log", "log_tensorboard", config["checkpoint_dir"])
         provide_text(config, train._dataset)
         network = build_model(config, train._dataset)
         logger.info(network)
@@ -193,7 +193,7 @@ def build_model(config: Config, dataset: Any) -> torch.nn.Module:
         ) from error
 
 
-def _check_folders(*names: str) -> None:
+def check_folders(*names: str) -> None:
     """Whether the run will be able to write, before it writes anything.
 
     Raises:

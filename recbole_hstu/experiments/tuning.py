@@ -3,18 +3,10 @@
 from __future__ import annotations
 
 import logging
-import math
-import multiprocessing
-import multiprocessing.connection
-import os
-import shutil
-import threading
-import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from recbole_hstu.config import Config
 from recbole_hstu.data.loaders import make_loaders
@@ -23,14 +15,12 @@ from recbole_hstu.experiments.compare import study_log
 from recbole_hstu.experiments.plan import JUDGED, PlannedRun, Variant, plan_runs
 from recbole_hstu.experiments.search_space import Space, read_space
 from recbole_hstu.experiments.study import wanted_settings
-from recbole_hstu.quick_start import load_dataset, provide_text, run
+from recbole_hstu.quick_start import check_folders, load_dataset, provide_text
 from recbole_hstu.run_record import check_segments
 
 try:
-    from optuna.exceptions import TrialPruned
-    from optuna.trial import TrialState
-
-    from recbole_hstu.experiments.search import ALGORITHMS, Claim, Search, SearchPlan
+    from recbole_hstu.experiments.search import ALGORITHMS, Search, SearchPlan
+    from recbole_hstu.experiments.trials import work, work_side_by_side
     from recbole_hstu.experiments.tuning_report import plot, write_results
 except ImportError as error:
     raise InputError('tuning needs optuna: pip install "recbole-hstu[hyper]"') from error
@@ -86,13 +76,14 @@ def tune(
     jobs = _whole("jobs", search["jobs"])
     planned, plan = _plan(model, dataset, config_files, options, search)
     _check_data(planned)
+    check_folders("log", "log_tensorboard", str(plan.folder))
     with study_log():
         opened = Search(plan)
         logger.info("%s", _heading(opened))
         if jobs == 1:
-            _work(opened)
+            work(opened)
         elif opened.open_trials():
-            _work_side_by_side(plan, jobs)
+            work_side_by_side(plan, jobs)
         with opened.lock:
             text = write_results(opened, search["output_file"])
         plot(opened)
@@ -128,34 +119,44 @@ def _plan(
     config = planned.config
     space = read_space(str(search["params_file"]))
     _check_space(space, planned)
-    grid = len(list(space.grid())) if search["algo"] == "exhaustive" else None
-    wanted = _whole("max_trials", search["max_trials"])
-    max_trials = min(wanted or grid or _TRIALS, grid or math.inf)
     folder = search["results_dir"] or f"results/tune-{planned.model}-{planned.dataset}"
-    halving = {
-        "min_epochs": _whole("min_epochs", search["min_epochs"]) or max(1, config["epochs"] // 27),
-        "reduction_factor": _whole("reduction_factor", search["reduction_factor"], least=2),
-    }
-    settings = {"algo": search["algo"], **(halving if search["algo"] == "halving" else {})}
-    settings |= {f"{name} in {space.file}": spec for name, spec in space.plain().items()}
-    return planned, SearchPlan(
+    min_epochs = _whole("min_epochs", search["min_epochs"])
+    plan = SearchPlan(
         model=planned.model,
         dataset=planned.dataset,
-        config_files=tuple(config_files),
+        config_files=planned.config_files,
         options=planned.options,
         space=space,
         algo=search["algo"],
-        max_trials=int(max_trials),
+        max_trials=_max_trials(search, space),
         early_stop=_whole("early_stop", search["early_stop"]),
-        **halving,
+        min_epochs=min_epochs or max(1, config["epochs"] // 27),
+        reduction_factor=_whole("reduction_factor", search["reduction_factor"], least=2),
         seed=planned.seed,
         metric=str(config["valid_metric"]).lower(),
         bigger=config["valid_metric_bigger"],
         folder=Path(str(folder)),
         storage=search["storage"],
         study_name=str(search["study_name"] or f"{planned.model}-{planned.dataset}"),
-        settings=wanted_settings(planned) | settings,
+        settings={},
     )
+    return planned, replace(plan, settings=_settings(planned, plan))
+
+
+def _max_trials(search: Mapping[str, Any], space: Space) -> int:
+    wanted = _whole("max_trials", search["max_trials"])
+    if search["algo"] != "exhaustive":
+        return wanted or _TRIALS
+    grid = len(list(space.grid()))
+    return min(wanted or grid, grid)
+
+
+def _settings(planned: PlannedRun, plan: SearchPlan) -> dict[str, Any]:
+    """What must not change between the invocations of one search."""
+    settings = {**wanted_settings(planned), "algo": plan.algo}
+    if plan.algo == "halving":
+        settings |= {"min_epochs": plan.min_epochs, "reduction_factor": plan.reduction_factor}
+    return settings | {f"space of {name}": kind for name, kind in plan.space.plain().items()}
 
 
 def _whole(key: str, value: Any, least: int = 1) -> Any:
@@ -200,125 +201,3 @@ def _heading(search: Search) -> str:
     done = sum(t.state.is_finished() for t in trials)
     before = f", {done} of them finished before" if done else ""
     return f"{plan.folder}: {plan.algo}, {plan.max_trials} trials{before}"
-
-
-def _work(search: Search) -> None:
-    while (claim := search.next()) is not None:
-        with claim.lock:
-            _run_trial(search, claim)
-            _tidy(search)
-
-
-def _run_trial(search: Search, claim: Claim) -> None:
-    plan, study, trial = search.plan, search.study, claim.trial
-    place = f"trial {claim.number + 1} of {plan.max_trials}"
-    params = plan.space.suggest(trial)
-    logger.info("%s: running parameters: %s", place, params)
-    folder = _checkpoints(search, claim.number)
-    options = {**plan.options, **params, "checkpoint_dir": str(folder)}
-    cut_off = sorted(folder.glob("*.last.pth"), key=lambda file: file.stat().st_mtime_ns)
-    if cut_off:
-        logger.info("%s: was cut off, goes on from %s", place, cut_off[-1])
-        options["resume"] = str(cut_off[-1])
-
-    def judge(epoch: int, score: float) -> None:
-        if epoch + 1 not in claim.reported:
-            trial.report(score, epoch + 1)
-        if trial.should_prune():
-            raise TrialPruned
-
-    try:
-        result = run(plan.model, plan.dataset, plan.config_files, options, on_validation=judge)
-        score, record = float(result["best_valid_score"]), result["record"]
-        if not math.isfinite(score):
-            raise InputError(f"the validation score is {score}")
-    except TrialPruned:
-        study.tell(trial, state=TrialState.PRUNED)
-        logger.info("%s: stopped early, others are better", place)
-    except Exception as error:
-        _raise_if_outside(error, place)
-        known = isinstance(error, InputError)
-        logger.error("%s failed: %s", place, error, exc_info=None if known else error)
-        trial.set_user_attr("error", f"{type(error).__name__}: {error}")
-        study.tell(trial, state=TrialState.FAIL)
-    else:
-        trial.set_user_attr("epochs", record.epochs)
-        trial.set_user_attr("valid", dict(record.valid_metrics))
-        study.tell(trial, score)
-        best = search.best()
-        assert best is not None
-        logger.info(
-            "%s: %s %.6f after %d epochs; current best valid score: %.6f (trial %d)",
-            *(place, plan.metric, score, record.epochs, best.value, best.number + 1),
-        )
-    with search.lock:
-        write_results(search)
-
-
-def _raise_if_outside(error: BaseException, place: str) -> None:
-    """A full disk or a lost folder is no trial's fault: the search ends and the trial can go on."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, OSError):
-            raise InputError(
-                f"{place}: {error}; mend it and start the same command again to go on"
-            ) from error
-        cause = cause.__cause__ or cause.__context__
-
-
-def _checkpoints(search: Search, number: int) -> Path:
-    return search.folder / "checkpoints" / f"trial-{number + 1}"
-
-
-def _tidy(search: Search) -> None:
-    """Keep the checkpoints of the best trial and of unfinished ones."""
-    best = search.best()
-    for trial in search.trials():
-        if trial.state.is_finished() and (best is None or trial.number != best.number):
-            shutil.rmtree(_checkpoints(search, trial.number), ignore_errors=True)
-
-
-def _work_side_by_side(plan: SearchPlan, jobs: int) -> None:
-    """Work with `jobs` processes; one that is killed is reported, the others take up its trial."""
-    threads = max(1, torch.get_num_threads() // jobs)
-    context = multiprocessing.get_context("spawn")
-    workers = [context.Process(target=_worker, args=(plan, threads)) for _ in range(jobs)]
-    try:
-        for worker in workers:
-            worker.start()
-        running = list(workers)
-        while running:
-            multiprocessing.connection.wait([worker.sentinel for worker in running])
-            for worker in [w for w in running if not w.is_alive()]:
-                running.remove(worker)
-                if worker.exitcode:
-                    logger.error(
-                        "worker %s ended with status %s; the others go on: %d",
-                        *(worker.pid, worker.exitcode, len(running)),
-                    )
-    finally:
-        for worker in workers:
-            if worker.is_alive():
-                worker.terminate()
-                worker.join()
-
-
-def _worker(plan: SearchPlan, threads: int) -> None:
-    torch.set_num_threads(threads)
-    warnings.filterwarnings("ignore", category=FutureWarning, module=r"recbole\.")  # as cli does
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def end_with_parent() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=end_with_parent, daemon=True).start()
-    with study_log():
-        try:
-            _work(Search(plan))
-        except InputError as error:
-            logger.error("%s", error)
-            raise SystemExit(2) from error
-        except KeyboardInterrupt:
-            raise SystemExit(130) from None

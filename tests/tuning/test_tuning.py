@@ -16,13 +16,19 @@ import yaml
 from small_data import random_rows, small_options, write_inter
 
 from recbole_hstu.cli import main
-from recbole_hstu.experiments import tuning
+from recbole_hstu.experiments import trials, tuning, tuning_report
 from recbole_hstu.quick_start import run
 from recbole_hstu.trainer import PlainTrainer
 
 FOLDER = Path("results/tune-HSTU-toy")
 GRID = "learning_rate: {choice: [1e-3, 1e-2]}\nn_layers: {int: [1, 2]}\n"
 WIDE = "learning_rate: {loguniform: [1e-4, 1e-1]}\nhidden_dropout_prob: {uniform: [0, 0.5]}\n"
+
+
+@pytest.fixture(autouse=True)
+def no_plots(monkeypatch):
+    """They take longer than the small searches here; one test draws them."""
+    monkeypatch.setattr(tuning, "plot", lambda search: None)
 
 
 def line(space=GRID, **options):
@@ -45,6 +51,7 @@ def rows(folder=FOLDER):
 
 def test_exhaustive_and_what_it_leaves(toy, monkeypatch, capsys):
     with monkeypatch.context() as patch:
+        patch.setattr(tuning, "plot", tuning_report.plot)
         patch.setattr(PlainTrainer, "test", None)  # a trial that is tested would fail
         assert tune(algo="exhaustive", seed=7) == 0
     assert [(r["learning_rate"], r["n_layers"]) for r in rows()] == [
@@ -79,7 +86,7 @@ def test_nothing_is_repeated_and_more_trials_go_on(toy, capsys, monkeypatch):
     first = rows()
     table = capsys.readouterr().out
     with monkeypatch.context() as patch:
-        patch.setattr(tuning, "run", None)
+        patch.setattr(trials, "run", None)
         assert tune(WIDE, algo="random", max_evals=2) == 0  # RecBole's name
     assert capsys.readouterr().out == table
     assert tune(WIDE, algo="random", max_trials=4) == 0
@@ -241,7 +248,7 @@ def test_killed_and_started_again_bayes_tries_the_same(toy):
 
 def test_one_of_two_machines_is_killed(toy):
     """Two commands on one folder are what two machines are."""
-    options = {"algo": "random", "max_trials": 4, "epochs": 30, "stopping_step": 30}
+    options = {"algo": "random", "max_trials": 3, "epochs": 25, "stopping_step": 25}
     victim = start(**options)
     wait_for("checkpoints/trial-1/*.last.pth", victim)
     other = start(**options)
@@ -251,13 +258,13 @@ def test_one_of_two_machines_is_killed(toy):
     _, said = other.communicate(timeout=180)
     assert other.returncode == 0, said
     assert [(r["trial"], r["state"], r["epochs"]) for r in rows()] == [
-        (str(number), "finished", "30") for number in (1, 2, 3, 4)
+        (str(number), "finished", "25") for number in (1, 2, 3)
     ]
     assert said.count("was cut off, goes on from") >= 1
 
 
 def test_a_killed_worker_and_a_killed_command(toy):
-    options = {"algo": "random", "max_trials": 3, "epochs": 40, "stopping_step": 40}
+    options = {"algo": "random", "max_trials": 3, "epochs": 25, "stopping_step": 25}
     process = start("--jobs=2", **options)
     wait_for("checkpoints/trial-2/*.last.pth", process)
     workers = children(process.pid)
@@ -273,7 +280,7 @@ def test_a_killed_worker_and_a_killed_command(toy):
         assert time.time() < deadline, "the worker outlives its command"
         time.sleep(0.05)
     assert tune(WIDE, **options) == 0
-    assert [(r["state"], r["epochs"]) for r in rows()] == [("finished", "40")] * 3
+    assert [(r["state"], r["epochs"]) for r in rows()] == [("finished", "25")] * 3
     with sqlite3.connect(FOLDER / "trials.db") as database:
         assert database.execute("select count(*) from trials").fetchone() == (3,)
     assert json.loads((FOLDER / "search.json").read_text())["study_name"] == "HSTU-toy"
