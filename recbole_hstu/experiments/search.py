@@ -173,11 +173,21 @@ class Search:
             )
 
     def _queue(self) -> None:
-        """Queue what is missing of `max_trials`; a combination of the grid has its own number."""
+        """Queue what is missing of `max_trials`, with parameters where they are known already."""
         there = len(self.study.get_trials(deepcopy=False))
         grid = list(self.plan.space.grid()) if self.plan.algo == "exhaustive" else None
         for number in range(there, self.plan.max_trials):
-            self.study.enqueue_trial(grid[number] if grid else {})
+            chosen = self.plan.algo == "bayes" and number >= STARTUP_TRIALS
+            drawn = {} if grid or chosen else self._draw(number)
+            self.study.enqueue_trial(grid[number] if grid else drawn)
+
+    def _draw(self, number: int) -> dict[str, Any]:
+        """Random parameters. All at once and beforehand: a trial that is killed between its first
+        parameter and its second would draw another second one."""
+        sampler = optuna.samplers.RandomSampler(seed=self._seed(number))
+        trial = optuna.create_study(sampler=sampler).ask()
+        self.plan.space.suggest(trial)
+        return trial.params
 
     def trials(self) -> list[FrozenTrial]:
         """All trials, as they are now."""
@@ -222,7 +232,12 @@ class Search:
                 lock = FileLock(file).acquire(timeout=0)
             except Timeout:
                 continue
-            self.study.sampler = self._sampler(frozen.number)
+            self.study.sampler = optuna.samplers.TPESampler(
+                seed=self._seed(frozen.number),
+                n_startup_trials=1,
+                multivariate=True,
+                constant_liar=True,
+            )
             if frozen.state == TrialState.WAITING:
                 trial = self.study.ask()  # the first of the queue, as `frozen` is
             else:
@@ -230,12 +245,6 @@ class Search:
             return Claim(trial, lock, frozenset(frozen.intermediate_values))
         return None
 
-    def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
-        """A sampler of its own for every trial: a restart draws what would have been drawn."""
-        sequence = np.random.SeedSequence([self.plan.seed, number])
-        seed = int(sequence.generate_state(1)[0])
-        if self.plan.algo == "bayes":
-            return optuna.samplers.TPESampler(
-                seed=seed, n_startup_trials=STARTUP_TRIALS, multivariate=True, constant_liar=True
-            )
-        return optuna.samplers.RandomSampler(seed=seed)
+    def _seed(self, number: int) -> int:
+        """A seed of its own for every trial: a restart draws what would have been drawn."""
+        return int(np.random.SeedSequence([self.plan.seed, number]).generate_state(1)[0])

@@ -186,20 +186,22 @@ class Killed(BaseException):
     """Passes every handler, as a kill does."""
 
 
-def test_killed_at_any_write_the_search_is_the_same(toy, monkeypatch):
-    options = {"algo": "halving", "max_trials": 6, "epochs": 4, "reduction_factor": 2}
+@pytest.mark.parametrize(("algo", "states"), [("halving", 2), ("bayes", 1)])
+def test_killed_at_any_write_the_search_is_the_same(toy, monkeypatch, algo, states):
+    options = {"algo": algo, "max_trials": 6, "reduction_factor": 2}
     assert tune(WIDE, **options, results_dir="whole") == 0
-    assert {r["state"] for r in rows("whole")} == {"finished", "stopped early"}
+    assert len({r["state"] for r in rows("whole")}) == states
+    assert len({r["learning_rate"] for r in rows("whole")}) == 6
     writes = kills = 0
 
     def killing(original):
         def write(*args, **kwargs):
             nonlocal writes
             writes += 1
-            if writes % 7 == 0:
+            if writes % 11 == 0:
                 raise Killed  # before it is written
             original(*args, **kwargs)
-            if writes % 7 == 4:
+            if writes % 11 == 6:
                 raise Killed  # and after
             return True
 
@@ -215,7 +217,7 @@ def test_killed_at_any_write_the_search_is_the_same(toy, monkeypatch):
         except Killed:
             kills += 1
     assert status == 0
-    assert kills > 6
+    assert kills > 3
     assert rows() == rows("whole")
 
 
@@ -231,19 +233,6 @@ def wait_for(pattern, process):
         assert process.poll() is None, process.communicate()[1]
         assert time.time() < deadline, f"no {pattern}"
         time.sleep(0.01)
-
-
-def test_killed_and_started_again_bayes_tries_the_same(toy):
-    options = {"algo": "bayes", "max_trials": 7, "epochs": 3}
-    process = start(**options)
-    wait_for("checkpoints/trial-3/*.last.pth", process)
-    process.kill()
-    process.communicate()
-    assert rows()[-1]["state"] == "finished"
-    assert tune(WIDE, **options) == 0
-    assert tune(WIDE, **options, results_dir="whole") == 0
-    assert rows() == rows("whole")
-    assert len(rows()) == 7
 
 
 def test_one_of_two_machines_is_killed(toy):
@@ -281,6 +270,8 @@ def test_a_killed_worker_and_a_killed_command(toy):
         time.sleep(0.05)
     assert tune(WIDE, **options) == 0
     assert [(r["state"], r["epochs"]) for r in rows()] == [("finished", "25")] * 3
+    assert tune(WIDE, **options, results_dir="whole") == 0
+    assert rows() == rows("whole")
     with sqlite3.connect(FOLDER / "trials.db") as database:
         assert database.execute("select count(*) from trials").fetchone() == (3,)
     assert json.loads((FOLDER / "search.json").read_text())["study_name"] == "HSTU-toy"
