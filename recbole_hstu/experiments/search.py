@@ -34,6 +34,8 @@ ALGORITHMS = ("bayes", "random", "halving", "exhaustive")
 STARTUP_TRIALS = 5
 """Random trials before the first that `bayes` chooses."""
 _POLL_SECONDS = 1.0
+_LOCAL = "trials.db"
+_CARD = "search.json"
 
 
 @dataclass(frozen=True)
@@ -107,12 +109,13 @@ class Search:
 
     def _open(self) -> None:
         plan = self.plan
-        local = URL.create("sqlite", database=str(self.folder / "trials.db"))
+        local = URL.create("sqlite", database=str(self.folder / _LOCAL))
         url = plan.storage or local.render_as_string()
         try:
-            shown = make_url(url).render_as_string(hide_password=True)
-            engine = {"connect_args": {"timeout": 60}} if shown.startswith("sqlite") else {}
+            # Not the path: other machines may see the folder elsewhere.
+            shown = make_url(url).render_as_string(hide_password=True) if plan.storage else _LOCAL
             card = self._card(shown)
+            engine = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {}
             storage = optuna.storages.RDBStorage(url, engine_kwargs=engine)
             pruner = (
                 Halving(plan.min_epochs, plan.reduction_factor)
@@ -133,8 +136,8 @@ class Search:
             raise InputError(f"--storage: {reason}; expected a URL of SQLAlchemy") from error
 
     def _card(self, storage: str) -> dict[str, Any]:
-        """The folder's note of the search that it belongs to, written before there is one."""
-        path = self.folder / "search.json"
+        """The folder's note of the search that it holds, a new one if it holds none."""
+        path = self.folder / _CARD
         card = {"id": uuid.uuid4().hex, "storage": storage, "study_name": self.plan.study_name}
         if path.exists():
             try:
@@ -147,9 +150,6 @@ class Search:
                     f"{self.folder}: holds the search {kept['study_name']} in {kept['storage']}; "
                     "choose another folder with --results_dir"
                 )
-        else:
-            with whole_file(path) as stream:
-                stream.write(json.dumps(card, indent=1).encode())
         return card
 
     def _check(self, card: Mapping[str, Any], storage: str) -> None:
@@ -157,6 +157,8 @@ class Search:
         kept = self.study.user_attrs
         wanted = json.loads(json.dumps(dict(self.plan.settings)))
         if "settings" not in kept and not self.study.get_trials(deepcopy=False):
+            with whole_file(self.folder / _CARD) as stream:
+                stream.write(json.dumps(card, indent=1).encode())
             self.study.set_user_attr("folder", card["id"])
             self.study.set_user_attr("settings", wanted)
             return

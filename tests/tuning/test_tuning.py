@@ -132,7 +132,7 @@ def test_another_search_is_refused(toy, capsys):
     for changed, message in (
         ({"epochs": 2}, "holds a search with other settings (epochs 1 -> 2)"),
         ({"algo": "random"}, "algo exhaustive -> random"),
-        ({"study_name": "mine"}, "holds the search HSTU-toy in sqlite:///results/"),
+        ({"study_name": "mine"}, "holds the search HSTU-toy in trials.db"),
         ({"results_dir": "b", "storage": f"sqlite:///{FOLDER}/trials.db"}, "in another folder"),
     ):
         assert tune(**{"algo": "exhaustive", "epochs": 1} | changed) == 2
@@ -175,6 +175,15 @@ def test_bad_input(toy, capsys, space, options, message):
 def test_bad_storage(toy, capsys, storage):
     assert tune(storage=storage) == 2
     assert "error: --storage: " in capsys.readouterr().err
+    assert not list(FOLDER.glob("*.json"))  # the folder is free for another try
+
+
+def test_the_folder_may_have_another_name_elsewhere(toy, tmp_path, monkeypatch):
+    assert tune(algo="exhaustive", epochs=1) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(trials, "run", None)
+        FOLDER.rename("moved")
+        assert tune(algo="exhaustive", epochs=1, results_dir=tmp_path / "moved") == 0
 
 
 def test_an_option_given_and_searched_for(toy, capsys):
