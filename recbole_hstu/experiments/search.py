@@ -60,6 +60,7 @@ class SearchPlan:
     early_stop: int | None
     min_epochs: int
     reduction_factor: int
+    epochs: int
     seed: int
     metric: str
     bigger: bool

@@ -51,10 +51,12 @@ def _run_trial(search: Search, claim: Claim) -> None:
         logger.info("%s: was cut off, goes on from %s", place, cut_off[-1])
         options["resume"] = str(cut_off[-1])
 
+    epochs = params.get("epochs", plan.epochs)
+
     def judge(epoch: int, score: float) -> None:
         if epoch + 1 not in claim.reported:
             trial.report(score, epoch + 1)
-        if trial.should_prune():
+        if epoch + 1 < epochs and trial.should_prune():  # after the last there is nothing to save
             raise TrialPruned
 
     try:

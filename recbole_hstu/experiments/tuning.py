@@ -132,6 +132,7 @@ def _plan(
         early_stop=_whole("early_stop", search["early_stop"]),
         min_epochs=min_epochs or max(1, config["epochs"] // 27),
         reduction_factor=_whole("reduction_factor", search["reduction_factor"], least=2),
+        epochs=config["epochs"],
         seed=planned.seed,
         metric=str(config["valid_metric"]).lower(),
         bigger=config["valid_metric_bigger"],

@@ -201,6 +201,7 @@ def test_killed_at_any_write_the_search_is_the_same(toy, monkeypatch, algo, stat
     assert tune(WIDE, **options, results_dir="whole") == 0
     assert len({r["state"] for r in rows("whole")}) == states
     assert len({r["learning_rate"] for r in rows("whole")}) == 6
+    assert all((r["epochs"] == "2") == (r["state"] == "finished") for r in rows("whole"))
     writes = kills = 0
 
     def killing(original):
