@@ -17,6 +17,7 @@ recbole-hstu COMMAND [--key=value ...]
 
 commands:
   run         train and test one model or several: --model=HSTU,SASRec --dataset=ml-100k
+  tune        search for options: --model=HSTU --dataset=ml-100k --params_file=HSTU
   encode      item texts to vectors, ahead of a run: --dataset=ml-100k --text_encoder=lsa
   report      tables, plots and an HTML page: report results/ml-100k-recbole --baseline=SASRec
   reproduce   a paper's table, ours beside theirs: reproduce table2 --dataset=musical_instruments
@@ -34,6 +35,15 @@ options of run:
   --baseline=NAME[,NAME]  gains over the first, significance against the best of them
   --results_dir=FOLDER    of several runs; finished ones there are not repeated
   --key=value             any option of RecBole or of the model, read as YAML
+
+options of tune, beside those of run:
+  --params_file=FILE      the search space: YAML, RecBole's lines, or the name of one that ships
+  --algo=NAME             bayes, random, halving (random, bad trials stop early), exhaustive
+  --max_trials=N          finished trials over all invocations; 20, or the whole grid
+  --jobs=N                processes; more machines: the same command on a shared folder
+  --early_stop=N          stop after N trials without a better one
+  --min_epochs, --reduction_factor     of halving
+  --results_dir, --output_file, --storage=sqlite:///FILE, --study_name
 
 options of report:
   --out=FOLDER            FOLDER/report by default
@@ -103,6 +113,17 @@ def _run(arguments: Sequence[str]) -> int:
     return 1 if failed else 0
 
 
+def _tune(arguments: Sequence[str]) -> int:
+    from recbole_hstu.experiments.tuning import tune
+
+    options = read_options(arguments)
+    files = str(options.pop("config_files", "") or "").split()
+    model = str(options.pop("model", "") or "")
+    table, failed = tune(model, options.pop("dataset", None), files, options)
+    sys.stdout.write(table)
+    return 1 if failed else 0
+
+
 def _encode(arguments: Sequence[str]) -> int:
     from recbole_hstu.quick_start import encode
 
@@ -139,7 +160,13 @@ def _named(command: str, what: str, arguments: Sequence[str]) -> tuple[str, dict
     return arguments[0], read_options(arguments[1:])
 
 
-_COMMANDS = {"run": _run, "encode": _encode, "report": _report, "reproduce": _reproduce}
+_COMMANDS = {
+    "run": _run,
+    "tune": _tune,
+    "encode": _encode,
+    "report": _report,
+    "reproduce": _reproduce,
+}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from logging import getLogger
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ def run(
     config_file_list: Sequence[str | Path] | None = None,
     config_dict: Mapping[str, Any] | None = None,
     saved: bool = True,
+    on_validation: Callable[[int, float], None] | None = None,
 ) -> dict[str, Any]:
     """Train a model on a data set and test it.
 
@@ -43,6 +44,8 @@ def run(
         config_file_list: YAML files, later ones win.
         config_dict: options that win over the files.
         saved: whether checkpoints are written (to `checkpoint_dir`).
+        on_validation: makes this a trial of a search, which is not tested and shows warnings only;
+            called with epoch (from 0) and score after every validation, may raise to end the run.
 
     Returns:
         RecBole's `best_valid_score`, `valid_score_bigger`, `best_valid_result`, `test_result`,
@@ -56,7 +59,7 @@ def run(
     check_segments(config)
     init_seed(config["seed"], config["reproducibility"])
     keep_freed_memory()
-    with RunLog(config) as log:
+    with RunLog(config, quiet=on_validation is not None) as log:
         logger = getLogger()
         logger.info(config)
         data = load_dataset(config)
@@ -66,7 +69,7 @@ def run(
         if config["resume"]:
             state = checkpoint.load_checkpoint(config["resume"])
             checkpoint.check_fits(state, config["resume"], config, train._dataset)
-        _check_folders("log", "log_tensorboard", config["checkpoint_dir"])
+        check_folders("log", "log_tensorboard", config["checkpoint_dir"])
         provide_text(config, train._dataset)
         network = build_model(config, train._dataset)
         logger.info(network)
@@ -75,10 +78,12 @@ def run(
         if config["resume"]:
             trainer.resume_checkpoint(config["resume"])
         show = config["show_progress"]
-        score, valid_result = trainer.fit(train, valid, saved=saved, show_progress=show)
+        watch = {"callback_fn": on_validation} if on_validation else {}  # boosted trees know none
+        score, valid_result = trainer.fit(train, valid, saved=saved, show_progress=show, **watch)
         best = saved and valid is not None
+        test = None if on_validation else test
         judge = getattr(trainer, "test", trainer.evaluate)  # boosted trees have RecBole's alone
-        test_result = judge(test, load_best_model=best, show_progress=show)
+        test_result = judge(test, load_best_model=best, show_progress=show) if test else None
         logger.info(set_color("best valid ", "yellow") + f": {valid_result}")
         logger.info(set_color("test result", "yellow") + f": {test_result}")
         record, ranks = run_record(config, trainer, train, test, valid_result, test_result)
@@ -188,7 +193,7 @@ def build_model(config: Config, dataset: Any) -> torch.nn.Module:
         ) from error
 
 
-def _check_folders(*names: str) -> None:
+def check_folders(*names: str) -> None:
     """Whether the run will be able to write, before it writes anything.
 
     Raises:

@@ -24,13 +24,15 @@ class RunLog:
 
     Args:
         config: names the file and sets the level (`state`).
+        quiet: the terminal shows warnings only.
     """
 
-    def __init__(self, config: Any):
+    def __init__(self, config: Any, *, quiet: bool = False):
         digest = hashlib.md5(str(sorted(config.plain().items())).encode()).hexdigest()[:6]
         name = f"{config['model']}-{config['dataset']}-{get_local_time()}-{digest}.log"
         self.path = Path("log") / config["model"] / name
         self.level = getattr(logging, str(config["state"] or "INFO").upper(), logging.INFO)
+        self._quiet = quiet
         self._early = logging.handlers.MemoryHandler(1 << 20, flushLevel=logging.CRITICAL + 1)
         self._handlers: list[logging.Handler] = []
 
@@ -42,6 +44,8 @@ class RunLog:
             colorlog.ColoredFormatter(pattern, "%d %b %H:%M", log_colors=log_colors_config)
         )
         self._add(terminal)
+        if self._quiet:
+            terminal.setLevel(max(self.level, logging.WARNING))
         self._add(self._early)
         self._previous = logging.getLogger().level
         logging.getLogger().setLevel(self.level)

@@ -15,7 +15,7 @@ from recbole_hstu.yaml_values import load_yaml
 logger = logging.getLogger(__name__)
 
 # Settings that decide what a metric means: one value for every row of a table.
-_JUDGED = (
+JUDGED = (
     "data_path",
     "protocol",
     "eval_args",
@@ -175,7 +175,7 @@ def _check_judged_alike(runs: Sequence[PlannedRun]) -> None:
     first = runs[0]
     masked = ("MAX_ITEM_LIST_LENGTH",) if first.config["mask_seen"] else ()
     for run in runs:
-        for key in (*_JUDGED, *masked):
+        for key in (*JUDGED, *masked):
             ours, theirs = run.config[key], first.config[key]
             if ours != theirs:
                 raise InputError(

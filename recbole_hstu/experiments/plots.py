@@ -55,7 +55,7 @@ SEGMENT_TITLES = {
 
 def training_curves(records: Sequence[RunRecord], metric: str) -> Figure:
     """Training loss and a validation metric, against epochs and against wall-clock seconds."""
-    with _figure(10, 6.4) as figure:
+    with new_figure(10, 6.4) as figure:
         axes = figure.subplots(2, 2)
         styles = _styles(records)
         for record in (r for r in records if r.history):
@@ -92,7 +92,7 @@ def segment_bars(records: Sequence[RunRecord], kind: str, metric: str) -> Figure
     if not groups:
         raise InputError(f"no run has metrics of {SEGMENT_TITLES[kind]}: nothing to plot")
     first = next(iter(groups.values()))[0]
-    with _figure(10, 4.4) as figure:
+    with new_figure(10, 4.4) as figure:
         axes = figure.subplots()
         styles = _styles(records)
         width = 0.8 / len(groups)
@@ -101,7 +101,7 @@ def segment_bars(records: Sequence[RunRecord], kind: str, metric: str) -> Figure
             x = [i + (place - (len(groups) - 1) / 2) * width for i in range(len(first))]
             hatch = HATCHES[place // len(COLOURS) % len(HATCHES)]
             colour = styles[label]["color"]
-            axes.bar(x, heights, width * 0.94, label=_literal(label), color=colour, hatch=hatch)
+            axes.bar(x, heights, width * 0.94, label=literal(label), color=colour, hatch=hatch)
         axes.set_xticks(
             range(len(first)), [f"{s.name}\n{s.users:,} users ({s.share:.0%})" for s in first]
         )
@@ -115,7 +115,7 @@ def segment_bars(records: Sequence[RunRecord], kind: str, metric: str) -> Figure
 
 def cost_scatter(records: Sequence[RunRecord], metric: str) -> Figure:
     """A test metric against seconds of training and against parameters; a point a run."""
-    with _figure(10, 4.2) as figure:
+    with new_figure(10, 4.2) as figure:
         axes = figure.subplots(1, 2, sharey=True)
         styles = _styles(records)
         for label, runs in _by_label(records).items():
@@ -158,7 +158,7 @@ def svg(figure: Figure, background: str = "none") -> str:
 
 
 @contextmanager
-def _figure(width: float, height: float) -> Iterator[Figure]:
+def new_figure(width: float, height: float) -> Iterator[Figure]:
     """A figure in the house style, without pyplot and so without a display or global state."""
     try:
         import matplotlib as mpl
@@ -178,7 +178,7 @@ def _styles(records: Sequence[RunRecord]) -> dict[str, dict[str, Any]]:
     """One look for every label, by its place among all of them."""
     return {
         label: {
-            "label": _literal(label),
+            "label": literal(label),
             "color": COLOURS[place % len(COLOURS)],
             "linestyle": DASHES[place // len(COLOURS) % len(DASHES)],
             "marker": MARKERS[place % len(MARKERS)],
@@ -189,7 +189,7 @@ def _styles(records: Sequence[RunRecord]) -> dict[str, dict[str, Any]]:
     }
 
 
-def _literal(label: str) -> str:
+def literal(label: str) -> str:
     """Matplotlib takes dollars for mathematics, and leaves out labels that begin with _."""
     label = label.replace("$", r"\$")
     return f" {label}" if label.startswith("_") else label

@@ -105,7 +105,7 @@ def settings(plain: Mapping[str, Any], *, text: bool) -> dict[str, Any]:
     }
 
 
-def _wanted(planned: PlannedRun) -> dict[str, Any]:
+def wanted_settings(planned: PlannedRun) -> dict[str, Any]:
     """The settings of a run, and a hash of the files that it reads."""
     config = planned.config
     text = getattr(config.model_class, "needs_text_features", False)
@@ -154,10 +154,10 @@ def _finished(planned: PlannedRun, folder: Path) -> RunRecord | None:
     record = read_record(path)
     if record.status != OK or (record.rank_file and not (folder / record.rank_file).is_file()):
         return None
-    return None if _differences(record.config, _wanted(planned)) else record
+    return None if differences(record.config, wanted_settings(planned)) else record
 
 
-def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """The settings that changed; one that an older release did not have counts if it is set."""
     return [
         f"{key} {old.get(key)} -> {new.get(key)}"
@@ -184,7 +184,7 @@ def _run_once(planned: PlannedRun, folder: Path, place: str) -> RunRecord:
     else:
         logger.info("%s", what)
         with whole_file(mark) as stream:
-            stream.write(json.dumps(_wanted(planned)).encode())
+            stream.write(json.dumps(wanted_settings(planned)).encode())
     try:
         result = run(planned.model, planned.dataset, planned.config_files, options)
     except Exception as error:
@@ -192,13 +192,13 @@ def _run_once(planned: PlannedRun, folder: Path, place: str) -> RunRecord:
         logger.error("%s failed: %s", what, error, exc_info=None if known else error)
         record = _record(
             planned,
-            config=_wanted(planned),
+            config=wanted_settings(planned),
             status=FAILED,
             error=f"{type(error).__name__}: {error}",
         )
         write_record(folder, record)
     else:
-        record = replace(result["record"], label=planned.label, config=_wanted(planned))
+        record = replace(result["record"], label=planned.label, config=wanted_settings(planned))
         record = read_record(write_run(folder, record, result["ranks"]))
     mark.unlink(missing_ok=True)
     return record
@@ -208,7 +208,7 @@ def _say_why_again(path: Path, planned: PlannedRun, what: str) -> None:
     if not path.exists():
         return
     old = read_record(path)
-    changed = _differences(old.config, _wanted(planned))
+    changed = differences(old.config, wanted_settings(planned))
     if old.status == FAILED:
         logger.info("%s: failed before (%s), tried again", what, old.error)
     elif changed:
@@ -219,7 +219,7 @@ def _say_why_again(path: Path, planned: PlannedRun, what: str) -> None:
 
 def _cut_off(planned: PlannedRun, mark: Path) -> Path | None:
     """The last state of this very run, if it was begun in this study and then cut off."""
-    wanted = _wanted(planned)
+    wanted = wanted_settings(planned)
     try:
         if json.loads(mark.read_bytes()) != json.loads(json.dumps(wanted)):
             return None

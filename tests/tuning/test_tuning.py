@@ -1,0 +1,308 @@
+"""Searches: what a trial is, what is kept, what a kill changes (nothing)."""
+
+import csv
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import optuna
+import pytest
+import yaml
+from small_data import random_rows, small_options, write_inter
+
+from recbole_hstu.cli import main
+from recbole_hstu.experiments import trials, tuning, tuning_report
+from recbole_hstu.quick_start import run
+from recbole_hstu.trainer import PlainTrainer
+
+FOLDER = Path("results/tune-HSTU-toy")
+GRID = "learning_rate: {choice: [1e-3, 1e-2]}\nn_layers: {int: [1, 2]}\n"
+WIDE = "learning_rate: {loguniform: [1e-4, 1e-1]}\nhidden_dropout_prob: {uniform: [0, 0.5]}\n"
+
+
+@pytest.fixture(autouse=True)
+def no_plots(monkeypatch):
+    """They take longer than the small searches here; one test draws them."""
+    monkeypatch.setattr(tuning, "plot", lambda search: None)
+
+
+def line(space=GRID, **options):
+    Path("space.yaml").write_text(space)
+    given = small_options(params_file="space.yaml") | options
+    varied = yaml.safe_load(space) if ":" in space else {}
+    return ["tune", "--model=HSTU", "--dataset=toy"] + [
+        f"--{key}={value}" for key, value in given.items() if key not in varied
+    ]
+
+
+def tune(space=GRID, **options):
+    return main(line(space, **options))
+
+
+def rows(folder=FOLDER):
+    with (Path(folder) / "trials.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_exhaustive_and_what_it_leaves(toy, monkeypatch, capsys):
+    with monkeypatch.context() as patch:
+        patch.setattr(tuning, "plot", tuning_report.plot)
+        patch.setattr(PlainTrainer, "test", None)  # a trial that is tested would fail
+        assert tune(algo="exhaustive", seed=7) == 0
+    assert [(r["learning_rate"], r["n_layers"]) for r in rows()] == [
+        ("0.001", "1"),
+        ("0.001", "2"),
+        ("0.01", "1"),
+        ("0.01", "2"),
+    ]
+    assert {r["state"] for r in rows()} == {"finished"}
+    scores = [float(r["ndcg@5"]) for r in rows()]
+    assert len(set(scores)) > 1
+    assert "4 of 4 trials (4 finished), 8 epochs; best ndcg@5" in capsys.readouterr().out
+    # the best options are complete: one file, the same validation score
+    options = yaml.safe_load((FOLDER / "best.yaml").read_text())
+    again = run(config_file_list=[FOLDER / "best.yaml"])
+    assert again["best_valid_score"] == max(scores)
+    assert options["seed"] == 7
+    assert again["test_result"]
+    # RecBole's layout, three lines a trial and none of the test set
+    text = (FOLDER / "hyper.result").read_text()
+    assert text.startswith("learning_rate:0.001, n_layers:1\nValid result:\nhit@5 : ")
+    assert text.count("Test result:\nnot tested\n") == 4
+    for name in ("parallel", "importance"):
+        assert (FOLDER / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert "learning_rate" in (FOLDER / f"{name}.svg").read_text()
+    best = f"trial-{scores.index(max(scores)) + 1}"
+    assert [path.name for path in (FOLDER / "checkpoints").iterdir()] == [best]
+
+
+def test_nothing_is_repeated_and_more_trials_go_on(toy, capsys, monkeypatch):
+    assert tune(WIDE, algo="random", max_trials=2) == 0
+    first = rows()
+    table = capsys.readouterr().out
+    with monkeypatch.context() as patch:
+        patch.setattr(trials, "run", None)
+        assert tune(WIDE, algo="random", max_evals=2) == 0  # RecBole's name
+    assert capsys.readouterr().out == table
+    assert tune(WIDE, algo="random", max_trials=4) == 0
+    assert rows()[:2] == first
+    assert len({r["learning_rate"] for r in rows()}) == 4
+    assert tune(WIDE, algo="random", max_trials=4, results_dir="anew") == 0
+    assert rows("anew") == rows()
+    assert tune(WIDE, algo="random", max_trials=2, results_dir="other", seed=3) == 0
+    assert not {r["learning_rate"] for r in rows("other")} & {r["learning_rate"] for r in rows()}
+
+
+def test_a_failed_trial_has_its_reason_and_the_others_go_on(toy, capsys):
+    space = "learning_rate: {choice: [1e30, 1e-3]}\n"
+    assert tune(space, algo="exhaustive", train_batch_size=8, item_l2_norm=False) == 0
+    failed, finished = rows()
+    assert failed["state"] == "failed"
+    assert "NaN" in failed["remark"]
+    assert finished["state"] == "finished"
+    assert "2 of 2 trials (1 finished, 1 failed)" in capsys.readouterr().out
+    assert "NaN" in (FOLDER / "trials.md").read_text()
+
+
+def test_what_stops_every_trial_is_no_trials_failure(toy, monkeypatch, capsys):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("recbole_hstu.checkpoint.torch.save", full)
+        assert tune(algo="exhaustive") == 2
+    assert "No space left on device" in capsys.readouterr().err
+    assert tune(algo="exhaustive") == 0
+    assert [r["state"] for r in rows()] == ["finished"] * 4
+
+
+def test_early_stop(toy, capsys):
+    space = "learning_rate: {choice: [1e-2, 1e-9, 1e-8, 1e-7, 1e-6]}\n"
+    assert tune(space, algo="exhaustive", early_stop=2) == 0
+    assert "3 of 5 trials (3 finished)" in capsys.readouterr().out
+
+
+def test_another_search_is_refused(toy, capsys):
+    assert tune(algo="exhaustive", epochs=1) == 0
+    for changed, message in (
+        ({"epochs": 2}, "holds a search with other settings (epochs 1 -> 2)"),
+        ({"algo": "random"}, "algo exhaustive -> random"),
+        ({"study_name": "mine"}, "holds the search HSTU-toy in trials.db"),
+        ({"results_dir": "b", "storage": f"sqlite:///{FOLDER}/trials.db"}, "in another folder"),
+    ):
+        assert tune(**{"algo": "exhaustive", "epochs": 1} | changed) == 2
+        assert message in capsys.readouterr().err
+    write_inter(random_rows(n_users=41))
+    assert tune(algo="exhaustive", epochs=1) == 2
+    assert "data_hash" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("space", "options", "message"),
+    [
+        (GRID, {"protocol": "paper"}, "--protocol=paper: nothing is validated"),
+        (GRID, {"eval_step": 0}, "--eval_step=0: nothing is validated"),
+        (GRID, {"algo": "grid"}, "--algo=grid: known are bayes, random, halving, exhaustive"),
+        (WIDE, {"algo": "exhaustive"}, "space.yaml: learning_rate: --algo=exhaustive needs finite"),
+        ("layers: {int: [1, 2]}", {}, "space.yaml: layers: unknown option 'layers'"),
+        ("n_layers: {int: [0, 2]}", {}, "space.yaml: n_layers: n_layers: 0 must be a whole"),
+        ("topk: {choice: [[5], [10]]}", {}, "space.yaml: topk: decides how trials are judged"),
+        ("MAX_ITEM_LIST_LENGTH: {int: [5, 9]}", {"mask_seen": True}, "decides how trials are"),
+        ("n_layers int 0,2", {}, "space.yaml: expected `key: value` lines"),
+        (GRID, {"max_trials": 0}, "--max_trials=0: expected a whole number from 1 on"),
+        (GRID, {"jobs": "two"}, "--jobs=two: expected a whole number"),
+        (GRID, {"reduction_factor": 1}, "--reduction_factor=1: expected a whole number from 2"),
+        (GRID, {"params_file": "no.yaml"}, "--params_file=no.yaml: no such file"),
+        (GRID, {"checkpoint_dir": "x"}, "--checkpoint_dir: a search keeps checkpoints of its own"),
+        (GRID, {"nonsense": 1}, "unknown option 'nonsense'"),
+    ],
+)
+def test_bad_input(toy, capsys, space, options, message):
+    assert tune(space, **options) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not Path("results").exists()
+    assert not Path("log").exists()
+
+
+@pytest.mark.parametrize("storage", ["nonsense", "sqlite:////no/such/folder/a.db", "mysql://a/b"])
+def test_bad_storage(toy, capsys, storage):
+    assert tune(storage=storage) == 2
+    assert "error: --storage: " in capsys.readouterr().err
+    assert not list(FOLDER.glob("*.json"))  # the folder is free for another try
+
+
+def test_the_folder_may_have_another_name_elsewhere(toy, tmp_path, monkeypatch):
+    assert tune(algo="exhaustive", epochs=1) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(trials, "run", None)
+        FOLDER.rename("moved")
+        assert tune(algo="exhaustive", epochs=1, results_dir=tmp_path / "moved") == 0
+
+
+def test_an_option_given_and_searched_for(toy, capsys):
+    assert main([*line(), "--n_layers=2"]) == 2
+    assert "n_layers: is given as an option, too" in capsys.readouterr().err
+
+
+class Killed(BaseException):
+    """Passes every handler, as a kill does."""
+
+
+@pytest.mark.parametrize(("algo", "states"), [("halving", 2), ("bayes", 1)])
+def test_killed_at_any_write_the_search_is_the_same(toy, monkeypatch, algo, states):
+    options = {"algo": algo, "max_trials": 6, "reduction_factor": 2}
+    assert tune(WIDE, **options, results_dir="whole") == 0
+    assert len({r["state"] for r in rows("whole")}) == states
+    assert len({r["learning_rate"] for r in rows("whole")}) == 6
+    assert all((r["epochs"] == "2") == (r["state"] == "finished") for r in rows("whole"))
+    writes = kills = 0
+
+    def killing(original):
+        def write(*args, **kwargs):
+            nonlocal writes
+            writes += 1
+            if writes % 11 == 0:
+                raise Killed  # before it is written
+            original(*args, **kwargs)
+            if writes % 11 == 6:
+                raise Killed  # and after
+            return True
+
+        return write
+
+    for name in ("param", "state_values", "intermediate_value", "user_attr"):
+        original = getattr(optuna.storages.RDBStorage, f"set_trial_{name}")
+        monkeypatch.setattr(optuna.storages.RDBStorage, f"set_trial_{name}", killing(original))
+    status = None
+    while status is None:
+        try:
+            status = tune(WIDE, **options)
+        except Killed:
+            kills += 1
+    assert status == 0
+    assert kills > 3
+    assert rows() == rows("whole")
+
+
+def start(*more, **options):
+    command = [sys.executable, "-m", "recbole_hstu.cli", *line(WIDE, **options), *more]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(pattern, process):
+    deadline = time.time() + 120
+    while not list(FOLDER.glob(pattern)):
+        assert process.poll() is None, process.communicate()[1]
+        assert time.time() < deadline, f"no {pattern}"
+        time.sleep(0.01)
+
+
+def test_one_of_two_machines_is_killed(toy):
+    """Two commands on one folder are what two machines are."""
+    options = {"algo": "random", "max_trials": 3, "epochs": 25, "stopping_step": 25}
+    victim = start(**options)
+    wait_for("checkpoints/trial-1/*.last.pth", victim)
+    other = start(**options)
+    wait_for("checkpoints/trial-2/*.last.pth", other)
+    victim.kill()
+    victim.communicate()
+    _, said = other.communicate(timeout=180)
+    assert other.returncode == 0, said
+    assert [(r["trial"], r["state"], r["epochs"]) for r in rows()] == [
+        (str(number), "finished", "25") for number in (1, 2, 3)
+    ]
+    assert said.count("was cut off, goes on from") >= 1
+
+
+def test_a_killed_worker_and_a_killed_command(toy):
+    options = {"algo": "random", "max_trials": 3, "epochs": 25, "stopping_step": 25}
+    process = start("--jobs=2", **options)
+    wait_for("checkpoints/trial-2/*.last.pth", process)
+    workers = children(process.pid)
+    assert len(workers) == 2
+    os.kill(workers[0], signal.SIGKILL)
+    wait_for("checkpoints/trial-3/*.last.pth", process)
+    (left,) = children(process.pid)
+    process.kill()  # and now the command itself: its worker ends with it
+    said = process.communicate()[1]
+    assert "ended with status -9; the others go on: 1" in said
+    deadline = time.time() + 20
+    while Path(f"/proc/{left}").exists() and "(zombie)" not in status(left):
+        assert time.time() < deadline, "the worker outlives its command"
+        time.sleep(0.05)
+    assert tune(WIDE, **options) == 0
+    assert [(r["state"], r["epochs"]) for r in rows()] == [("finished", "25")] * 3
+    assert tune(WIDE, **options, results_dir="whole") == 0
+    assert rows() == rows("whole")
+    with sqlite3.connect(FOLDER / "trials.db") as database:
+        assert database.execute("select count(*) from trials").fetchone() == (3,)
+    assert json.loads((FOLDER / "search.json").read_text())["study_name"] == "HSTU-toy"
+
+
+def status(pid):
+    try:
+        return Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return "(zombie)"
+
+
+def children(pid):
+    """The spawned workers of a command, without Python's resource tracker."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rpartition(")")[2].split()
+            command = (path.parent / "cmdline").read_text()
+        except OSError:
+            continue
+        if int(fields[1]) == pid and "spawn_main" in command:
+            found.append(int(path.parent.name))
+    return sorted(found)
