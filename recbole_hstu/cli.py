@@ -20,6 +20,7 @@ commands:
   encode      item texts to vectors, ahead of a run: --dataset=ml-100k --text_encoder=lsa
   report      tables, plots and an HTML page: report results/ml-100k-recbole --baseline=SASRec
   reproduce   a paper's table, ours beside theirs: reproduce table2 --dataset=musical_instruments
+  doctor      what works in this environment, what does not, and the line that mends it
 
 options of run:
   --model=NAME[,NAME]     HSTU, HSTU-large, and every RecBole model (SASRec, GRU4Rec, BPR, ...)
@@ -132,6 +133,14 @@ def _reproduce(arguments: Sequence[str]) -> int:
     return 1 if failed else 0
 
 
+def _doctor(arguments: Sequence[str]) -> int:
+    from recbole_hstu import doctor
+
+    if arguments:
+        raise InputError(f"doctor takes no options, found {arguments[0]}")
+    return doctor.main()
+
+
 def _named(command: str, what: str, arguments: Sequence[str]) -> tuple[str, dict[str, Any]]:
     """The one argument that is no option, and the options after it."""
     if not arguments or arguments[0].startswith("--"):
@@ -139,7 +148,13 @@ def _named(command: str, what: str, arguments: Sequence[str]) -> tuple[str, dict
     return arguments[0], read_options(arguments[1:])
 
 
-_COMMANDS = {"run": _run, "encode": _encode, "report": _report, "reproduce": _reproduce}
+_COMMANDS = {
+    "run": _run,
+    "encode": _encode,
+    "report": _report,
+    "reproduce": _reproduce,
+    "doctor": _doctor,
+}
 
 if __name__ == "__main__":
     sys.exit(main())
