@@ -127,11 +127,9 @@ def _extra(name: str) -> Finding:
     extra, purpose = _EXTRAS[name]
     module = name.replace("-", "_")
     try:
-        if extra == "minilm":  # importing it loads sentence-transformers
-            found = _there(module)
-        else:
-            found = importlib.import_module(module) is not None
-        why = "" if found else "not installed"
+        if extra != "minilm":  # importing that one loads sentence-transformers
+            importlib.import_module(module)
+        why = "" if _there(module) else "not installed"
     except ModuleNotFoundError as error:
         why = "not installed" if error.name == module else _one_line(error)
     except Exception as error:
