@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+import time
 import warnings
 from collections.abc import Sequence
 from typing import Any
 
 from recbole_hstu import __version__
-from recbole_hstu.errors import InputError
+from recbole_hstu.errors import InputError, ProcessDied
 from recbole_hstu.yaml_values import parse_value
 
 _USAGE = """\
@@ -28,6 +30,7 @@ options of run:
   --config_files="A B"    YAML files, later ones win
   --protocol=NAME         recbole (last but one item validates) or paper (no validation)
   --mask_seen=True        leave the items of the visible history out of the ranking
+  --nproc=N               share a training among N processes, a GPU each, or CPU cores
   --train_seconds=N       stop a training after the epoch that passes N seconds
   --resume=FILE           go on from the .last.pth of an interrupted run
   --seeds=1,2,3           every model once with each seed
@@ -46,7 +49,8 @@ options of reproduce: those of run; --epochs=N or --limit_users=N make it a rehe
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit status: 0, 2 for bad input, 130 after Ctrl-C."""
+    """Entry point; returns the exit status: 0, 1 where a run or a process failed, 2 for bad
+    input, 130 after Ctrl-C."""
     parser = argparse.ArgumentParser(usage=_USAGE, add_help=False, allow_abbrev=False)
     parser.add_argument("command", choices=sorted(_COMMANDS))
     arguments = list(sys.argv[1:] if argv is None else argv)
@@ -62,8 +66,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _COMMANDS[command](arguments[1:])
     except InputError as error:
+        if os.environ.get("RANK", "0") != "0":
+            time.sleep(5)  # most errors the first process has, too: torchrun then ends this one
         sys.stderr.write(f"recbole-hstu: error: {error}\n")
         return 2
+    except ProcessDied as error:
+        sys.stderr.write(f"recbole-hstu: error: {error}\n")
+        return 1
     except KeyboardInterrupt:
         sys.stderr.write("recbole-hstu: interrupted\n")
         return 130
@@ -91,6 +100,7 @@ def read_options(arguments: Sequence[str]) -> dict[str, Any]:
 
 
 def _run(arguments: Sequence[str]) -> int:
+    from recbole_hstu import devices
     from recbole_hstu.experiments.compare import compare
 
     options = read_options(arguments)
@@ -100,7 +110,8 @@ def _run(arguments: Sequence[str]) -> int:
     table, failed = compare(
         models.split(","), str(dataset) if dataset is not None else None, files, options
     )
-    sys.stdout.write(table)
+    if devices.is_main():
+        sys.stdout.write(table)
     return 1 if failed else 0
 
 

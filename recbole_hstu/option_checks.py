@@ -13,7 +13,7 @@ _WHOLE = {
         ("hidden_size", "n_layers", "n_heads", "qk_size", "v_size", "num_negatives", "epochs"), 1
     ),
     **dict.fromkeys(("train_batch_size", "eval_batch_size", "MAX_ITEM_LIST_LENGTH"), 1),
-    **dict.fromkeys(("extra_positions", "limit_users"), 1),
+    **dict.fromkeys(("extra_positions", "limit_users", "nproc"), 1),
     **dict.fromkeys(("seed", "metric_decimal_place", "loss_decimal_place", "stopping_step"), 0),
     "eval_step": 0,
 }

@@ -101,18 +101,43 @@ class HSTU(SequentialRecommender):
     def normalised(self, table: torch.Tensor) -> torch.Tensor:
         return l2_normalise(table) if self.item_l2_norm else table
 
-    def calculate_loss(self, interaction) -> torch.Tensor:
-        """Sampled softmax at every position; the targets are the next items."""
+    def loss_weights(self, interaction) -> torch.Tensor:
+        """(B,) how many positions of each row the loss is a mean over."""
+        return interaction[self.ITEM_SEQ_LEN]
+
+    def draw_negatives(self, lengths: torch.Tensor, rows: torch.Tensor | None) -> torch.Tensor:
+        """(T, R) items in packed order, drawn for a whole batch; those of `rows` if given.
+
+        Args:
+            lengths: (B,) of the histories of the batch.
+            rows: see `calculate_loss`.
+        """
+        drawn = torch.randint(
+            1,
+            self.n_items,
+            (int(lengths.sum()), self.num_negatives),
+            generator=self.generator,
+            device=lengths.device,
+        )
+        if rows is None:
+            return drawn
+        wanted = torch.zeros_like(lengths, dtype=torch.bool)
+        wanted[rows] = True
+        order = torch.argsort(lengths, stable=True)  # that of `Packing`
+        return drawn[wanted[order].repeat_interleave(lengths[order])]
+
+    def calculate_loss(self, interaction, rows: torch.Tensor | None = None) -> torch.Tensor:
+        """Sampled softmax at every position; the targets are the next items.
+
+        Args:
+            rows: (b,) rising; the loss of these rows alone, with the negatives that they have in
+                the whole batch, so that processes can share it.
+        """
+        negatives = self.draw_negatives(interaction[self.ITEM_SEQ_LEN], rows)
+        interaction = interaction if rows is None else interaction[rows]
         inputs, candidates = self.items()
         hidden, packing = self.forward(interaction, inputs)
         positives = packing.pack(self.shifted(interaction, self.ITEM_SEQ, self.ITEM_ID))
-        negatives = torch.randint(
-            1,
-            self.n_items,
-            (len(positives), self.num_negatives),
-            generator=self.generator,
-            device=positives.device,
-        )
         return sampled_softmax(
             hidden,
             self.normalised(candidates),
