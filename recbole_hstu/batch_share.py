@@ -23,7 +23,7 @@ class SharedLoss:
     """The loss of a whole batch, of which this process computes the gradient of its own rows.
 
     A model whose loss is no mean over rows defines `loss_weights(batch) -> (B,)`, how much each row
-    counts in the mean, and a `calculate_loss(batch, rows)` of some rows of the batch.
+    counts in the mean, and a `calculate_loss(batch, part)` of some rows of the batch.
 
     Raises:
         InputError: batch normalisation on CPUs, where torch cannot share its statistics.
@@ -94,17 +94,20 @@ class SharedCollector(RankCollector):
 
     def get_data_struct(self):
         if self.shared:
+            if any(devices.gather(self.partial)):
+                self._write_hits()
+                self.partial = True
             found = self.data_struct._data_dict.items()
             own = {key: value.cpu() for key, value in found if _of_rows(key, value)}
             lists = (self.ranks, self.ties, self.lists)
-            everybody = devices.gather((own, *lists, self.partial))
+            everybody = devices.gather((own, *lists))
             for key in own:
                 self.data_struct.set(key, torch.cat([struct[key] for struct, *_ in everybody]))
-            _, ranks, ties, kept, partial = zip(*everybody, strict=True)
+            _, ranks, ties, kept = zip(*everybody, strict=True)
             self.ranks, self.ties, self.lists = (
                 [tensor for part in parts for tensor in part] for parts in (ranks, ties, kept)
             )
-            self.partial = any(partial)
+            self._written = len(self.ranks) if self.partial else 0
         return super().get_data_struct()
 
 

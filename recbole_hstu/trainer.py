@@ -16,7 +16,7 @@ from recbole_hstu.batch_share import SharedCollector, SharedLoss, write_nothing
 from recbole_hstu.divergence import diverged, finite_weights, users_of
 from recbole_hstu.evaluation.ranks import MISSED
 from recbole_hstu.interrupts import Interrupts
-from recbole_hstu.rank_collector import RankCollector
+from recbole_hstu.rank_collector import RankEvaluator
 
 
 class PlainTrainer(Trainer):
@@ -33,11 +33,10 @@ class PlainTrainer(Trainer):
         if not devices.is_main():
             write_nothing(config)
         super().__init__(config, model)
+        self.eval_collector, self.evaluator = SharedCollector(config), RankEvaluator(config)
         self._shared_loss: SharedLoss | None = None
         if devices.world() > 1:
             self._share_with_others()
-        else:
-            self.eval_collector = RankCollector(config)
         name = f"{config['model']}-{config['dataset']}-{get_local_time()}-{config['seed']}.pth"
         self.saved_model_file = devices.from_main(str(Path(self.checkpoint_dir) / name))
         self.trained_seconds = 0.0
@@ -50,7 +49,6 @@ class PlainTrainer(Trainer):
         self._step = 0  # of the epoch
 
     def _share_with_others(self) -> None:
-        self.eval_collector = SharedCollector(self.config)
         self._shared_loss = SharedLoss(self.model, self.device)
         # Dropout differs from process to process. Numpy's and Python's generators stay alike:
         # RecBole draws negatives and crops from them, for the whole batch in every process.
@@ -309,9 +307,7 @@ class PlainTrainer(Trainer):
             file = model_file or self.saved_model_file
             self._load_weights(checkpoint.load_checkpoint(file, self.device))
             self.logger.info(f"Loading model structure and parameters from {file}")
-        for kept in ("ranks", "ties", "lists"):
-            setattr(self.eval_collector, kept, [])
-        self.eval_collector.partial = False
+        self.eval_collector.clear()
         self.eval_collector.shared = getattr(eval_data, "is_share", False)
         result = super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
         result = {key: float(value) for key, value in result.items()}

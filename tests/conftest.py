@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from golden_model import golden, write_text_file
 from hypothesis import settings
 from small_data import random_rows, write_inter
 
@@ -23,3 +24,10 @@ def in_empty_folder(tmp_path, monkeypatch):
 def toy():
     """A data set `toy` of 40 users and 30 items in `dataset/`."""
     return write_inter(random_rows())
+
+
+@pytest.fixture
+def text_file(tmp_path):
+    """The recorded text vectors of the golden model."""
+    arrays = golden("tiny_text_rand")
+    return write_text_file(tmp_path, arrays["w/_embedding_module._text_embeddings"])

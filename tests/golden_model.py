@@ -19,6 +19,8 @@ SIZES = {
     "extra_positions": 11,
     "input_dropout_prob": 0.2,
     "hidden_dropout_prob": 0.2,
+    "loss_type": "sampled",
+    "logq_correction": False,
     "num_negatives": 32,
     "temperature": 0.05,
     "item_l2_norm": True,

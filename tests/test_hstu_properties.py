@@ -127,12 +127,12 @@ def _plain(queries, items, picks):
 
 
 @pytest.mark.parametrize("separate", [False, True])
-def test_both_ways_of_the_loss_agree(separate):
+def test_all_ways_of_the_loss_agree(separate):
     torch.manual_seed(0)
     queries, table, other = (torch.randn(n, 8, dtype=torch.double) for n in (200, 30, 30))
     positives, negatives = torch.randint(0, 30, (200,)), torch.randint(0, 30, (200, 12))
     results = []
-    for impl in ("dense", "gather", "auto"):
+    for impl in ("dense", "sparse", "gather", "auto"):
         leaves = [t.clone().requires_grad_() for t in (queries, table, other)]
         loss = sampled_softmax(
             leaves[0],
@@ -177,12 +177,6 @@ def test_negatives_come_from_the_models_own_generator():
     torch.manual_seed(2)
     assert torch.equal(loss, second.calculate_loss(make_batch([5, 6])))
     assert not torch.equal(loss, first.calculate_loss(make_batch([5, 6])))
-
-
-@pytest.fixture
-def text_file(tmp_path):
-    arrays = golden("tiny_text_rand")
-    return write_text_file(tmp_path, arrays["w/_embedding_module._text_embeddings"])
 
 
 def text_model(text_file, **changes):

@@ -16,6 +16,7 @@ from recbole_hstu import devices
 from recbole_hstu.data.sequence_dataset import ExactTimes, InteractionDataset, SequenceDataset
 from recbole_hstu.errors import InputError
 
+_MAX_SCORES = 1 << 26
 _OWN_SPLIT = (ModelType.SEQUENTIAL, ModelType.GENERAL, ModelType.TRADITIONAL)
 
 
@@ -97,6 +98,16 @@ def _knowledge_sampler(config: Any, dataset: Any, phase: str) -> list[Any]:
     return [KGSampler(dataset, args["distribution"], args["alpha"])]
 
 
+def _rows_at_once(wanted: int, n_items: int) -> int:
+    """`eval_batch_size`, or fewer rows where their scores would take more than 256 MiB."""
+    rows = min(wanted, max(1, _MAX_SCORES // n_items))
+    if rows < wanted:
+        getLogger().info(
+            f"eval_batch_size: {rows} rows at once, not {wanted}: {n_items:,} scores a row"
+        )
+    return rows
+
+
 class _SharedEvalDataLoader(FullSortEvalDataLoader):
     """Full ranking of this process's share of the rows: all of them, where it is the only one.
 
@@ -121,7 +132,7 @@ class _SharedEvalDataLoader(FullSortEvalDataLoader):
             )
 
     def _init_batch_size_and_step(self):
-        self.step = self.config["eval_batch_size"]
+        self.step = _rows_at_once(self.config["eval_batch_size"], self._dataset.item_num)
         self.set_batch_size(self.step)
 
 

@@ -17,8 +17,17 @@ from recbole_hstu.config import option
 from recbole_hstu.errors import InputError
 from recbole_hstu.model.item_encoder import IdEncoder
 from recbole_hstu.model.layers import HSTULayer, time_buckets
-from recbole_hstu.model.losses import l2_normalise, sampled_softmax
-from recbole_hstu.model.packing import Packing
+from recbole_hstu.model.losses import (
+    full_softmax,
+    l2_normalise,
+    log_correction,
+    sampled_softmax,
+    shared_softmax,
+)
+from recbole_hstu.model.packing import Packing, tokens_of
+from recbole_hstu.model.touched import Touched
+
+LOSS_TYPES = ("sampled", "shared", "full")
 
 
 class HSTU(SequentialRecommender):
@@ -41,6 +50,14 @@ class HSTU(SequentialRecommender):
         self.num_negatives = option(config, "num_negatives")
         self.temperature = option(config, "temperature")
         self.item_l2_norm = option(config, "item_l2_norm")
+        self.loss_type = option(config, "loss_type")
+        if self.loss_type not in LOSS_TYPES:
+            raise InputError(f"loss_type: {self.loss_type}; known are {', '.join(LOSS_TYPES)}")
+        self.log_weight = 0.0
+        if option(config, "logq_correction"):
+            if self.loss_type == "full":
+                raise InputError("logq_correction: loss_type full draws no negatives to correct")
+            self.log_weight = log_correction(self.n_items, self.num_negatives)
         if self.item_l2_norm and self.temperature >= 1:
             raise InputError(
                 f"temperature: {self.temperature} with item_l2_norm: True cannot train, since "
@@ -101,51 +118,57 @@ class HSTU(SequentialRecommender):
     def normalised(self, table: torch.Tensor) -> torch.Tensor:
         return l2_normalise(table) if self.item_l2_norm else table
 
+    def calculate_loss(self, interaction, part: torch.Tensor | None = None) -> torch.Tensor:
+        """Softmax loss (`loss_type`) at every position; the targets are the next items.
+
+        Args:
+            part: (b,) rising; the loss of these rows alone, with the negatives that they have in
+                the whole batch, so that processes can share it.
+        """
+        lengths = interaction[self.ITEM_SEQ_LEN]
+        negatives = self.draw_negatives(int(lengths.sum()))
+        if part is not None:
+            if negatives is not None and negatives.dim() == 2:
+                negatives = negatives[tokens_of(part, lengths)]
+            interaction = interaction[part]
+        n_tokens = int(interaction[self.ITEM_SEQ_LEN].sum())
+        rows = None
+        if negatives is not None and negatives.numel() + 2 * n_tokens < self.n_items:
+            interaction, negatives, rows = self.touched(interaction, negatives)
+        inputs, candidates = self.items(rows)
+        hidden, packing = self.forward(interaction, inputs)
+        positives = packing.pack(self.shifted(interaction, self.ITEM_SEQ, self.ITEM_ID))
+        own = None if inputs is candidates else self.normalised(inputs)
+        table = self.normalised(candidates)
+        settings = {"temperature": self.temperature, "positive_table": own}
+        if negatives is None:
+            return full_softmax(hidden, table, positives, **settings)
+        settings["log_weight"] = self.log_weight
+        softmax = sampled_softmax if negatives.dim() == 2 else shared_softmax
+        return softmax(hidden, table, positives, negatives, **settings)
+
     def loss_weights(self, interaction) -> torch.Tensor:
         """(B,) how many positions of each row the loss is a mean over."""
         return interaction[self.ITEM_SEQ_LEN]
 
-    def draw_negatives(self, lengths: torch.Tensor, rows: torch.Tensor | None) -> torch.Tensor:
-        """(T, R) items in packed order, drawn for a whole batch; those of `rows` if given.
+    def draw_negatives(self, n_tokens: int) -> torch.Tensor | None:
+        """Uniform over the items: (T, R) for `sampled`, (R,) for `shared`, None for `full`."""
+        if self.loss_type == "full":
+            return None
+        shape = [self.num_negatives]
+        if self.loss_type == "sampled":
+            shape = [n_tokens, self.num_negatives]
+        device = self.generator.device
+        return torch.randint(1, self.n_items, shape, generator=self.generator, device=device)
 
-        Args:
-            lengths: (B,) of the histories of the batch.
-            rows: see `calculate_loss`.
-        """
-        drawn = torch.randint(
-            1,
-            self.n_items,
-            (int(lengths.sum()), self.num_negatives),
-            generator=self.generator,
-            device=lengths.device,
-        )
-        if rows is None:
-            return drawn
-        wanted = torch.zeros_like(lengths, dtype=torch.bool)
-        wanted[rows] = True
-        order = torch.argsort(lengths, stable=True)  # that of `Packing`
-        return drawn[wanted[order].repeat_interleave(lengths[order])]
-
-    def calculate_loss(self, interaction, rows: torch.Tensor | None = None) -> torch.Tensor:
-        """Sampled softmax at every position; the targets are the next items.
-
-        Args:
-            rows: (b,) rising; the loss of these rows alone, with the negatives that they have in
-                the whole batch, so that processes can share it.
-        """
-        negatives = self.draw_negatives(interaction[self.ITEM_SEQ_LEN], rows)
-        interaction = interaction if rows is None else interaction[rows]
-        inputs, candidates = self.items()
-        hidden, packing = self.forward(interaction, inputs)
-        positives = packing.pack(self.shifted(interaction, self.ITEM_SEQ, self.ITEM_ID))
-        return sampled_softmax(
-            hidden,
-            self.normalised(candidates),
-            positives,
-            negatives,
-            temperature=self.temperature,
-            positive_table=None if inputs is candidates else self.normalised(inputs),
-        )
+    def touched(self, interaction, negatives: torch.Tensor):
+        """The batch and the negatives with rows of a smaller table for ids, and its items (U,)."""
+        history, target = interaction[self.ITEM_SEQ], interaction[self.ITEM_ID]
+        step = Touched(self.n_items, history, target, negatives)
+        keys = (self.ITEM_SEQ_LEN, self.TIME_SEQ, self.TIME)
+        batch = {key: interaction[key] for key in keys}
+        batch |= {self.ITEM_SEQ: step.rows(history), self.ITEM_ID: step.rows(target)}
+        return batch, step.rows(negatives), step.ids
 
     def user_vectors(self, interaction, table: torch.Tensor) -> torch.Tensor:
         """(B, D): the hidden state after each user's last event."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from recbole_hstu.errors import InputError
@@ -25,10 +26,11 @@ class IdEncoder(nn.Module):
         super().__init__()
         self.ids = nn.Parameter(_truncated_normal(n_items, hidden_size))
 
-    def forward(self) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, rows: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """The table of inputs and positives and the table of negatives and candidates, (V, D)
-        each; here they are one."""
-        return self.ids, self.ids
+        each, or (U, D) of the items `rows` (U,) alone; here they are one."""
+        ids = _rows_of(self.ids, rows)
+        return ids, ids
 
 
 class FusedEncoder(nn.Module):
@@ -80,20 +82,22 @@ class FusedEncoder(nn.Module):
             self.gate = nn.Parameter(torch.full((hidden_size,), 0.5))
         self.fusion = fusion
 
-    def forward(self) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, rows: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """The table of inputs and positives and the table of negatives and candidates, (V, D)
-        each, the very same with a shared projection."""
-        inputs = self._fuse(self.projection(self.text))
+        each, or (U, D) of the items `rows` (U,) alone; the very same with a shared projection."""
+        text = _rows_of(self.text, rows)
+        ids = None if self.fusion == "text_only" else _rows_of(self.ids, rows)
+        inputs = self._fuse(ids, self.projection(text))
         if not hasattr(self, "negative_projection"):
             return inputs, inputs
-        return inputs, self._fuse(self.negative_projection(self.text))
+        return inputs, self._fuse(ids, self.negative_projection(text))
 
-    def _fuse(self, projected: torch.Tensor) -> torch.Tensor:
+    def _fuse(self, ids: torch.Tensor | None, projected: torch.Tensor) -> torch.Tensor:
+        if ids is None:
+            return projected
         if self.fusion == "sum":
-            return self.ids + projected
-        if self.fusion == "gate":
-            return self.gate * self.ids + (1 - self.gate) * projected
-        return projected
+            return ids + projected
+        return self.gate * ids + (1 - self.gate) * projected
 
     def get_extra_state(self) -> str:
         return self.text_hash
@@ -105,6 +109,10 @@ class FusedEncoder(nn.Module):
                 f"({str(state)[:12]}, not {self.text_hash[:12]}); name their file with "
                 "--text_features_file, or train anew"
             )
+
+
+def _rows_of(table: torch.Tensor, rows: torch.Tensor | None) -> torch.Tensor:
+    return table if rows is None else F.embedding(rows, table)
 
 
 def _truncated_normal(*shape: int) -> torch.Tensor:

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import math
+import warnings
+
 import torch
 import torch.nn.functional as F
+from scipy.sparse import csr_matrix
+
+# Said once a process by torch; what is used of it is tested.
+warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
 
 # A sampled negative that is its own positive: far below any similarity, finite in half precision.
 MASKED = -5e4
-# A gathered vector costs about as much as this many columns of a matrix product (benchmarks).
-DENSE_COLUMNS_PER_NEGATIVE = 64
+# Log-probabilities below this count as this much in gradients: 1e-35.
+LEAST_LOG = -80.0
+# One product of `sparse`, or of `gather`, costs about as much as this many of a matrix product.
+DENSE_COLUMNS = {"sparse": 6, "gather": 64}
 # Products held at once. On a CPU about 4 MB of float32, used up while they are in the cache.
 _CHUNK_PRODUCTS = {"cpu": 1 << 20, "cuda": 1 << 26}
 
@@ -21,6 +30,7 @@ def sampled_softmax(
     *,
     temperature: float,
     positive_table: torch.Tensor | None = None,
+    log_weight: float = 0.0,
     impl: str = "auto",
 ) -> torch.Tensor:
     """Mean of -log softmax([<q, pos>, <q, neg_1>, ..., <q, neg_R>] / temperature)[0].
@@ -32,29 +42,129 @@ def sampled_softmax(
         negatives: (T, R) int64; one that equals its own positive is masked out.
         temperature: divisor of the similarities.
         positive_table: (V, D) vectors of the positives, where they are not the table's.
-        impl: `gather` fetches the vectors of the R negatives, `dense` multiplies with the whole
-            table, block by block, and picks; same loss and gradients. `auto` takes `dense` while
-            the table has at most `DENSE_COLUMNS_PER_NEGATIVE` rows a negative.
+        log_weight: added to every negative's logit, see `log_correction`.
+        impl: how the products with the negatives are made, same loss and gradients: `dense`
+            multiplies with the whole table, block by block, and picks; `sparse` computes the
+            picked products alone (CPU, float32 or float64); `gather` copies the vectors of the
+            negatives. `auto` takes `dense` for small tables, see `choose_impl`.
     """
     table = table.to(queries.dtype)  # under autocast the two may differ
     if impl == "auto":
-        dense = len(table) <= DENSE_COLUMNS_PER_NEGATIVE * negatives.shape[1]
-        impl = "dense" if dense else "gather"
-    if impl == "dense":
-        index = torch.cat([positives.unsqueeze(1), negatives], dim=1)
-        similarities = PickedProducts.apply(queries, table, index)  # (T, 1 + R)
-    elif impl == "gather":
+        impl = choose_impl(table, negatives.shape[1])
+    if impl not in ("dense", "sparse", "gather"):
+        raise ValueError(f"impl={impl!r}: expected auto, dense, sparse or gather")
+    if impl == "gather":
         positive = (queries * table[positives]).sum(-1, keepdim=True)
         negative = torch.bmm(table[negatives], queries.unsqueeze(-1)).squeeze(-1)
-        similarities = torch.cat([positive, negative], dim=1)
     else:
-        raise ValueError(f"impl={impl!r}: expected auto, dense or gather")
+        index = torch.cat([positives.unsqueeze(1), negatives], dim=1)
+        products = PickedProducts if impl == "dense" else SparseProducts
+        positive, negative = products.apply(queries, table, index).split([1, index.shape[1] - 1], 1)
     if positive_table is not None:
         positive = (queries * positive_table[positives]).sum(-1, keepdim=True)
-        similarities = torch.cat([positive, similarities[:, 1:]], dim=1)
-    accidental = F.pad(negatives == positives.unsqueeze(1), (1, 0))
-    logits = similarities.masked_fill(accidental, MASKED) / temperature
-    return F.cross_entropy(logits, torch.zeros_like(positives))
+    return _first_of(
+        positive, negative, negatives == positives.unsqueeze(1), temperature, log_weight
+    )
+
+
+def choose_impl(table: torch.Tensor, n_negatives: int) -> str:
+    """The cheapest `impl` of `sampled_softmax` for a (V, D) table and R negatives a query."""
+    columns = len(table) / n_negatives
+    if table.device.type == "cpu" and table.dtype in (torch.float32, torch.float64):
+        return "dense" if columns <= DENSE_COLUMNS["sparse"] else "sparse"
+    return "dense" if columns <= DENSE_COLUMNS["gather"] else "gather"
+
+
+def shared_softmax(
+    queries: torch.Tensor,
+    table: torch.Tensor,
+    positives: torch.Tensor,
+    negatives: torch.Tensor,
+    *,
+    temperature: float,
+    positive_table: torch.Tensor | None = None,
+    log_weight: float = 0.0,
+) -> torch.Tensor:
+    """`sampled_softmax` with one draw of R negatives for all T queries: a plain matrix product.
+
+    Args:
+        negatives: (R,) int64; masked out where one equals a query's positive.
+        queries, table, positives, temperature, positive_table, log_weight: as there.
+    """
+    table = table.to(queries.dtype)
+    own = table if positive_table is None else positive_table
+    positive = (queries * own[positives]).sum(-1, keepdim=True)
+    negative = queries @ table[negatives].t()  # (T, R)
+    return _first_of(
+        positive, negative, negatives == positives.unsqueeze(1), temperature, log_weight
+    )
+
+
+def full_softmax(
+    queries: torch.Tensor,
+    table: torch.Tensor,
+    positives: torch.Tensor,
+    *,
+    temperature: float,
+    positive_table: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Cross-entropy over the catalogue: -log softmax over rows 1..V-1 of the table, row 0 being
+    padding. Memory is bounded by a block of logits, not by T x V.
+
+    Args:
+        queries, table, positives, temperature, positive_table: as in `sampled_softmax`.
+    """
+    table = table.to(queries.dtype)
+    own = table if positive_table is None else positive_table
+    positive = (queries * own[positives]).sum(-1) / temperature
+    total = CatalogueCrossEntropy.apply(queries / temperature, table[1:], positives - 1, positive)
+    return total / len(queries)
+
+
+def log_correction(n_items: int, n_negatives: int) -> float:
+    """log((V - 1) / R): R negatives drawn uniformly from V - 1 real items, hits of the positive
+    masked out, then stand for all items but the positive (logQ; Bengio and Senecal 2008; Yi et
+    al., RecSys 2019)."""
+    return math.log((n_items - 1) / n_negatives)
+
+
+def _first_of(positive, negative, accidental, temperature: float, log_weight: float):
+    """Mean cross-entropy of (T, 1) positive against (T, R) negative similarities."""
+    negative = negative.masked_fill(accidental, MASKED) / temperature + log_weight
+    logits = torch.cat([positive / temperature, negative], dim=1)
+    return F.cross_entropy(logits, logits.new_zeros(len(logits), dtype=torch.int64))
+
+
+class CatalogueCrossEntropy(torch.autograd.Function):
+    """Sum over t of log(exp(p_t) + sum_{v != y_t} exp(<q_t, table_v>)) - p_t.
+
+    The logits of a block of queries exist once: they become probabilities and then gradients, all
+    in the forward pass, since the backward pass would have to compute them anew.
+
+    Shapes: queries (T, D), table (V, D), positives y (T,) int64, their logits p (T,) -> ().
+    """
+
+    @staticmethod
+    def forward(ctx, queries, table, positives, positive_logits):
+        grad_queries, grad_table = torch.empty_like(queries), torch.zeros_like(table)
+        log_likelihood = torch.empty_like(positive_logits)
+        for part, block in _blocks(queries, table):
+            own = positives[part].unsqueeze(1)
+            torch.mm(queries[part], table.t(), out=block)
+            block.scatter_(1, own, positive_logits[part].unsqueeze(1))
+            torch.log_softmax(block, dim=1, out=block)
+            log_likelihood[part] = block.gather(1, own).squeeze(1)
+            # Where exp() would underflow to denormal numbers the products below crawl.
+            block.clamp_(min=LEAST_LOG).exp_().scatter_(1, own, 0)
+            torch.mm(block, table, out=grad_queries[part])
+            grad_table.addmm_(block.t(), queries[part])
+        ctx.save_for_backward(grad_queries, grad_table, log_likelihood.exp() - 1)
+        return -log_likelihood.sum()
+
+    @staticmethod
+    def backward(ctx, grad):
+        grad_queries, grad_table, grad_positive = ctx.saved_tensors
+        return grad * grad_queries, grad * grad_table, None, grad * grad_positive
 
 
 class PickedProducts(torch.autograd.Function):
@@ -82,6 +192,38 @@ class PickedProducts(torch.autograd.Function):
             torch.mm(block, table, out=grad_queries[part])
             grad_table.addmm_(block.t(), queries[part])
         return grad_queries, grad_table, None
+
+
+class SparseProducts(torch.autograd.Function):
+    """`PickedProducts` without the other products: a sparse matrix of what is picked, on a CPU.
+
+    torch multiplies along its rows in parallel; what it would copy and sort to multiply along the
+    columns, scipy adds up as it stands.
+    """
+
+    @staticmethod
+    def forward(ctx, queries, table, index):
+        ctx.save_for_backward(queries, table, index)
+        pattern = _rows_of(index, queries.new_zeros(index.shape), len(table))
+        picked = torch.sparse.sampled_addmm(pattern, queries, table.t(), beta=0.0)
+        return picked.values().view_as(index)
+
+    @staticmethod
+    def backward(ctx, grad):
+        queries, table, index = ctx.saved_tensors
+        grad = grad.contiguous()
+        rows = _rows_of(index, grad, len(table))
+        parts = (rows.values(), rows.col_indices(), rows.crow_indices())
+        columns = csr_matrix(tuple(p.numpy() for p in parts), shape=rows.shape).T
+        return rows @ table, torch.from_numpy(columns @ queries.numpy()), None
+
+
+def _rows_of(index: torch.Tensor, values: torch.Tensor, width: int) -> torch.Tensor:
+    """(T, width) sparse matrix with `values` (T, K) in the columns `index` (T, K)."""
+    start = torch.arange(0, index.numel() + 1, index.shape[1])
+    return torch.sparse_csr_tensor(
+        start, index.flatten(), values.flatten(), (len(index), width), check_invariants=False
+    )
 
 
 def _blocks(queries: torch.Tensor, table: torch.Tensor):
