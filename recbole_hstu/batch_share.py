@@ -7,6 +7,8 @@ gradient that DistributedDataParallel makes of theirs, is that of the whole batc
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import recbole.trainer.trainer
@@ -17,6 +19,8 @@ from torch.nn.parallel import DistributedDataParallel
 from recbole_hstu import devices
 from recbole_hstu.errors import InputError
 from recbole_hstu.rank_collector import RankCollector
+
+_TOLERANCE = 1e-4  # of the check; float32 leaves about 1e-6
 
 
 class SharedLoss:
@@ -36,6 +40,7 @@ class SharedLoss:
                 "--nproc: this model normalises by batch, which several processes can only do on "
                 "GPUs; leave --nproc out"
             )
+        self.model = model
         rows = _RowsLoss(nn.SyncBatchNorm.convert_sync_batchnorm(model) if norms else model)
         # Buffers are the same everywhere from the start: frozen text vectors, masks. DDP would send
         # them at the start and at every step.
@@ -43,6 +48,37 @@ class SharedLoss:
         DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(rows, buffers)
         # `static_graph`: parameters that the loss never uses are left alone, as in one process.
         self.ddp = DistributedDataParallel(rows, static_graph=True, gradient_as_bucket_view=True)
+
+    @torch.no_grad()
+    def check(self, batch: Any, restore: Callable[[], None]) -> None:
+        """Whether the losses of two halves make up that of a batch, dropout left out.
+
+        Args:
+            restore: puts the random generators back where they are now, so that both draw alike.
+
+        Raises:
+            InputError: they do not: a sum, or a loss of rows among each other.
+        """
+        if len(batch) < 2:
+            return
+        every = torch.arange(len(batch))
+        self.model.eval()
+        found = []
+        for parts in ([every], [every[::2], every[1::2]]):
+            total = 0.0
+            for part in parts:
+                restore()
+                loss, weight = rows_loss(self.model, batch, part)
+                total += float(sum(loss) if isinstance(loss, tuple) else loss) * float(weight)
+            found.append(total)
+        restore()
+        self.model.train()
+        told_elsewhere = any(map(math.isnan, found))
+        if not told_elsewhere and not math.isclose(*found, rel_tol=_TOLERANCE):
+            raise InputError(
+                "--nproc: this model's loss is no mean over the rows of a batch (the whole gives "
+                f"{found[0]:.6g}, its halves {found[1]:.6g}); leave --nproc out"
+            )
 
     def __call__(self, batch: Any) -> Any:
         """The loss of the whole batch; a tuple where the model's is one."""
@@ -77,14 +113,17 @@ class _RowsLoss(nn.Module):
         idle = not len(rows)  # the last batch can have fewer rows than there are processes
         if idle:
             rows = torch.zeros(1, dtype=torch.int64)
-        if hasattr(self.model, "loss_weights"):
-            weights = self.model.loss_weights(batch)
-            losses = self.model.calculate_loss(batch, rows)
-        else:
-            weights = torch.ones(len(batch))
-            losses = self.model.calculate_loss(batch[rows])
-        factor = 0.0 if idle else weights[rows].sum() / weights.sum() * of
+        losses, weight = rows_loss(self.model, batch, rows)
+        factor = 0.0 if idle else weight * of
         return tuple(x * factor for x in losses) if isinstance(losses, tuple) else losses * factor
+
+
+def rows_loss(model: Any, batch: Any, rows: torch.Tensor) -> tuple[Any, Any]:
+    """The loss of some rows (b,) of a batch, and how much it counts in that of the batch."""
+    if hasattr(model, "loss_weights"):
+        weights = model.loss_weights(batch)
+        return model.calculate_loss(batch, rows), weights[rows].sum() / weights.sum()
+    return model.calculate_loss(batch[rows]), len(rows) / len(batch)
 
 
 class SharedCollector(RankCollector):

@@ -204,9 +204,14 @@ class PlainTrainer(Trainer):
 
     def _loss(self, interaction):
         self._batch = interaction
-        if self._shared_loss is not None:
-            return self._shared_loss(interaction)
-        return self.model.calculate_loss(interaction)
+        if self._shared_loss is None:
+            return self.model.calculate_loss(interaction)
+        if len(self.history) == self.start_epoch and self._step == 0:
+            here = checkpoint.random_states(self._generators())
+            self._shared_loss.check(
+                interaction, lambda: checkpoint.restore_random_states(here, self._generators())
+            )
+        return self._shared_loss(interaction)
 
     @property
     def converged(self) -> bool | None:
