@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+
+import psutil
 
 _LOOP = """
 import os, sys
@@ -65,12 +69,18 @@ class Victims:
         self._server.wait()
         self.errors.close()
 
-    def run(self, word: str, kill_after: float | None = None) -> bool:
-        """One start; whether it was killed. What ends by itself must end well."""
+    def run(self, word: str, until: Callable[[], bool] | bool = False) -> bool:
+        """One start; whether it was killed. What ends by itself must end well.
+
+        Args:
+            until: asked again and again; the process is killed as soon as it says True.
+        """
         print(word, file=self._server.stdin, flush=True)
         process = int(self._read())
-        if kill_after is not None:
-            time.sleep(kill_after)
+        if callable(until):
+            here = psutil.Process(process)
+            while here.status() != psutil.STATUS_ZOMBIE and not until():
+                time.sleep(0.01)
             os.kill(process, signal.SIGKILL)  # nobody has waited for it: the id is still its own
         print("wait", file=self._server.stdin, flush=True)
         status = int(self._read())
@@ -81,3 +91,20 @@ class Victims:
 
     def _read(self) -> str:
         return self._server.stdout.readline().strip()
+
+
+def moment(moments: random.Random, progress: Callable[[], int], most: int) -> Callable[[], bool]:
+    """A random moment: after up to `most` steps of progress, and a little later.
+
+    Args:
+        progress: what has been done so far; a busy machine takes its time.
+    """
+    wanted, wait = progress() + moments.randint(0, most), moments.uniform(0, 0.1)
+    reached: list[float] = []
+
+    def now() -> bool:
+        if not reached and progress() >= wanted:
+            reached.append(time.monotonic())
+        return bool(reached) and time.monotonic() - reached[0] >= wait
+
+    return now
