@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import time
 import warnings
 
+from peak import peak_mib
 from recbole.data.dataset import SequentialDataset
 
 from recbole_hstu.config import Config
@@ -60,7 +60,7 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
     if args.data_path:
         options["data_path"] = args.data_path
     config = Config("SASRec", args.dataset, config_dict=options)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_mib()
     started = time.perf_counter()
     dataset = KINDS[args.kind](config)
     loaded = time.perf_counter()
@@ -69,7 +69,7 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
     for start in range(0, len(train), BATCH):
         train[list(range(start, min(start + BATCH, len(train))))]
     done = time.perf_counter()
-    peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    peak = peak_mib() - before
     return {
         "load": loaded - started,
         "build": built - loaded,

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import time
 
 import torch
+from peak import peak_mib
 from recbole.evaluator import Collector, Evaluator
 
 from recbole_hstu.config import Config
@@ -64,7 +64,7 @@ def measure(args: argparse.Namespace) -> dict[str, object]:
     scores = torch.rand(args.batch, args.items, generator=generator)
     history = torch.randint(1, args.items, (args.batch, HISTORY), generator=generator)
     seen = (torch.arange(args.batch).repeat_interleave(HISTORY), history.flatten())
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_mib()
     seconds = 0.0
     for start in range(0, args.users, args.batch):
         rows = min(args.batch, args.users - start)
@@ -82,7 +82,7 @@ def measure(args: argparse.Namespace) -> dict[str, object]:
     started = time.perf_counter()
     metrics = evaluator.evaluate(collector.get_data_struct())
     seconds += time.perf_counter() - started
-    peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    peak = peak_mib() - before
     return {"seconds": seconds, "MiB": peak, "metrics": dict(metrics)}
 
 

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from recbole_hstu.model.hstutext import HSTUText
-from recbole_hstu.model.layers import time_buckets
+from recbole_hstu.model.layers import TimeBuckets
 from recbole_hstu.model.losses import MASKED, l2_normalise
 from recbole_hstu.model.packing import Group, Packing
 
@@ -45,7 +45,8 @@ class Published(HSTUText):
         asked = packing.pack(self.shifted(interaction, self.TIME_SEQ, self.TIME)).unsqueeze(-1)
         for layer in self.layers:
             buckets = [
-                time_buckets(g.pad(asked) - g.pad(time).transpose(1, 2)) for g in packing.groups
+                TimeBuckets(g.pad(asked)[..., 0], g.pad(time)[..., 0], n_heads=layer.n_heads)
+                for g in packing.groups
             ]
             x = layer(x, packing, buckets)
         return l2_normalise(x), packing

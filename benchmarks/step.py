@@ -1,21 +1,26 @@
-"""One training step, ours against the published algorithm's, with and without text.
+"""One training step: ours under every loss, the published algorithm's, and the machine's floor.
 
     python benchmarks/step.py [--items 24587] [--text 768] [--threads 2]
 
-Everything is measured in one run, alternating, the best of several; only the ratios mean something.
-The loss of both is compared before anything is timed.
+Times are measured in one process, alternating, the best of several; peak memory in a process of
+its own for each. Only the ratios mean something. The loss of `sampled` is compared with the
+published algorithm's before anything is timed.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import subprocess
 import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import floor
 import numpy as np
 import torch
+from peak import peak_mib
 from published import Published
 
 from recbole_hstu.config import Config
@@ -24,59 +29,101 @@ from recbole_hstu.memory import keep_freed_memory
 from recbole_hstu.model.hstutext import HSTUText
 from recbole_hstu.model.losses import sampled_softmax
 
-ITEMS, TEXT, BATCH, REPEATS = 24_587, 768, 128, 7
+BATCH, NEGATIVES, REPEATS = 128, 512, 7
+FUSIONS = ("id_only", "sum")
+KINDS = ("published", "sampled", "shared", "full")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--items", type=int, default=ITEMS)
-    parser.add_argument("--text", type=int, default=TEXT)
+    parser.add_argument("--items", type=int, default=24_587)
+    parser.add_argument("--text", type=int, default=768)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--memory", help=argparse.SUPPRESS)  # of one kind and fusion, as JSON
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     keep_freed_memory()
-    generator = torch.Generator().manual_seed(0)
-    batch = histories(args.items, generator)
     file = text_file(args.items, args.text)
-    steps = {}
+    if args.memory:
+        sys.stdout.write(json.dumps(peak_memory(*args.memory.split(":"), args, file)))
+        return
     try:
-        for fusion in ("id_only", "sum"):
-            for cls in (HSTUText, Published):
-                model = make_model(cls, fusion, args.items, file)
-                steps[cls.__name__, fusion] = Step(model, batch)
+        seconds = measure(args, file)
+        memory = {
+            (kind, fusion): peak_in_process(kind, fusion) for kind in KINDS for fusion in FUSIONS
+        }
     finally:
         file.unlink()
-    for fusion in ("id_only", "sum"):
-        check_equal(steps["HSTUText", fusion], steps["Published", fusion])
-    seconds = {key: [] for key in steps}
-    for _ in range(REPEATS):
-        for key, step in steps.items():
-            started = time.perf_counter()
-            step()
-            seconds[key].append(time.perf_counter() - started)
-    report({key: min(values) for key, values in seconds.items()}, args)
+    report(seconds, memory, args)
 
 
-def report(best: dict, args: argparse.Namespace) -> None:
-    lines = [
-        f"{args.items:,} items, batch {BATCH}, 512 negatives, text {args.text} wide, "
-        f"{args.threads} threads",
-        f"{'':24}{'id only':>10}{'with text':>11}{'text/id':>9}",
-    ]
-    for name, label in (("Published", "published algorithm"), ("HSTUText", "recbole_hstu")):
-        ids, text = best[name, "id_only"], best[name, "sum"]
-        lines.append(f"{label:24}{ids:>9.3f}s{text:>10.3f}s{text / ids:>9.2f}")
-    ratios = [best["Published", f] / best["HSTUText", f] for f in ("id_only", "sum")]
-    lines.append(f"{'times faster':24}{ratios[0]:>10.1f}{ratios[1]:>11.1f}")
-    sys.stdout.write("\n".join(lines) + "\n")
+def measure(args: argparse.Namespace, file: Path) -> dict[tuple[str, str], float]:
+    """Best seconds of a step of every kind with and without text."""
+    batch = histories(args.items)
+    seconds = {}
+    for fusion in FUSIONS:
+        steps = {kind: Step(kind, fusion, args, file, batch) for kind in KINDS}
+        check_equal(steps["sampled"], steps["published"])
+        for _ in range(REPEATS):
+            for kind, step in steps.items():
+                started = time.perf_counter()
+                step()
+                taken = time.perf_counter() - started
+                seconds[kind, fusion] = min(taken, seconds.get((kind, fusion), taken))
+    return seconds
+
+
+def peak_in_process(kind: str, fusion: str) -> float:
+    command = [sys.executable, __file__, *sys.argv[1:], f"--memory={kind}:{fusion}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def peak_memory(kind: str, fusion: str, args: argparse.Namespace, file: Path) -> float:
+    """GiB above what the imports take: model, optimiser, three steps."""
+    before = peak_mib()
+    step = Step(kind, fusion, args, file, histories(args.items))
+    for _ in range(3):
+        step()
+    return (peak_mib() - before) / 1024
+
+
+def report(seconds: dict, memory: dict, args: argparse.Namespace) -> None:
+    lengths = histories(args.items)["item_length"]
+    sys.stdout.write(
+        f"{args.items:,} items, batch {BATCH}, {int(lengths.sum()):,} positions, {NEGATIVES} "
+        f"negatives, text {args.text} wide, {args.threads} threads\n"
+        f"{'':12}{'id only':>9}{'memory':>11}{'times':>7}{'text':>11}{'memory':>11}{'times':>7}"
+        f"{'text/id':>9}\n"
+    )
+    for kind in KINDS:
+        line = f"{kind:12}"
+        for fusion in FUSIONS:
+            taken, size = seconds[kind, fusion], memory[kind, fusion]
+            faster = seconds["published", fusion] / taken
+            line += f"{taken:>9.3f} s{size:>7.2f} GiB{faster:>7.1f}"
+        line += f"{seconds[kind, 'sum'] / seconds[kind, 'id_only']:>9.2f}"
+        sys.stdout.write(line + "\n")
+    machine = floor.Machine.measure()
+    sys.stdout.write(f"this machine: {machine}\n")
+    for fusion, width in zip(FUSIONS, (0, args.text), strict=True):
+        least = floor.step(lengths, items=args.items, text=width, negatives=NEGATIVES)
+        sys.stdout.write(
+            f"floor of sampled, {fusion}: {least.describe(machine)}; the step takes "
+            f"{seconds['sampled', fusion] / least.seconds(machine):.1f} times that\n"
+        )
 
 
 class Step:
     """A full training step: loss, gradients, AdamW."""
 
-    def __init__(self, model, batch):
-        self.model, self.batch = model, batch
-        self.optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    def __init__(self, kind: str, fusion: str, args: argparse.Namespace, file: Path, batch):
+        cls = Published if kind == "published" else HSTUText
+        loss_type = "sampled" if kind == "published" else kind
+        self.model, self.batch = make_model(cls, fusion, loss_type, args.items, file), batch
+        # As the trainers do: ours asks for the fused optimiser.
+        fused = True if cls is HSTUText else None
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-3, fused=fused)
 
     def __call__(self) -> None:
         self.optimizer.zero_grad()
@@ -86,12 +133,8 @@ class Step:
     def loss(self) -> torch.Tensor:
         if not isinstance(self.model, Published):
             return self.model.calculate_loss(self.batch)
-        return self.model.loss(self.batch, negatives(self.model, self.batch))
-
-
-def negatives(model, batch) -> torch.Tensor:
-    size = (int(batch["item_length"].sum()), model.num_negatives)
-    return torch.randint(1, model.n_items, size, generator=model.generator)
+        n_tokens = int(self.batch["item_length"].sum())
+        return self.model.loss(self.batch, self.model.draw_negatives(n_tokens))
 
 
 def check_equal(ours: Step, theirs: Step) -> None:
@@ -99,7 +142,7 @@ def check_equal(ours: Step, theirs: Step) -> None:
     theirs.model.load_state_dict(ours.model.state_dict())
     ours.model.eval()
     theirs.model.eval()
-    drawn = negatives(theirs.model, theirs.batch)
+    drawn = theirs.model.draw_negatives(int(theirs.batch["item_length"].sum()))
     inputs, candidates = ours.model.items()
     hidden, packing = ours.model.forward(ours.batch, inputs)
     positives = packing.pack(ours.model.shifted(ours.batch, "item_id_list", "item_id"))
@@ -112,8 +155,8 @@ def check_equal(ours: Step, theirs: Step) -> None:
     theirs.model.train()
 
 
-def make_model(cls, fusion: str, n_items: int, file: Path):
-    options = {"fusion": fusion, "text_features_file": str(file)}
+def make_model(cls, fusion: str, loss_type: str, n_items: int, file: Path):
+    options = {"fusion": fusion, "loss_type": loss_type, "text_features_file": str(file)}
     config = Config("HSTUText", "musical_instruments", config_dict=options)
     tokens = np.array(["[PAD]", *map(str, range(1, n_items))])
     dataset = SimpleNamespace(
@@ -125,13 +168,15 @@ def make_model(cls, fusion: str, n_items: int, file: Path):
 
 def text_file(n_items: int, width: int) -> Path:
     path = Path(f"step-{n_items}-{width}.safetensors")
-    vectors = np.random.default_rng(0).normal(size=(n_items - 1, width)).astype(np.float32)
-    write_text_features(path, {str(i): "" for i in range(1, n_items)}, vectors, {})
+    if not path.exists():
+        vectors = np.random.default_rng(0).normal(size=(n_items - 1, width)).astype(np.float32)
+        write_text_features(path, {str(i): "" for i in range(1, n_items)}, vectors, {})
     return path
 
 
-def histories(n_items: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
+def histories(n_items: int) -> dict[str, torch.Tensor]:
     """128 users of 1 to 50 events, 8 on average: the shape of Amazon's 5-core files."""
+    generator = torch.Generator().manual_seed(0)
     lengths = (1 + torch.empty(BATCH).exponential_(1 / 7, generator=generator)).long().clamp(1, 50)
     inside = torch.arange(50) < lengths.unsqueeze(1)
     items = torch.randint(1, n_items, (BATCH, 50), generator=generator) * inside

@@ -26,8 +26,8 @@ _TOLERANCE = 1e-4  # of the check; float32 leaves about 1e-6
 class SharedLoss:
     """The loss of a whole batch, of which this process computes the gradient of its own rows.
 
-    A model whose loss is no mean over rows defines `loss_weights(batch) -> (B,)`, how much each row
-    counts in the mean, and a `calculate_loss(batch, part)` of some rows of the batch.
+    A model whose loss is no mean over rows defines `loss_of_part(batch, part)`: the loss of some
+    rows (b,) and its share in that of the whole batch.
 
     Raises:
         InputError: batch normalisation on CPUs, where torch cannot share its statistics.
@@ -68,7 +68,7 @@ class SharedLoss:
             total = 0.0
             for part in parts:
                 restore()
-                loss, weight = rows_loss(self.model, batch, part)
+                loss, weight = loss_of_part(self.model, batch, part)
                 total += float(sum(loss) if isinstance(loss, tuple) else loss) * float(weight)
             found.append(total)
         restore()
@@ -113,17 +113,16 @@ class _RowsLoss(nn.Module):
         idle = not len(rows)  # the last batch can have fewer rows than there are processes
         if idle:
             rows = torch.zeros(1, dtype=torch.int64)
-        losses, weight = rows_loss(self.model, batch, rows)
+        losses, weight = loss_of_part(self.model, batch, rows)
         factor = 0.0 if idle else weight * of
         return tuple(x * factor for x in losses) if isinstance(losses, tuple) else losses * factor
 
 
-def rows_loss(model: Any, batch: Any, rows: torch.Tensor) -> tuple[Any, Any]:
+def loss_of_part(model: Any, batch: Any, part: torch.Tensor) -> tuple[Any, float]:
     """The loss of some rows (b,) of a batch, and how much it counts in that of the batch."""
-    if hasattr(model, "loss_weights"):
-        weights = model.loss_weights(batch)
-        return model.calculate_loss(batch, rows), weights[rows].sum() / weights.sum()
-    return model.calculate_loss(batch[rows]), len(rows) / len(batch)
+    if hasattr(model, "loss_of_part"):
+        return model.loss_of_part(batch, part)
+    return model.calculate_loss(batch[part]), len(part) / len(batch)
 
 
 class SharedCollector(RankCollector):

@@ -18,13 +18,14 @@ _WHOLE = {
     "eval_step": 0,
 }
 # Numbers above 0.
-_NUMBER = ("learning_rate", "temperature", "train_seconds")
+_NUMBER = ("learning_rate", "temperature", "train_seconds", "stochastic_length_alpha")
 # Shares: 0 or above, below 1.
 _SHARE = (
     *("input_dropout_prob", "hidden_dropout_prob", "attn_dropout_prob", "dropout_prob"),
     *("hidden_dropout", "attn_dropout"),
 )
 _FLAG = (
+    *("logq_correction", "activation_checkpointing"),
     *("mask_seen", "item_l2_norm", "show_progress", "shuffle", "reproducibility", "use_gpu"),
     *("enable_amp", "enable_scaler", "save_dataset", "save_dataloaders", "normalize_all"),
 )

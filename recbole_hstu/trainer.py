@@ -62,7 +62,7 @@ class PlainTrainer(Trainer):
         return Path(self.saved_model_file).with_suffix(".last.pth")
 
     def _build_optimizer(self, **kwargs):
-        """RecBole's, with the betas of adam and adamw (`adam_betas`)."""
+        """RecBole's, with the betas of adam and adamw (`adam_betas`), fused."""
         learner = str(kwargs.get("learner", self.learner)).lower()
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}.get(learner)
         if kind is None or self.config["adam_betas"] is None:
@@ -72,6 +72,7 @@ class PlainTrainer(Trainer):
             lr=kwargs.get("learning_rate", self.learning_rate),
             weight_decay=kwargs.get("weight_decay", self.weight_decay),
             betas=tuple(self.config["adam_betas"]),
+            fused=True,
         )
 
     def fit(

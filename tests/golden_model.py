@@ -21,6 +21,7 @@ SIZES = {
     "hidden_dropout_prob": 0.2,
     "loss_type": "sampled",
     "logq_correction": False,
+    "activation_checkpointing": False,
     "num_negatives": 32,
     "temperature": 0.05,
     "item_l2_norm": True,

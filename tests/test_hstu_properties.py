@@ -62,11 +62,9 @@ def test_one_group_or_many_is_the_same():
     outputs = []
     for one_group in (False, True):
         packing = Packing(batch["item_length"], one_group=one_group)
-        assert len(packing.groups) == (1 if one_group else 4)
-        time = packing.pack(batch["timestamp_list"]).unsqueeze(-1).double()
+        assert len(packing.groups) == (1 if one_group else 2)
         x = model.items()[0][packing.pack(batch["item_id_list"])]
-        buckets = [(g.pad(time) - g.pad(time).transpose(1, 2)).long() % 129 for g in packing.groups]
-        outputs.append(model.layers[0](x, packing, buckets))
+        outputs.append(model.layers[0](x, packing, *model.layer_context(batch, packing)))
     torch.testing.assert_close(outputs[0], outputs[1], rtol=0, atol=1e-12)
 
 

@@ -225,10 +225,10 @@ def test_a_nan_loss_stops_the_run_and_says_where(toy, monkeypatch):
     steps, seen = [], []
     honest = HSTU.calculate_loss
 
-    def spoilt(self, interaction, rows=None):
+    def spoilt(self, interaction):
         steps.append(len(interaction))
         seen.append(interaction["user_id"].tolist())
-        loss = honest(self, interaction, rows)
+        loss = honest(self, interaction)
         return loss * float("nan") if len(steps) == 5 else loss
 
     monkeypatch.setattr(HSTU, "calculate_loss", spoilt)

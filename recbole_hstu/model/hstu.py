@@ -12,11 +12,12 @@ import torch.nn.functional as F
 from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from recbole_hstu.config import option
 from recbole_hstu.errors import InputError
 from recbole_hstu.model.item_encoder import IdEncoder
-from recbole_hstu.model.layers import HSTULayer, time_buckets
+from recbole_hstu.model.layers import HSTULayer, TimeBuckets
 from recbole_hstu.model.losses import (
     full_softmax,
     l2_normalise,
@@ -25,6 +26,7 @@ from recbole_hstu.model.losses import (
     shared_softmax,
 )
 from recbole_hstu.model.packing import Packing, tokens_of
+from recbole_hstu.model.stochastic_length import keep, kept_events
 from recbole_hstu.model.touched import Touched
 
 LOSS_TYPES = ("sampled", "shared", "full")
@@ -46,6 +48,7 @@ class HSTU(SequentialRecommender):
         self.TIME = config["TIME_FIELD"]
         self.hidden_size = option(config, "hidden_size")
         self.n_positions = self.max_seq_length + option(config, "extra_positions")
+        self.n_heads: int = option(config, "n_heads")
         self.input_dropout = option(config, "input_dropout_prob")
         self.num_negatives = option(config, "num_negatives")
         self.temperature = option(config, "temperature")
@@ -63,6 +66,12 @@ class HSTU(SequentialRecommender):
                 f"temperature: {self.temperature} with item_l2_norm: True cannot train, since "
                 "similarities lie between -1 and 1 and the loss stays flat; use about 0.05"
             )
+        self.activation_checkpointing = option(config, "activation_checkpointing")
+        self.alpha = config["stochastic_length_alpha"]
+        if self.alpha is not None and not 1 < self.alpha <= 2:
+            raise InputError(
+                f"stochastic_length_alpha: {self.alpha} must lie above 1 and at most at 2"
+            )
         self.generator = torch.Generator(self.device).manual_seed(option(config, "seed"))
 
         self.items = self.build_item_encoder(config, dataset)
@@ -78,7 +87,7 @@ class HSTU(SequentialRecommender):
     def build_layer(self, config) -> nn.Module:
         return HSTULayer(
             hidden_size=self.hidden_size,
-            n_heads=option(config, "n_heads"),
+            n_heads=self.n_heads,
             qk_size=option(config, "qk_size"),
             v_size=option(config, "v_size"),
             n_positions=self.n_positions,
@@ -99,15 +108,24 @@ class HSTU(SequentialRecommender):
         x = F.dropout(x, self.input_dropout, self.training)
         context = self.layer_context(interaction, packing)
         for layer in self.layers:
-            x = layer(x, packing, *context)
+            if self.activation_checkpointing and self.training:
+                x = checkpoint(layer, x, packing, *context, use_reentrant=False)
+            else:
+                x = layer(x, packing, *context)
         return (l2_normalise(x) if self.item_l2_norm else x), packing
 
     def layer_context(self, interaction, packing: Packing) -> tuple:
         """What every layer reads beside the tokens: here the time buckets of each group."""
         time = packing.pack(interaction[self.TIME_SEQ]).unsqueeze(-1)
         asked = packing.pack(self.shifted(interaction, self.TIME_SEQ, self.TIME)).unsqueeze(-1)
-        buckets = [time_buckets(g.pad(asked) - g.pad(time).transpose(1, 2)) for g in packing.groups]
-        return (buckets,)
+        return (
+            [
+                TimeBuckets(
+                    g.pad(asked)[..., 0], g.pad(time)[..., 0], n_heads=self.layers[0].n_heads
+                )
+                for g in packing.groups
+            ],
+        )
 
     def shifted(self, interaction, history: str, last: str) -> torch.Tensor:
         """(B, L): at every position the next event's value, at the last one the target's."""
@@ -118,19 +136,31 @@ class HSTU(SequentialRecommender):
     def normalised(self, table: torch.Tensor) -> torch.Tensor:
         return l2_normalise(table) if self.item_l2_norm else table
 
-    def calculate_loss(self, interaction, part: torch.Tensor | None = None) -> torch.Tensor:
-        """Softmax loss (`loss_type`) at every position; the targets are the next items.
+    def calculate_loss(self, interaction) -> torch.Tensor:
+        """Softmax loss (`loss_type`) at every position; the targets are the next items."""
+        return self.loss_of_part(interaction, None)[0]
+
+    def loss_of_part(self, interaction, part: torch.Tensor | None) -> tuple[torch.Tensor, float]:
+        """The loss of some rows of a batch, and their share of the positions it is a mean over.
+
+        All but dropout is drawn for the whole batch, so that processes can share it.
 
         Args:
-            part: (b,) rising; the loss of these rows alone, with the negatives that they have in
-                the whole batch, so that processes can share it.
+            part: (b,) the rows, rising; None for all.
         """
-        lengths = interaction[self.ITEM_SEQ_LEN]
+        if self.alpha is not None:
+            interaction = self.shortened(interaction)
+        lengths, share = interaction[self.ITEM_SEQ_LEN], 1.0
         negatives = self.draw_negatives(int(lengths.sum()))
         if part is not None:
+            share = int(lengths[part].sum()) / int(lengths.sum())
             if negatives is not None and negatives.dim() == 2:
                 negatives = negatives[tokens_of(part, lengths)]
-            interaction = interaction[part]
+            keys = (self.ITEM_SEQ, self.ITEM_SEQ_LEN, self.TIME_SEQ, self.ITEM_ID, self.TIME)
+            interaction = {key: interaction[key][part] for key in keys}
+        return self._softmax(interaction, negatives), share
+
+    def _softmax(self, interaction, negatives: torch.Tensor | None) -> torch.Tensor:
         n_tokens = int(interaction[self.ITEM_SEQ_LEN].sum())
         rows = None
         if negatives is not None and negatives.numel() + 2 * n_tokens < self.n_items:
@@ -147,10 +177,6 @@ class HSTU(SequentialRecommender):
         softmax = sampled_softmax if negatives.dim() == 2 else shared_softmax
         return softmax(hidden, table, positives, negatives, **settings)
 
-    def loss_weights(self, interaction) -> torch.Tensor:
-        """(B,) how many positions of each row the loss is a mean over."""
-        return interaction[self.ITEM_SEQ_LEN]
-
     def draw_negatives(self, n_tokens: int) -> torch.Tensor | None:
         """Uniform over the items: (T, R) for `sampled`, (R,) for `shared`, None for `full`."""
         if self.loss_type == "full":
@@ -160,6 +186,18 @@ class HSTU(SequentialRecommender):
             shape = [n_tokens, self.num_negatives]
         device = self.generator.device
         return torch.randint(1, self.n_items, shape, generator=self.generator, device=device)
+
+    def shortened(self, interaction) -> dict[str, torch.Tensor]:
+        """The batch with random subsequences for long histories (`stochastic_length_alpha`)."""
+        kept = kept_events(
+            interaction[self.ITEM_SEQ_LEN],
+            alpha=self.alpha,
+            longest=self.max_seq_length,
+            generator=self.generator,
+        )
+        batch = {key: interaction[key] for key in (self.ITEM_ID, self.TIME)}
+        batch |= {key: keep(interaction[key], kept) for key in (self.ITEM_SEQ, self.TIME_SEQ)}
+        return batch | {self.ITEM_SEQ_LEN: kept.sum(1)}
 
     def touched(self, interaction, negatives: torch.Tensor):
         """The batch and the negatives with rows of a smaller table for ids, and its items (U,)."""

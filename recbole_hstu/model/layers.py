@@ -6,14 +6,19 @@ all rows), D width, H heads.
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from recbole_hstu.model.packing import Packing
 
 N_TIME_BUCKETS = 129
 LAYER_NORM_EPS = 1e-6
+# Scores of a group of rows that may exist at once, in each of a handful of tensors: 64 MiB.
+MAX_SCORES = {"cpu": 1 << 24, "cuda": 1 << 28}
 
 
 def time_buckets(deltas: torch.Tensor) -> torch.Tensor:
@@ -48,6 +53,33 @@ class _Lookup(torch.autograd.Function):
         return counted.to(grad.dtype), None
 
 
+class TimeBuckets:
+    """Time buckets of queries j (the next event's time) against keys k of one group of rows; made
+    once for all layers, or block by block where all of them would not fit `MAX_SCORES`.
+
+    Args:
+        asked: (B, L) int64, the time of the event that follows each position.
+        time: (B, L) int64.
+        n_heads: H, of the scores that the buckets are for.
+    """
+
+    def __init__(self, asked: torch.Tensor, time: torch.Tensor, *, n_heads: int):
+        self.asked, self.time = asked, time
+        rows, length = time.shape
+        limit = MAX_SCORES["cuda" if time.is_cuda else "cpu"]
+        self.block = length  # queries at once
+        if rows * n_heads * length**2 > limit:
+            self.block = max(1, limit // (4 * rows * n_heads * length))
+        whole = self.block == length
+        self._whole = time_buckets(asked.unsqueeze(2) - time.unsqueeze(1)) if whole else None
+
+    def __call__(self, start: int, stop: int) -> torch.Tensor:
+        """(B, stop - start, stop): queries start..stop-1 against the keys that they may see."""
+        if self._whole is not None:
+            return self._whole[:, start:stop, :stop]
+        return time_buckets(self.asked[:, start:stop, None] - self.time[:, None, :stop])
+
+
 class RelativeBias(nn.Module):
     """pos[k - j] + time[bucket(|t_{j+1} - t_k|)], one table a layer, shared by its heads.
 
@@ -62,9 +94,11 @@ class RelativeBias(nn.Module):
         self.time = nn.Parameter(torch.empty(N_TIME_BUCKETS).normal_(std=0.02))
 
     def forward(self, buckets: torch.Tensor) -> torch.Tensor:
-        """(B, L, L) buckets of query j (next event's time) and key k -> (B, L, L) bias."""
-        index = torch.arange(buckets.shape[-1], device=buckets.device)
-        position = self.position[self.n_positions - 1 + index - index.unsqueeze(1)]  # (L, L)
+        """(B, Q, K) buckets of queries j = K-Q..K-1 and keys k = 0..K-1 -> (B, Q, K) bias."""
+        queries, keys = buckets.shape[-2:]
+        first = self.n_positions - keys  # the place of k - j = 1 - K
+        offsets = self.position[first : first + queries + keys - 1]
+        position = offsets.unfold(0, keys, 1).flip(0)  # (Q, K), row j: offsets -j .. K - 1 - j
         return position + _Lookup.apply(self.time, buckets)
 
 
@@ -99,32 +133,48 @@ class HSTULayer(nn.Module):
         nn.init.xavier_uniform_(self.output.weight)
 
     def forward(
-        self, x: torch.Tensor, packing: Packing, buckets: list[torch.Tensor]
+        self, x: torch.Tensor, packing: Packing, buckets: list[TimeBuckets]
     ) -> torch.Tensor:
         """(T, D) -> (T, D).
 
         Args:
             x: tokens in packed order.
             packing: which tokens form a row.
-            buckets: a (rows, width, width) tensor of time buckets for each group of `packing`.
+            buckets: the time buckets of each group of `packing`.
         """
         normed = F.layer_norm(x, x.shape[-1:], eps=LAYER_NORM_EPS)
-        u, v, q, k = F.silu(normed @ self.uvqk).split(self.sizes, dim=-1)
-        mixed = torch.cat(
-            [
-                group.unpad(self.attend(group.pad(q), group.pad(k), group.pad(v), bucket))
-                for group, bucket in zip(packing.groups, buckets, strict=True)
-            ]
-        )
+        u, vqk = F.silu(normed @ self.uvqk).split([self.sizes[0], sum(self.sizes[1:])], dim=-1)
+        parts = []
+        for group, bucket in zip(packing.groups, buckets, strict=True):
+            v, q, k = group.pad(vqk).split(self.sizes[1:], dim=-1)
+            parts.append(group.unpad(self.attend(v, q, k, bucket)))
+        mixed = torch.cat(parts)
         gated = u * F.layer_norm(mixed, mixed.shape[-1:], eps=LAYER_NORM_EPS)
         return x + self.output(F.dropout(gated, self.dropout, self.training))
 
     def attend(
-        self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, buckets: torch.Tensor
+        self, v: torch.Tensor, q: torch.Tensor, k: torch.Tensor, buckets: TimeBuckets
     ) -> torch.Tensor:
-        """Pointwise causal attention: (B, L, H * d) each -> (B, L, H * v_size)."""
-        q, k, v = (t.unflatten(-1, (self.n_heads, -1)).transpose(1, 2) for t in (q, k, v))
-        scores = q @ k.transpose(-1, -2) + self.bias(buckets).unsqueeze(1)  # (B, H, L, L)
+        """Pointwise causal attention: (B, L, H * d) each -> (B, L, H * v_size).
+
+        Long rows go block by block of queries, whose scores are made again in the backward pass:
+        without a softmax a block needs nothing of the others.
+        """
+        v, q, k = (t.unflatten(-1, (self.n_heads, -1)).transpose(1, 2) for t in (v, q, k))
+        v = v / self.n_positions
+        length = q.shape[2]
+        if buckets.block == length:
+            return self.attend_block(v, q, k, buckets, 0, length)
+        starts = range(0, length, buckets.block)
+        blocks = [(start, min(start + buckets.block, length)) for start in starts]
+        again = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
+        parts = [again(self.attend_block, v, q, k, buckets, *block) for block in blocks]
+        return torch.cat(parts, dim=1)
+
+    def attend_block(self, v, q, k, buckets: TimeBuckets, start: int, stop: int) -> torch.Tensor:
+        """(B, H, L, d) each -> (B, stop - start, H * v_size), queries start..stop-1."""
+        scores = q[:, :, start:stop] @ k[:, :, :stop].transpose(-1, -2)  # (B, H, Q, K)
+        scores = scores + self.bias(buckets(start, stop)).unsqueeze(1)
         # Multiplied by 0, not filled with -inf: there is no softmax, SiLU(-inf) is NaN.
-        weights = F.silu(scores).tril() / self.n_positions
-        return (weights @ v).transpose(1, 2).flatten(-2)
+        mixed = F.silu(scores).tril(start) @ v[:, :, :stop]
+        return mixed.transpose(1, 2).flatten(-2)

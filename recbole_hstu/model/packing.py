@@ -1,8 +1,8 @@
 """Rows of unequal length as one table of tokens, so that padding costs nothing.
 
-Rows are ordered by length and gathered in groups whose lengths differ by less than a factor of
-two: linear layers see the T real tokens, attention sees each group padded to its own longest row.
-Nothing depends on who else is in the batch.
+Rows are ordered by length and gathered in groups whose lengths differ by a factor of two at most
+(the shortest form one): linear layers see the T real tokens, attention sees each group padded to
+its own longest row. Nothing depends on who else is in the batch.
 """
 
 from __future__ import annotations
@@ -10,6 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+
+# Rows up to this long form one group: for so few positions a group costs more than its padding.
+LEAST_WIDTH = 8
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ class Packing:
         sizes = self.lengths.tolist()
         start, token = 0, 0
         while start < len(sizes):
-            limit = self.width if one_group else 1 << sizes[start].bit_length()
+            limit = self.width if one_group else max(LEAST_WIDTH, 1 << sizes[start].bit_length())
             stop = start
             while stop < len(sizes) and sizes[stop] <= limit:
                 stop += 1

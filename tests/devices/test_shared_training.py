@@ -72,9 +72,8 @@ def assert_same(one, other):
     ("model", "more"),
     [
         ("HSTU", {"metrics": ["Hit", "NDCG", "ItemCoverage"], "mask_seen": True}),
-        ("HSTUText", {"loss_type": "shared"}),
+        ("HSTUText", {"loss_type": "shared", "stochastic_length_alpha": 1.2}),
         ("SASRec", {"clip_grad_norm": {"max_norm": 0.5}}),
-        ("BPR", {}),
     ],
 )
 def test_two_processes_equal_one(model, more):

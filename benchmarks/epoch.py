@@ -1,0 +1,87 @@
+"""A whole epoch over all users: HSTU and HSTUText against RecBole's SASRec and GRU4Rec.
+
+    python benchmarks/epoch.py --dataset=ml-100k [--data_path dataset] [--history 50]
+
+The same data, split and history for all, a process each: the seconds of one epoch of training and
+of one evaluation of the test set, and peak memory above the imports. RecBole's models train on
+every prefix, ours on every position of every user; batch sizes are those of the papers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+
+from peak import peak_mib
+
+from recbole_hstu.config import Config
+from recbole_hstu.data.loaders import make_loaders
+from recbole_hstu.memory import keep_freed_memory
+from recbole_hstu.quick_start import build_model, load_dataset, provide_text
+from recbole_hstu.trainer import trainer_class
+
+MODELS = {
+    # SASRec: Kang and McAuley, 2018; GRU4Rec: RecBole's default, the paper trains by sessions.
+    "SASRec": {"train_batch_size": 128},
+    "GRU4Rec": {"train_batch_size": 2048},
+    "HSTU": {"train_batch_size": 128},
+    "HSTUText": {"train_batch_size": 128, "text_encoder": "lsa"},
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--dataset", default="ml-100k")
+    parser.add_argument("--data_path")
+    parser.add_argument("--history", type=int, default=50)
+    parser.add_argument("--models", default=",".join(MODELS))
+    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.one:
+        sys.stdout.write("\n" + json.dumps(measure(args.models, args)))
+        return
+    found = {}
+    for model in args.models.split(","):
+        command = [sys.executable, __file__, *sys.argv[1:], f"--models={model}", "--one"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        found[model] = json.loads(done.stdout.splitlines()[-1])
+    ours = found.get("HSTU")
+    sys.stdout.write(f"{args.dataset}, history {args.history}\n")
+    for model, of in found.items():
+        ratio = of["epoch"] / ours["epoch"] if ours else float("nan")
+        sys.stdout.write(
+            f"{model:10} batch {MODELS[model]['train_batch_size']:5}  {of['rows']:>8,} rows  "
+            f"epoch {of['epoch']:8.1f} s ({ratio:5.1f} times HSTU's)  "
+            f"evaluation {of['evaluation']:6.1f} s  peak {of['peak']:6.0f} MiB\n"
+        )
+
+
+def measure(model: str, args: argparse.Namespace) -> dict[str, float]:
+    options = {**MODELS[model], "MAX_ITEM_LIST_LENGTH": args.history, "protocol": "recbole"}
+    options |= {"epochs": 1, "show_progress": False, "mask_seen": True}
+    if args.data_path:
+        options["data_path"] = args.data_path
+    before = peak_mib()
+    keep_freed_memory()
+    config = Config(model, args.dataset, config_dict=options)
+    train, _, test = make_loaders(config, load_dataset(config))
+    provide_text(config, train._dataset)
+    network = build_model(config, train._dataset)
+    trainer = trainer_class(config["MODEL_TYPE"], model)(config, network)
+    started = time.perf_counter()
+    trainer.fit(train, None, verbose=False, saved=False)
+    trained = time.perf_counter()
+    trainer.evaluate(test, load_best_model=False)
+    return {
+        "rows": len(train._dataset),
+        "epoch": trained - started,
+        "evaluation": time.perf_counter() - trained,
+        "peak": peak_mib() - before,
+    }
+
+
+if __name__ == "__main__":
+    main()
