@@ -19,7 +19,7 @@ _MAY_CHANGE = {
     *("epochs", "train_seconds", "stopping_step", "resume", "show_progress", "state", "worker"),
     *("checkpoint_dir", "data_path", "output_path", "device", "gpu_id", "use_gpu", "log_wandb"),
     *("text_features_file", "eval_batch_size", "config_files", "metrics", "topk"),
-    *("text_batch_size", "text_device"),
+    *("text_batch_size", "text_device", "nproc"),
 }
 
 
@@ -105,7 +105,7 @@ def random_states(generators: dict[str, torch.Generator]) -> dict[str, Any]:
         "python": random.getstate(),
         "numpy": [str(kind), np.asarray(keys).tolist(), *rest],
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "cuda": [torch.cuda.get_rng_state()] if torch.cuda.is_available() else [],
         "generators": {name: generator.get_state() for name, generator in generators.items()},
     }
 
@@ -118,7 +118,7 @@ def restore_random_states(state: dict[str, Any], generators: dict[str, torch.Gen
     np.random.set_state((kind, np.array(keys, dtype=np.uint32), *rest))  # noqa: NPY002
     torch.set_rng_state(state["torch"].cpu())
     if state["cuda"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all([s.cpu() for s in state["cuda"]])
+        torch.cuda.set_rng_state(state["cuda"][0].cpu())
     for name, generator in generators.items():
         generator.set_state(state["generators"][name].cpu())
 

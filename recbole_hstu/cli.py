@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+import time
 import warnings
 from collections.abc import Sequence
 from typing import Any
 
 from recbole_hstu import __version__
-from recbole_hstu.errors import InputError
+from recbole_hstu.errors import InputError, ProcessDied
 from recbole_hstu.yaml_values import parse_value
 
 _USAGE = """\
@@ -21,6 +23,7 @@ commands:
   encode      item texts to vectors, ahead of a run: --dataset=ml-100k --text_encoder=lsa
   report      tables, plots and an HTML page: report results/ml-100k-recbole --baseline=SASRec
   reproduce   a paper's table, ours beside theirs: reproduce table2 --dataset=musical_instruments
+  doctor      what works in this environment, what does not, and the line that mends it
 
 options of run:
   --model=NAME[,NAME]     HSTU, HSTU-large, and every RecBole model (SASRec, GRU4Rec, BPR, ...)
@@ -28,6 +31,7 @@ options of run:
   --config_files="A B"    YAML files, later ones win
   --protocol=NAME         recbole (last but one item validates) or paper (no validation)
   --mask_seen=True        leave the items of the visible history out of the ranking
+  --nproc=N               share a training among N processes, a GPU each, or CPU cores
   --train_seconds=N       stop a training after the epoch that passes N seconds
   --resume=FILE           go on from the .last.pth of an interrupted run
   --seeds=1,2,3           every model once with each seed
@@ -55,7 +59,8 @@ options of reproduce: those of run; --epochs=N or --limit_users=N make it a rehe
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit status: 0, 2 for bad input, 130 after Ctrl-C."""
+    """Entry point; returns the exit status: 0, 1 where a run or a process failed, 2 for bad
+    input, 130 after Ctrl-C."""
     parser = argparse.ArgumentParser(usage=_USAGE, add_help=False, allow_abbrev=False)
     parser.add_argument("command", choices=sorted(_COMMANDS))
     arguments = list(sys.argv[1:] if argv is None else argv)
@@ -71,8 +76,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _COMMANDS[command](arguments[1:])
     except InputError as error:
+        if os.environ.get("RANK", "0") != "0":
+            time.sleep(5)  # most errors the first process has, too: torchrun then ends this one
         sys.stderr.write(f"recbole-hstu: error: {error}\n")
         return 2
+    except ProcessDied as error:
+        sys.stderr.write(f"recbole-hstu: error: {error}\n")
+        return 1
     except KeyboardInterrupt:
         sys.stderr.write("recbole-hstu: interrupted\n")
         return 130
@@ -100,6 +110,7 @@ def read_options(arguments: Sequence[str]) -> dict[str, Any]:
 
 
 def _run(arguments: Sequence[str]) -> int:
+    from recbole_hstu import devices
     from recbole_hstu.experiments.compare import compare
 
     options = read_options(arguments)
@@ -109,7 +120,8 @@ def _run(arguments: Sequence[str]) -> int:
     table, failed = compare(
         models.split(","), str(dataset) if dataset is not None else None, files, options
     )
-    sys.stdout.write(table)
+    if devices.is_main():
+        sys.stdout.write(table)
     return 1 if failed else 0
 
 
@@ -153,6 +165,14 @@ def _reproduce(arguments: Sequence[str]) -> int:
     return 1 if failed else 0
 
 
+def _doctor(arguments: Sequence[str]) -> int:
+    from recbole_hstu import doctor
+
+    if arguments:
+        raise InputError(f"doctor takes no options, found {arguments[0]}")
+    return doctor.main()
+
+
 def _named(command: str, what: str, arguments: Sequence[str]) -> tuple[str, dict[str, Any]]:
     """The one argument that is no option, and the options after it."""
     if not arguments or arguments[0].startswith("--"):
@@ -166,6 +186,7 @@ _COMMANDS = {
     "encode": _encode,
     "report": _report,
     "reproduce": _reproduce,
+    "doctor": _doctor,
 }
 
 if __name__ == "__main__":

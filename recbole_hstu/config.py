@@ -21,7 +21,8 @@ import numpy as np
 import recbole.config
 import torch
 from recbole.config import Config as RecBoleConfig
-from recbole.utils import ModelType
+from recbole.trainer import Trainer
+from recbole.utils import ModelType, get_trainer
 from recbole.utils.argument_list import (
     dataset_arguments,
     evaluation_arguments,
@@ -31,6 +32,7 @@ from recbole.utils.argument_list import (
 from scipy.sparse import dok_matrix
 
 from dataset_converters import source_of
+from recbole_hstu import devices
 from recbole_hstu.errors import InputError, UnknownOption
 from recbole_hstu.option_checks import check_options
 from recbole_hstu.registry import model_class, unknown_model
@@ -272,9 +274,20 @@ class Config(RecBoleConfig):
         if "gpu_id" in self.external_config_dict:
             os.environ["CUDA_VISIBLE_DEVICES"] = final["gpu_id"]
         usable = final["use_gpu"] and final["gpu_id"] and torch.cuda.is_available()
-        final["device"] = torch.device("cuda" if usable else "cpu")
-        final["single_spec"] = True
+        final["nproc"] = devices.world_size(final["nproc"])
+        if final["nproc"] > 1:
+            self._check_shareable()
+        final["device"] = devices.device(final["nproc"], bool(usable))
+        final["single_spec"] = True  # RecBole's own way to several GPUs is not taken
         final["local_rank"] = 0
+
+    def _check_shareable(self) -> None:
+        name = self.model_class.__name__
+        if get_trainer(self.final_config_dict["MODEL_TYPE"], name) is not Trainer:
+            raise InputError(
+                f"--nproc: {name} has a way of its own to train, which takes one process; leave "
+                "--nproc out for it"
+            )
 
     def plain(self) -> dict[str, Any]:
         """The configuration as a dictionary of plain values: it survives YAML, JSON and

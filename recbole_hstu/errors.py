@@ -1,4 +1,4 @@
-"""The one exception that means: the input is wrong, not the program."""
+"""What the commands report in one line: bad input, and a process that died."""
 
 
 class InputError(ValueError):
@@ -15,3 +15,7 @@ class UnknownOption(InputError):
     def __init__(self, key: str, near: str):
         super().__init__(f"unknown option '{key}'; did you mean '{near}'?")
         self.key = key
+
+
+class ProcessDied(RuntimeError):
+    """Another process of the training ended before its work was done; the message says which."""

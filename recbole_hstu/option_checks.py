@@ -13,7 +13,7 @@ _WHOLE = {
         ("hidden_size", "n_layers", "n_heads", "qk_size", "v_size", "num_negatives", "epochs"), 1
     ),
     **dict.fromkeys(("train_batch_size", "eval_batch_size", "MAX_ITEM_LIST_LENGTH"), 1),
-    **dict.fromkeys(("extra_positions", "limit_users"), 1),
+    **dict.fromkeys(("extra_positions", "limit_users", "nproc"), 1),
     **dict.fromkeys(("seed", "metric_decimal_place", "loss_decimal_place", "stopping_step"), 0),
     "eval_step": 0,
 }
@@ -30,6 +30,7 @@ _FLAG = (
     *("enable_amp", "enable_scaler", "save_dataset", "save_dataloaders", "normalize_all"),
 )
 _TEXT = ("data_path", "checkpoint_dir", "learner", "valid_metric")
+_PRECISIONS = ("highest", "high", "medium")
 _EVAL_ARGS = ("split", "group_by", "order", "mode")
 
 
@@ -59,6 +60,9 @@ def check_options(options: Mapping[str, Any]) -> None:
     pair = isinstance(betas, list | tuple) and len(betas) == 2
     if betas is not None and not (pair and all(_is_number(b) and 0 <= b < 1 for b in betas)):
         raise _wrong("adam_betas", betas, "two numbers from 0 on and below 1")
+    precision = options.get("float32_matmul_precision")
+    if precision not in (None, *_PRECISIONS):
+        raise _wrong("float32_matmul_precision", precision, f"one of {', '.join(_PRECISIONS)}")
     for key in options.get("eval_args") or {}:
         if key not in _EVAL_ARGS:
             raise InputError(f"eval_args: unknown key '{key}'; known are {', '.join(_EVAL_ARGS)}")

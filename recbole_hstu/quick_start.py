@@ -7,6 +7,10 @@ from __future__ import annotations
 
 import difflib
 import os
+import sys
+import time
+import traceback
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from logging import getLogger
 from pathlib import Path
@@ -16,7 +20,7 @@ import torch
 from recbole.utils import init_seed, set_color
 
 import dataset_converters
-from recbole_hstu import checkpoint
+from recbole_hstu import checkpoint, devices
 from recbole_hstu.config import PROPERTIES, Config
 from recbole_hstu.data.loaders import create_dataset, make_loaders
 from recbole_hstu.encoders import ensure_text_features
@@ -54,15 +58,40 @@ def run(
 
     Raises:
         InputError: the input is bad; nothing has been written.
+        ProcessDied: with `nproc` above 1, another process ended before its work was done.
     """
     config = Config(model, dataset, config_file_list, config_dict)
     check_segments(config)
+    if on_validation and config["world_size"] > 1:
+        raise InputError("--nproc: a search trains each trial in one process; use --jobs")
+    with devices.team(config, (model, dataset, config_file_list, config_dict, saved)):
+        return _run(config, saved, on_validation)
+
+
+def follow() -> None:
+    """What a process that `run` has started beside its own does: the same run, its own share."""
+    # RecBole calls what newer releases of torch and pandas announce the end of.
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"recbole\.")
+    call = devices.read_call()
+    try:
+        run(*call)
+    except Exception as error:
+        time.sleep(3)  # most errors the first process has, too: it reports them and ends this one
+        if not isinstance(error, InputError):
+            traceback.print_exc()
+        sys.exit(f"process {devices.rank() + 1}: {error}")
+
+
+def _run(
+    config: Config, saved: bool, on_validation: Callable[[int, float], None] | None
+) -> dict[str, Any]:
     init_seed(config["seed"], config["reproducibility"])
+    torch.set_float32_matmul_precision(config["float32_matmul_precision"])
     keep_freed_memory()
     with RunLog(config, quiet=on_validation is not None) as log:
         logger = getLogger()
         logger.info(config)
-        data = load_dataset(config)
+        data = devices.main_first(lambda: load_dataset(config))
         logger.info(data)
         train, valid, test = make_loaders(config, data)
         _log_loaders(config)
@@ -70,7 +99,7 @@ def run(
             state = checkpoint.load_checkpoint(config["resume"])
             checkpoint.check_fits(state, config["resume"], config, train._dataset)
         check_folders("log", "log_tensorboard", config["checkpoint_dir"])
-        provide_text(config, train._dataset)
+        devices.main_first(lambda: provide_text(config, train._dataset))
         network = build_model(config, train._dataset)
         logger.info(network)
         log.open()
@@ -87,8 +116,9 @@ def run(
         logger.info(set_color("best valid ", "yellow") + f": {valid_result}")
         logger.info(set_color("test result", "yellow") + f": {test_result}")
         record, ranks = run_record(config, trainer, train, test, valid_result, test_result)
-        written = write_run(log.path.parent, record, ranks, name=log.path.stem)
-        logger.info(set_color("Result", "blue") + f": {written}")
+        if devices.is_main():
+            written = write_run(log.path.parent, record, ranks, name=log.path.stem)
+            logger.info(set_color("Result", "blue") + f": {written}")
     return {
         "best_valid_score": score,
         "valid_score_bigger": config["valid_metric_bigger"],

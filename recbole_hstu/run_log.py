@@ -16,6 +16,7 @@ import colorlog
 from recbole.utils import get_local_time
 from recbole.utils.logger import RemoveColorFilter, log_colors_config
 
+from recbole_hstu import devices
 from recbole_hstu.errors import InputError
 
 
@@ -33,6 +34,8 @@ class RunLog:
         self.path = Path("log") / config["model"] / name
         self.level = getattr(logging, str(config["state"] or "INFO").upper(), logging.INFO)
         self._quiet = quiet
+        if not devices.is_main():  # the first process speaks for all
+            self.level = logging.ERROR
         self._early = logging.handlers.MemoryHandler(1 << 20, flushLevel=logging.CRITICAL + 1)
         self._handlers: list[logging.Handler] = []
 
@@ -52,11 +55,14 @@ class RunLog:
         return self
 
     def open(self) -> Path:
-        """Create the file and write to it what was logged so far.
+        """Create the file and write to it what was logged so far; the first process does.
 
         Raises:
             InputError: the folder cannot be written.
         """
+        if not devices.is_main():
+            self._remove(self._early)
+            return self.path
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             file = logging.FileHandler(self.path, encoding="utf-8")

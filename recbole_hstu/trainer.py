@@ -11,11 +11,12 @@ import torch
 from recbole.trainer import Trainer
 from recbole.utils import dict2str, early_stopping, get_local_time, get_trainer, set_color
 
-from recbole_hstu import checkpoint
-from recbole_hstu.errors import InputError
+from recbole_hstu import checkpoint, devices
+from recbole_hstu.batch_share import SharedCollector, SharedLoss, write_nothing
+from recbole_hstu.divergence import diverged, finite_weights, users_of
 from recbole_hstu.evaluation.ranks import MISSED
 from recbole_hstu.interrupts import Interrupts
-from recbole_hstu.rank_collector import RankCollector, RankEvaluator
+from recbole_hstu.rank_collector import RankEvaluator
 
 
 class PlainTrainer(Trainer):
@@ -29,16 +30,31 @@ class PlainTrainer(Trainer):
     _own_loop = False
 
     def __init__(self, config, model):
+        if not devices.is_main():
+            write_nothing(config)
         super().__init__(config, model)
-        self.eval_collector, self.evaluator = RankCollector(config), RankEvaluator(config)
+        self.eval_collector, self.evaluator = SharedCollector(config), RankEvaluator(config)
+        self._shared_loss: SharedLoss | None = None
+        if devices.world() > 1:
+            self._share_with_others()
         name = f"{config['model']}-{config['dataset']}-{get_local_time()}-{config['seed']}.pth"
-        self.saved_model_file = str(Path(self.checkpoint_dir) / name)
+        self.saved_model_file = devices.from_main(str(Path(self.checkpoint_dir) / name))
         self.trained_seconds = 0.0
         self.history: list[dict[str, Any]] = []
         self._dataset: Any = None
         self._train_data: Any = None
         self._resumed: dict[str, Any] | None = None
         self._interrupts = Interrupts()
+        self._batch: Any = None
+        self._step = 0  # of the epoch
+
+    def _share_with_others(self) -> None:
+        self._shared_loss = SharedLoss(self.model, self.device)
+        # Dropout differs from process to process. Numpy's and Python's generators stay alike:
+        # RecBole draws negatives and crops from them, for the whole batch in every process.
+        if devices.rank():
+            torch.manual_seed(self.config["seed"] + devices.rank())
+        self.logger.info(f"{devices.world()} processes share every batch")
 
     @property
     def last_file(self) -> Path:
@@ -84,7 +100,7 @@ class PlainTrainer(Trainer):
         if self.config["train_neg_sample_args"].get("dynamic", False):
             train_data.get_model(self.model)
         if self._resumed is not None:
-            checkpoint.restore_random_states(self._resumed["random"], self._generators())
+            self._restore_random_states(self._resumed)
         epoch = self.start_epoch
         try:
             with self._interrupts:
@@ -94,7 +110,8 @@ class PlainTrainer(Trainer):
         except KeyboardInterrupt:
             self._say_how_to_resume(epoch)
             raise
-        if saved and not (valid_data and Path(self.saved_model_file).exists()):
+        has_best = valid_data and Path(self.saved_model_file).exists()
+        if saved and not devices.from_main(has_best):
             self._save_checkpoint(epoch - 1, verbose=verbose)
         self._add_hparam_to_tensorboard(self.best_valid_score)
         return self.best_valid_score, self.best_valid_result
@@ -111,6 +128,7 @@ class PlainTrainer(Trainer):
         loss = self._train_epoch(self._train_data, epoch, show_progress=show_progress)
         ended = time.time()
         self.trained_seconds += ended - started
+        self.trained_seconds = devices.from_main(self.trained_seconds)  # the clocks differ
         total = sum(loss) if isinstance(loss, tuple) else loss
         self.train_loss_dict[epoch] = total
         if verbose:
@@ -118,6 +136,8 @@ class PlainTrainer(Trainer):
         self._add_train_loss_to_tensorboard(epoch, loss)
         shown = {"epoch": epoch, "train_loss": loss, "train_step": epoch}
         self.wandblogger.log_metrics(shown, head="train")
+        if not finite_weights(self.model):  # its last step did it: nothing to keep
+            raise diverged(f"weights are NaN after epoch {epoch}", self.optimizer, self.last_file)
         entry = {"epoch": epoch, "seconds": self.trained_seconds, "train_loss": total}
         self.history.append(entry)
         if valid_data and self.eval_step > 0 and (epoch + 1) % self.eval_step == 0:
@@ -136,6 +156,7 @@ class PlainTrainer(Trainer):
     def _validate(self, epoch, valid_data, verbose, saved, show_progress):
         started = time.time()
         score, result = self._valid_epoch(valid_data, show_progress=show_progress)
+        score, result = devices.from_main((score, result))
         self.best_valid_score, self.cur_step, stop, improved = early_stopping(
             score,
             self.best_valid_score,
@@ -169,11 +190,29 @@ class PlainTrainer(Trainer):
     def _check_nan(self, loss):
         """RecBole's hook after every batch: a good place to notice Ctrl-C as well."""
         self._interrupts.check()
+        self._step += 1
         if torch.isnan(loss):
-            raise InputError(
-                f"the training loss is NaN in epoch {len(self.history)} at "
-                f"learning_rate {self.learning_rate}; lower it, or set clip_grad_norm"
+            field = self.config["USER_ID_FIELD"]
+            users = users_of(self._batch, field, self._dataset.field2id_token[field])
+            what = f"the training loss is NaN in epoch {len(self.history)}, step {self._step}"
+            raise diverged(what + users, self.optimizer, self.last_file)
+
+    def _train_epoch(self, train_data, epoch_idx, loss_func=None, show_progress=False):
+        self._step = 0
+        return super()._train_epoch(
+            train_data, epoch_idx, loss_func or self._loss, show_progress=show_progress
+        )
+
+    def _loss(self, interaction):
+        self._batch = interaction
+        if self._shared_loss is None:
+            return self.model.calculate_loss(interaction)
+        if len(self.history) == self.start_epoch and self._step == 0:
+            here = checkpoint.random_states(self._generators())
+            self._shared_loss.check(
+                interaction, lambda: checkpoint.restore_random_states(here, self._generators())
             )
+        return self._shared_loss(interaction)
 
     @property
     def converged(self) -> bool | None:
@@ -206,6 +245,10 @@ class PlainTrainer(Trainer):
         self.saved_model_file = saved_model_file
 
     def _write(self, file: str | Path, epoch: int) -> None:
+        random, *others = devices.gather(checkpoint.random_states(self._generators()))
+        if not devices.is_main():
+            devices.barrier()  # until it is written
+            return
         state = {
             "config": self.config.plain(),
             "epoch": epoch,
@@ -218,11 +261,21 @@ class PlainTrainer(Trainer):
             "state_dict": self.model.state_dict(),
             "other_parameter": checkpoint.encode(self.model.other_parameter()),
             "optimizer": self.optimizer.state_dict(),
-            "random": checkpoint.random_states(self._generators()),
+            "random": random,
+            "random_of_others": others,
             "item_tokens": checkpoint.item_tokens(self._dataset),
             "user_tokens": checkpoint.user_tokens(self._dataset),
         }
         checkpoint.save_checkpoint(file, state)
+        devices.barrier()
+
+    def _restore_random_states(self, state: dict[str, Any]) -> None:
+        states = [state["random"], *state.get("random_of_others", [])]
+        known = devices.rank() < len(states)
+        own = states[devices.rank() if known else 0]
+        checkpoint.restore_random_states(own, self._generators())
+        if not known:  # there were fewer processes before
+            torch.manual_seed(self.config["seed"] + devices.rank() + (self.start_epoch << 16))
 
     def resume_checkpoint(self, resume_file):
         """Go on where `resume_file` (a `.last.pth`) ends: weights, optimiser, epoch, early
@@ -261,6 +314,7 @@ class PlainTrainer(Trainer):
             self._load_weights(checkpoint.load_checkpoint(file, self.device))
             self.logger.info(f"Loading model structure and parameters from {file}")
         self.eval_collector.clear()
+        self.eval_collector.shared = getattr(eval_data, "is_share", False)
         result = super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
         result = {key: float(value) for key, value in result.items()}
         if self.eval_collector.partial:  # ranks of a part would pass for those of all

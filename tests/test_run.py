@@ -18,8 +18,9 @@ from recbole_hstu import checkpoint, quick_start
 from recbole_hstu.errors import InputError
 from recbole_hstu.evaluation.ranks import MISSED
 from recbole_hstu.interrupts import Interrupts
+from recbole_hstu.model.hstu import HSTU
 from recbole_hstu.quick_start import build_model, load_dataset, run
-from recbole_hstu.trainer import trainer_class
+from recbole_hstu.trainer import PlainTrainer, trainer_class
 
 SEQUENTIAL = ["HSTU", "SASRec", "GRU4Rec", "BERT4Rec", "NARM"]
 GENERAL = ["BPR", "Pop", "ItemKNN", "MultiVAE"]
@@ -219,10 +220,52 @@ def test_a_full_disk_keeps_the_previous_checkpoint(toy, tmp_path, monkeypatch):
     assert [p.name for p in tmp_path.iterdir() if p.is_file()] == ["x.pth"]
 
 
-def test_a_nan_loss_stops_the_run(toy):
-    options = small_options("SASRec", learning_rate=1e30, train_batch_size=16)
-    with pytest.raises(InputError, match=r"loss is NaN in epoch 0 at learning_rate 1e\+30"):
-        run("SASRec", "toy", config_dict=options)
+def test_a_nan_loss_stops_the_run_and_says_where(toy, monkeypatch):
+    """The step, the rate, the users by name; the state of the epoch before stays."""
+    steps, seen = [], []
+    honest = HSTU.calculate_loss
+
+    def spoilt(self, interaction):
+        steps.append(len(interaction))
+        seen.append(interaction["user_id"].tolist())
+        loss = honest(self, interaction)
+        return loss * float("nan") if len(steps) == 5 else loss
+
+    monkeypatch.setattr(HSTU, "calculate_loss", spoilt)
+    options = small_options(train_batch_size=16, protocol="paper")  # 40 users: three steps
+    with pytest.raises(InputError) as caught:
+        run("HSTU", "toy", config_dict=options)
+    (last,) = Path("saved").glob("*.last.pth")
+    tokens = checkpoint.load_checkpoint(last)["user_tokens"]
+    users = ", ".join(tokens[id] for id in seen[4][:10])
+    assert str(caught.value) == (
+        f"the training loss is NaN in epoch 1, step 2 in a batch of the users {users} and 6 more, "
+        f"at learning_rate 0.001; lower the rate, or set clip_grad_norm; {last} holds the last "
+        "good state"
+    )
+    assert checkpoint.load_checkpoint(last)["epoch"] == 0
+    resumed = run("HSTU", "toy", config_dict={**options, "resume": str(last)})
+    assert resumed["record"].epochs == 2
+
+
+@pytest.mark.parametrize("epochs", [1, 3])
+def test_weights_that_the_last_step_spoilt_get_into_no_checkpoint(toy, monkeypatch, epochs):
+    finish = PlainTrainer._train_epoch
+
+    def spoil(self, data, epoch, *args, **kwargs):
+        loss = finish(self, data, epoch, *args, **kwargs)
+        if epoch == epochs - 1:
+            next(self.model.parameters()).data[1, 1] = float("nan")
+        return loss
+
+    monkeypatch.setattr(PlainTrainer, "_train_epoch", spoil)
+    options = small_options(epochs=epochs, protocol="paper")
+    with pytest.raises(InputError, match=f"weights are NaN after epoch {epochs - 1}, at learning"):
+        run("HSTU", "toy", config_dict=options)
+    found = list(Path("saved").glob("*.pth"))
+    assert len(found) == (epochs > 1)
+    for file in found:
+        assert all(torch.isfinite(v).all() for v in weights(file).values())
 
 
 def test_other_metrics_of_recbole(toy):

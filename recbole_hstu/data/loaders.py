@@ -12,6 +12,7 @@ from recbole.data.dataloader import AbstractDataLoader, FullSortEvalDataLoader
 from recbole.data.utils import create_samplers, get_dataloader
 from recbole.utils import ModelType
 
+from recbole_hstu import devices
 from recbole_hstu.data.sequence_dataset import ExactTimes, InteractionDataset, SequenceDataset
 from recbole_hstu.errors import InputError
 
@@ -107,7 +108,35 @@ def _rows_at_once(wanted: int, n_items: int) -> int:
     return rows
 
 
-class SequenceEvalDataLoader(FullSortEvalDataLoader):
+class _SharedEvalDataLoader(FullSortEvalDataLoader):
+    """Full ranking of this process's share of the rows: all of them, where it is the only one.
+
+    RecBole's sampler for several processes gives some rows twice, so that all have equally many.
+
+    Raises:
+        InputError: fewer rows than processes.
+    """
+
+    is_share = True
+
+    @property
+    def sample_size(self) -> int:
+        return len(self.own_rows)
+
+    @sample_size.setter
+    def sample_size(self, rows: int) -> None:  # RecBole sets it to the number of rows
+        self.own_rows = devices.share(rows)
+        if rows < devices.world():
+            raise InputError(
+                f"--nproc={devices.world()}: there are only {rows} users to evaluate; use fewer"
+            )
+
+    def _init_batch_size_and_step(self):
+        self.step = _rows_at_once(self.config["eval_batch_size"], self._dataset.item_num)
+        self.set_batch_size(self.step)
+
+
+class SequenceEvalDataLoader(_SharedEvalDataLoader):
     """Full ranking of one target a row, for sequential and general models alike.
 
     With `mask_seen` the items of the row's visible history are handed to the trainer, which
@@ -123,13 +152,11 @@ class SequenceEvalDataLoader(FullSortEvalDataLoader):
         self.sample_size = len(dataset)
         AbstractDataLoader.__init__(self, config, dataset, sampler, shuffle=shuffle)
 
-    def _init_batch_size_and_step(self):
-        self.step = _rows_at_once(self.config["eval_batch_size"], self._dataset.item_num)
-        self.set_batch_size(self.step)
-
     def collate_fn(self, index):
         """Rows, (row, item) pairs of seen items or None, target rows, target items."""
-        interaction = self.transform(self._dataset, self._dataset[np.array(index)])
+        interaction = self.transform(
+            self._dataset, self._dataset[np.array(index) + self.own_rows.start]
+        )
         seen = None
         if self.mask_seen:
             history = interaction[self.history_field]
@@ -139,7 +166,7 @@ class SequenceEvalDataLoader(FullSortEvalDataLoader):
         return interaction, seen, torch.arange(len(target)), target
 
 
-class UserEvalDataLoader(FullSortEvalDataLoader):
+class UserEvalDataLoader(_SharedEvalDataLoader):
     """Full ranking a user, for data sets without histories (knowledge graphs, ratio splits).
 
     RecBole masks whatever the user had in training; here that, too, is for `mask_seen` to say.
@@ -154,11 +181,7 @@ class UserEvalDataLoader(FullSortEvalDataLoader):
             + " left out of the ranking"
         )
 
-    def _init_batch_size_and_step(self):
-        self.step = _rows_at_once(self.config["eval_batch_size"], self._dataset.item_num)
-        self.set_batch_size(self.step)
-
     def collate_fn(self, index):
         """Users, (row, item) pairs of seen items or None, target rows, target items."""
-        users, seen, target_row, target = super().collate_fn(index)
+        users, seen, target_row, target = super().collate_fn(np.array(index) + self.own_rows.start)
         return users, seen if self.mask_seen else None, target_row, target

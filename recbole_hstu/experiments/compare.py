@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from recbole_hstu import devices
 from recbole_hstu.errors import InputError
 from recbole_hstu.experiments.plan import (
     PlannedRun,
@@ -62,6 +63,8 @@ def compare(
         return to_text(comparison_table([record])), False
     if options.get("resume"):
         raise InputError("--resume goes on with one run: name one model, without a study's options")
+    if devices.by_torchrun():
+        raise InputError("torchrun starts one training; several of them take --nproc instead")
     plan = _plan(models, dataset, config_files, options, study)
     labels = list(dict.fromkeys(planned.label for planned in plan))
     baselines = [part for part in str(study.get("baseline", "")).split(",") if part]

@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 
 from recbole_hstu import checkpoint
 from recbole_hstu.data.loaders import make_loaders
-from recbole_hstu.errors import InputError
+from recbole_hstu.errors import InputError, ProcessDied
 from recbole_hstu.evaluation.whole_file import whole_file
 from recbole_hstu.experiments.plan import PlannedRun
 from recbole_hstu.experiments.records import (
@@ -187,6 +187,8 @@ def _run_once(planned: PlannedRun, folder: Path, place: str) -> RunRecord:
             stream.write(json.dumps(wanted_settings(planned)).encode())
     try:
         result = run(planned.model, planned.dataset, planned.config_files, options)
+    except ProcessDied:
+        raise  # no fault of this run: the next start goes on with it
     except Exception as error:
         known = isinstance(error, InputError)
         logger.error("%s failed: %s", what, error, exc_info=None if known else error)

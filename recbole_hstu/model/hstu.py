@@ -25,7 +25,7 @@ from recbole_hstu.model.losses import (
     sampled_softmax,
     shared_softmax,
 )
-from recbole_hstu.model.packing import Packing
+from recbole_hstu.model.packing import Packing, tokens_of
 from recbole_hstu.model.stochastic_length import keep, kept_events
 from recbole_hstu.model.touched import Touched
 
@@ -133,10 +133,30 @@ class HSTU(SequentialRecommender):
 
     def calculate_loss(self, interaction) -> torch.Tensor:
         """Softmax loss (`loss_type`) at every position; the targets are the next items."""
+        return self.loss_of_part(interaction, None)[0]
+
+    def loss_of_part(self, interaction, part: torch.Tensor | None) -> tuple[torch.Tensor, float]:
+        """The loss of some rows of a batch, and their share of the positions it is a mean over.
+
+        All but dropout is drawn for the whole batch, so that processes can share it.
+
+        Args:
+            part: (b,) the rows, rising; None for all.
+        """
         if self.alpha is not None:
             interaction = self.shortened(interaction)
+        lengths, share = interaction[self.ITEM_SEQ_LEN], 1.0
+        negatives = self.draw_negatives(int(lengths.sum()))
+        if part is not None:
+            share = int(lengths[part].sum()) / int(lengths.sum())
+            if negatives is not None and negatives.dim() == 2:
+                negatives = negatives[tokens_of(part, lengths)]
+            keys = (self.ITEM_SEQ, self.ITEM_SEQ_LEN, self.TIME_SEQ, self.ITEM_ID, self.TIME)
+            interaction = {key: interaction[key][part] for key in keys}
+        return self._softmax(interaction, negatives), share
+
+    def _softmax(self, interaction, negatives: torch.Tensor | None) -> torch.Tensor:
         n_tokens = int(interaction[self.ITEM_SEQ_LEN].sum())
-        negatives = self.draw_negatives(n_tokens)
         rows = None
         if negatives is not None and negatives.numel() + 2 * n_tokens < self.n_items:
             interaction, negatives, rows = self.touched(interaction, negatives)

@@ -79,3 +79,12 @@ class Packing:
     def unorder(self, rows: torch.Tensor) -> torch.Tensor:
         """(B, ...) in packed order -> batch order."""
         return torch.empty_like(rows).index_copy(0, self.order, rows)
+
+
+def tokens_of(rows: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    """(T,) bool in the packed order of a batch with these `lengths` (B,): the tokens of the given
+    rows (b,), which a `Packing` of those rows alone has in the same order."""
+    wanted = torch.zeros_like(lengths, dtype=torch.bool)
+    wanted[rows] = True
+    order = torch.argsort(lengths, stable=True)
+    return wanted[order].repeat_interleave(lengths[order])

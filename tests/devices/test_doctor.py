@@ -1,0 +1,92 @@
+"""The doctor: what it says of a sound environment, and of injected faults."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from recbole_hstu import doctor
+from recbole_hstu.doctor import BAD, NOTE, OK
+
+ROOT = Path(doctor.__file__).parents[1]
+
+# Python imports this module at its start, in the doctor and in the run that it tries.
+BLOCKER = """
+import sys
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {blocked}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name.split(".")[0])
+
+sys.meta_path.insert(0, Blocker())
+"""
+SLOW = ["transformers", "openai", "optuna", "matplotlib", "bm25s"]
+
+
+def doctor_without(*modules):
+    """Its exit status and its lines, where some modules cannot be imported."""
+    Path("blocker").mkdir()
+    Path("blocker/sitecustomize.py").write_text(BLOCKER.format(blocked={*modules}))
+    path = os.pathsep.join([str(Path("blocker").absolute()), str(ROOT)])
+    done = subprocess.run(
+        [sys.executable, "-m", "recbole_hstu.cli", "doctor"],
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "Traceback" not in done.stdout + done.stderr
+    return done.returncode, done.stdout
+
+
+def test_without_the_extras_the_main_job_works_and_nothing_is_left_behind():
+    status, out = doctor_without(*SLOW)
+    assert status == 0, out
+    assert "The main job works." in out
+    assert "trained, tested, resumed from its checkpoint" in out
+    assert 'pip install "recbole-hstu[plot]"' in out
+    assert sorted(p.name for p in Path().iterdir()) == ["blocker"]
+
+
+def test_a_package_that_recbole_needs_is_named_with_its_mend():
+    status, out = doctor_without("tensorboard", *SLOW)
+    assert status == 1
+    (line,) = [i for i, text in enumerate(out.splitlines()) if text.startswith("BAD   recbole ")]
+    assert "No module named 'tensorboard" in out.splitlines()[line]
+    assert "-> pip install tensorboard" in out.splitlines()[line + 1]
+    assert "The main job works" not in out
+
+
+def test_without_torch_it_still_speaks():
+    status, out = doctor_without("torch", *SLOW)
+    assert status == 1
+    assert 'pip install "torch>=2.4"' in out
+    assert "log_tensorboard/" in out
+
+
+def test_versions_that_do_not_do(monkeypatch):
+    for name, version in (("pandas", "3.1.1"), ("recbole", "1.1.1"), ("torch", "2.3.1+cu121")):
+        monkeypatch.setattr(doctor, "_version", lambda _, version=version: version)
+        finding = doctor._needed(name)
+        assert finding.state == BAD
+        assert version in finding.found
+    monkeypatch.setattr(doctor, "_version", lambda _: "2.10.0")
+    assert doctor._needed("torch").state == OK
+
+
+def test_folders(monkeypatch):
+    assert doctor._folder("saved").state == OK
+    Path("saved").write_text("in the way")  # stops root, too
+    finding = doctor._folder("saved")
+    assert finding.state == BAD
+    assert "--checkpoint_dir" in finding.mend
+    monkeypatch.setattr(doctor, "_ROOM", 1 << 60)
+    assert doctor._folder("log").state == NOTE
+
+
+def test_threads(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(4)), raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    (finding,) = doctor._threads()
+    assert (finding.state, finding.mend) == (NOTE, "unset OMP_NUM_THREADS")

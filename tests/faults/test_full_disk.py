@@ -1,0 +1,42 @@
+"""A disk that is full while a checkpoint is written: the error is the kernel's, by /dev/full."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from small_data import small_options
+
+from recbole_hstu import checkpoint
+from recbole_hstu.cli import main
+from recbole_hstu.quick_start import run
+
+FULL = Path("/dev/full")
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="no /dev/full on this system")
+def test_the_previous_checkpoint_stays_and_the_run_goes_on_from_it(toy, capfd, monkeypatch):
+    options = small_options(epochs=4, protocol="paper")
+    whole = run("HSTU", "toy", config_dict={**options, "checkpoint_dir": "whole"})
+    write, written = checkpoint.save_checkpoint, []
+
+    def save(file, state):
+        if len(written) == 2:
+            Path(file).with_name(f".{Path(file).name}.{os.getpid()}.part").symlink_to(FULL)
+        written.append(file)
+        write(file, state)
+
+    monkeypatch.setattr(checkpoint, "save_checkpoint", save)
+    line = ["run", "--model=HSTU", "--dataset=toy"]
+    line += [f"--{key}={value}" for key, value in options.items()]
+    capfd.readouterr()
+    assert main(line) == 2
+    (error,) = [text for text in capfd.readouterr().err.splitlines() if "error:" in text]
+    assert "No space left on device" in error
+    assert "the previous checkpoint is kept" in error
+    (last,) = Path("saved").iterdir()  # nothing half-written beside it
+    assert checkpoint.load_checkpoint(last)["epoch"] == 1
+    resumed = run("HSTU", "toy", config_dict={**options, "resume": str(last)})
+    expected = checkpoint.load_checkpoint(whole["checkpoint"])["state_dict"]
+    for name, value in checkpoint.load_checkpoint(resumed["checkpoint"])["state_dict"].items():
+        assert torch.equal(value, expected[name]), name
