@@ -62,8 +62,6 @@ def run(
     """
     config = Config(model, dataset, config_file_list, config_dict)
     check_segments(config)
-    if on_validation and config["world_size"] > 1:
-        raise InputError("--nproc: a search trains each trial in one process; use --jobs")
     with devices.team(config, (model, dataset, config_file_list, config_dict, saved)):
         return _run(config, saved, on_validation)
 

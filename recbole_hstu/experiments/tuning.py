@@ -117,6 +117,8 @@ def _plan(
         raise InputError(f"--algo={search['algo']}: known are {', '.join(ALGORITHMS)}")
     (planned,) = plan_runs([Variant(model, model, {})], dataset, config_files, options, None)
     config = planned.config
+    if config["nproc"] > 1:
+        raise InputError("--nproc: every trial trains in one process; use --jobs, or leave it out")
     space = read_space(str(search["params_file"]))
     _check_space(space, planned)
     folder = search["results_dir"] or f"results/tune-{planned.model}-{planned.dataset}"

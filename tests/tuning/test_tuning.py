@@ -159,6 +159,7 @@ def test_another_search_is_refused(toy, capsys):
         (GRID, {"reduction_factor": 1}, "--reduction_factor=1: expected a whole number from 2"),
         (GRID, {"params_file": "no.yaml"}, "--params_file=no.yaml: no such file"),
         (GRID, {"checkpoint_dir": "x"}, "--checkpoint_dir: a search keeps checkpoints of its own"),
+        (GRID, {"nproc": 2}, "--nproc: every trial trains in one process; use --jobs"),
         (GRID, {"nonsense": 1}, "unknown option 'nonsense'"),
     ],
 )
