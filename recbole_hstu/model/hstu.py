@@ -15,24 +15,14 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from recbole_hstu.config import option
-from recbole_hstu.errors import InputError
 from recbole_hstu.model.item_encoder import IdEncoder
 from recbole_hstu.model.layers import HSTULayer, TimeBuckets
-from recbole_hstu.model.losses import (
-    full_softmax,
-    l2_normalise,
-    log_correction,
-    sampled_softmax,
-    shared_softmax,
-)
-from recbole_hstu.model.packing import Packing, tokens_of
-from recbole_hstu.model.stochastic_length import keep, kept_events
-from recbole_hstu.model.touched import Touched
-
-LOSS_TYPES = ("sampled", "shared", "full")
+from recbole_hstu.model.losses import l2_normalise
+from recbole_hstu.model.packing import Packing
+from recbole_hstu.model.position_loss import PositionLoss
 
 
-class HSTU(SequentialRecommender):
+class HSTU(PositionLoss, SequentialRecommender):
     """HSTU over item ids and times. Options: `properties/model/HSTU.yaml`.
 
     Raises:
@@ -51,29 +41,9 @@ class HSTU(SequentialRecommender):
         self.n_positions = self.max_seq_length + option(config, "extra_positions")
         self.n_heads = option(config, "n_heads")
         self.input_dropout = option(config, "input_dropout_prob")
-        self.num_negatives = option(config, "num_negatives")
-        self.temperature = option(config, "temperature")
         self.item_l2_norm = option(config, "item_l2_norm")
-        self.loss_type = option(config, "loss_type")
-        if self.loss_type not in LOSS_TYPES:
-            raise InputError(f"loss_type: {self.loss_type}; known are {', '.join(LOSS_TYPES)}")
-        self.log_weight = 0.0
-        if option(config, "logq_correction"):
-            if self.loss_type == "full":
-                raise InputError("logq_correction: loss_type full draws no negatives to correct")
-            self.log_weight = log_correction(self.n_items, self.num_negatives)
-        if self.item_l2_norm and self.temperature >= 1:
-            raise InputError(
-                f"temperature: {self.temperature} with item_l2_norm: True cannot train, since "
-                "similarities lie between -1 and 1 and the loss stays flat; use about 0.05"
-            )
         self.activation_checkpointing = option(config, "activation_checkpointing")
-        self.alpha = config["stochastic_length_alpha"]
-        if self.alpha is not None and not 1 < self.alpha <= 2:
-            raise InputError(
-                f"stochastic_length_alpha: {self.alpha} must lie above 1 and at most at 2"
-            )
-        self.generator = torch.Generator(self.device).manual_seed(option(config, "seed"))
+        self.read_loss_options(config)
 
         self.items = self.build_item_encoder(config, dataset)
         self.positions = nn.Parameter(torch.empty(self.n_positions, self.hidden_size))
@@ -130,78 +100,6 @@ class HSTU(SequentialRecommender):
 
     def normalised(self, table: torch.Tensor) -> torch.Tensor:
         return l2_normalise(table) if self.item_l2_norm else table
-
-    def calculate_loss(self, interaction) -> torch.Tensor:
-        """Softmax loss (`loss_type`) at every position; the targets are the next items."""
-        return self.loss_of_part(interaction, None)[0]
-
-    def loss_of_part(self, interaction, part: torch.Tensor | None) -> tuple[torch.Tensor, float]:
-        """The loss of some rows of a batch, and their share of the positions it is a mean over.
-
-        All but dropout is drawn for the whole batch, so that processes can share it.
-
-        Args:
-            part: (b,) the rows, rising; None for all.
-        """
-        if self.alpha is not None:
-            interaction = self.shortened(interaction)
-        lengths, share = interaction[self.ITEM_SEQ_LEN], 1.0
-        negatives = self.draw_negatives(int(lengths.sum()))
-        if part is not None:
-            share = int(lengths[part].sum()) / int(lengths.sum())
-            if negatives is not None and negatives.dim() == 2:
-                negatives = negatives[tokens_of(part, lengths)]
-            keys = (self.ITEM_SEQ, self.ITEM_SEQ_LEN, self.TIME_SEQ, self.ITEM_ID, self.TIME)
-            interaction = {key: interaction[key][part] for key in keys}
-        return self._softmax(interaction, negatives), share
-
-    def _softmax(self, interaction, negatives: torch.Tensor | None) -> torch.Tensor:
-        n_tokens = int(interaction[self.ITEM_SEQ_LEN].sum())
-        rows = None
-        if negatives is not None and negatives.numel() + 2 * n_tokens < self.n_items:
-            interaction, negatives, rows = self.touched(interaction, negatives)
-        inputs, candidates = self.items(rows)
-        hidden, packing = self.forward(interaction, inputs)
-        positives = packing.pack(self.shifted(interaction, self.ITEM_SEQ, self.ITEM_ID))
-        own = None if inputs is candidates else self.normalised(inputs)
-        table = self.normalised(candidates)
-        settings = {"temperature": self.temperature, "positive_table": own}
-        if negatives is None:
-            return full_softmax(hidden, table, positives, **settings)
-        settings["log_weight"] = self.log_weight
-        softmax = sampled_softmax if negatives.dim() == 2 else shared_softmax
-        return softmax(hidden, table, positives, negatives, **settings)
-
-    def draw_negatives(self, n_tokens: int) -> torch.Tensor | None:
-        """Uniform over the items: (T, R) for `sampled`, (R,) for `shared`, None for `full`."""
-        if self.loss_type == "full":
-            return None
-        shape = [self.num_negatives]
-        if self.loss_type == "sampled":
-            shape = [n_tokens, self.num_negatives]
-        device = self.generator.device
-        return torch.randint(1, self.n_items, shape, generator=self.generator, device=device)
-
-    def shortened(self, interaction) -> dict[str, torch.Tensor]:
-        """The batch with random subsequences for long histories (`stochastic_length_alpha`)."""
-        kept = kept_events(
-            interaction[self.ITEM_SEQ_LEN],
-            alpha=self.alpha,
-            longest=self.max_seq_length,
-            generator=self.generator,
-        )
-        batch = {key: interaction[key] for key in (self.ITEM_ID, self.TIME)}
-        batch |= {key: keep(interaction[key], kept) for key in (self.ITEM_SEQ, self.TIME_SEQ)}
-        return batch | {self.ITEM_SEQ_LEN: kept.sum(1)}
-
-    def touched(self, interaction, negatives: torch.Tensor):
-        """The batch and the negatives with rows of a smaller table for ids, and its items (U,)."""
-        history, target = interaction[self.ITEM_SEQ], interaction[self.ITEM_ID]
-        step = Touched(self.n_items, history, target, negatives)
-        keys = (self.ITEM_SEQ_LEN, self.TIME_SEQ, self.TIME)
-        batch = {key: interaction[key] for key in keys}
-        batch |= {self.ITEM_SEQ: step.rows(history), self.ITEM_ID: step.rows(target)}
-        return batch, step.rows(negatives), step.ids
 
     def user_vectors(self, interaction, table: torch.Tensor) -> torch.Tensor:
         """(B, D): the hidden state after each user's last event."""
