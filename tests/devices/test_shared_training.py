@@ -22,6 +22,7 @@ from recbole_hstu.experiments.compare import compare
 from recbole_hstu.model.packing import Packing, tokens_of
 from recbole_hstu.quick_start import load_dataset, make_loaders, run
 
+pytestmark = pytest.mark.slow
 ROOT = Path(devices.__file__).parents[1]
 ENVIRONMENT = {
     **os.environ,
