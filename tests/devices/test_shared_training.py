@@ -182,7 +182,7 @@ def study():
         stderr=subprocess.PIPE,
         text=True,
     )
-    until = time.monotonic() + 120
+    until = time.monotonic() + 400
     while not list(Path("saved").glob("*.last.pth")) and time.monotonic() < until:
         time.sleep(0.05)
     (follower,) = psutil.Process(started.pid).children()
@@ -235,8 +235,9 @@ def test_the_others_do_not_outlive_the_first(study):
 def test_a_death_under_torchrun_ends_the_job():
     options = small_options(epochs=100000, protocol="paper")
     process = torchrun("--model=HSTU", "--dataset=toy", *as_arguments(options))
-    until = time.monotonic() + 120
+    until = time.monotonic() + 400
     while not list(Path("saved").glob("*.last.pth")) and time.monotonic() < until:
+        assert process.poll() is None, process.communicate()[1]
         time.sleep(0.05)
     second = [p for p in psutil.Process(process.pid).children() if p.environ()["RANK"] == "1"]
     second[0].kill()

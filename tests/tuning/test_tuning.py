@@ -235,14 +235,19 @@ def test_killed_at_any_write_the_search_is_the_same(toy, monkeypatch, algo, stat
 def start(*more, **options):
     command = [sys.executable, "-m", "recbole_hstu.cli", *line(WIDE, **options), *more]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    with Path("said.txt").open("a") as said:
+        return subprocess.Popen(command, env=environment, stderr=said, text=True)
 
 
 def wait_for(pattern, process):
-    deadline = time.time() + 120
-    while not list(FOLDER.glob(pattern)):
-        assert process.poll() is None, process.communicate()[1]
-        assert time.time() < deadline, f"no {pattern}"
+    wait_until(lambda: list(FOLDER.glob(pattern)), process)
+
+
+def wait_until(happened, process):
+    deadline = time.time() + 400
+    while not happened():
+        assert process.poll() is None, Path("said.txt").read_text()
+        assert time.time() < deadline, Path("said.txt").read_text()
         time.sleep(0.01)
 
 
@@ -254,8 +259,9 @@ def test_one_of_two_machines_is_killed(toy):
     other = start(**options)
     wait_for("checkpoints/trial-2/*.last.pth", other)
     victim.kill()
-    victim.communicate()
-    _, said = other.communicate(timeout=180)
+    victim.wait()
+    other.wait(timeout=400)
+    said = Path("said.txt").read_text()
     assert other.returncode == 0, said
     assert [(r["trial"], r["state"], r["epochs"]) for r in rows()] == [
         (str(number), "finished", "25") for number in (1, 2, 3)
@@ -271,11 +277,12 @@ def test_a_killed_worker_and_a_killed_command(toy):
     assert len(workers) == 2
     os.kill(workers[0], signal.SIGKILL)
     wait_for("checkpoints/trial-3/*.last.pth", process)
+    died = "ended with status -9; the others go on: 1"
+    wait_until(lambda: died in Path("said.txt").read_text(), process)
     (left,) = children(process.pid)
     process.kill()  # and now the command itself: its worker ends with it
-    said = process.communicate()[1]
-    assert "ended with status -9; the others go on: 1" in said
-    deadline = time.time() + 20
+    process.wait()
+    deadline = time.time() + 60
     while Path(f"/proc/{left}").exists() and "(zombie)" not in status(left):
         assert time.time() < deadline, "the worker outlives its command"
         time.sleep(0.05)
