@@ -26,6 +26,7 @@ from recbole_hstu.data.loaders import create_dataset, make_loaders
 from recbole_hstu.encoders import ensure_text_features
 from recbole_hstu.errors import InputError
 from recbole_hstu.experiments.records import write_run
+from recbole_hstu.followers import read_call
 from recbole_hstu.memory import keep_freed_memory
 from recbole_hstu.run_log import RunLog
 from recbole_hstu.run_record import check_segments, run_record
@@ -70,7 +71,7 @@ def follow() -> None:
     """What a process that `run` has started beside its own does: the same run, its own share."""
     # RecBole calls what newer releases of torch and pandas announce the end of.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"recbole\.")
-    call = devices.read_call()
+    call = read_call()
     try:
         run(*call)
     except Exception as error:

@@ -31,7 +31,7 @@ def test_a_run_needs_neither_ray_nor_encoders():
 # A room may import what stands below it, design.md's list read upwards.
 ROOMS = [
     "errors yaml_values memory option_checks interrupts divergence",
-    "devices",
+    "devices followers",
     "evaluation",
     "registry",
     "config",
