@@ -134,6 +134,7 @@ def table(found: list[dict[str, Any]], path: Path) -> None:
 
 def plot(found: list[dict[str, Any]], path: Path) -> None:
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import LogLocator
 
     from recbole_hstu.experiments.plots import COLOURS, DASHES, MARKERS
 
@@ -152,6 +153,12 @@ def plot(found: list[dict[str, Any]], path: Path) -> None:
                 x = [entry["point"][sweep] for entry in entries]
                 panel.loglog(x, [e[key] for e in entries], linestyle=DASHES[place], **style)
             panel.set(xlabel=sweep, ylabel=words)
+            for axis in (panel.xaxis, panel.yaxis):
+                axis.set_major_formatter("{x:,.10g}")
+                axis.set_minor_formatter("")
+            panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            if sweep == "batch":
+                panel.set_xticks(BATCHES)
             panel.grid(alpha=0.25)
             panel.legend(frameon=False)
     for suffix in (".png", ".svg"):
