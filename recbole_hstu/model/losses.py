@@ -215,7 +215,8 @@ class SparseProducts(torch.autograd.Function):
         rows = _rows_of(index, grad, len(table))
         parts = (rows.values(), rows.col_indices(), rows.crow_indices())
         columns = csr_matrix(tuple(p.numpy() for p in parts), shape=rows.shape).T
-        return rows @ table, torch.from_numpy(columns @ queries.numpy()), None
+        with torch.autocast("cpu", enabled=False):  # sparse products know no bfloat16
+            return rows @ table, torch.from_numpy(columns @ queries.numpy()), None
 
 
 def _rows_of(index: torch.Tensor, values: torch.Tensor, width: int) -> torch.Tensor:
