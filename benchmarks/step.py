@@ -2,8 +2,9 @@
 
     python benchmarks/step.py [--items 24587] [--text 768] [--threads 2]
 
-Times are measured in one process, alternating, the best of several; peak memory in a process of
-its own for each. Only the ratios mean something. The loss of `sampled` is compared with the
+Times are measured in one process, all in turn, round after round; the table shows medians, and its
+ratios are medians over the rounds too. Peak memory comes from a process of its own for each. Only
+the ratios mean something. The loss of `sampled` is compared with the
 published algorithm's before anything is timed.
 """
 
@@ -29,7 +30,7 @@ from recbole_hstu.memory import keep_freed_memory
 from recbole_hstu.model.hstutext import HSTUText
 from recbole_hstu.model.losses import sampled_softmax
 
-BATCH, NEGATIVES, REPEATS = 128, 512, 7
+BATCH, NEGATIVES, ROUNDS = 128, 512, 20
 FUSIONS = ("id_only", "sum")
 KINDS = ("published", "sampled", "shared", "full")
 
@@ -57,19 +58,27 @@ def main() -> None:
     report(seconds, memory, args)
 
 
-def measure(args: argparse.Namespace, file: Path) -> dict[tuple[str, str], float]:
-    """Best seconds of a step of every kind with and without text."""
+def measure(args: argparse.Namespace, file: Path) -> dict[tuple[str, str], np.ndarray]:
+    """Seconds of a step of every kind with and without text, round by round."""
     batch = histories(args.items)
-    seconds = {}
+    steps = {
+        (kind, fusion): Step(kind, fusion, args, file, batch)
+        for kind in KINDS
+        for fusion in FUSIONS
+    }
     for fusion in FUSIONS:
-        steps = {kind: Step(kind, fusion, args, file, batch) for kind in KINDS}
-        check_equal(steps["sampled"], steps["published"])
-        for _ in range(REPEATS):
-            for kind, step in steps.items():
-                started = time.perf_counter()
-                step()
-                taken = time.perf_counter() - started
-                seconds[kind, fusion] = min(taken, seconds.get((kind, fusion), taken))
+        check_equal(steps["sampled", fusion], steps["published", fusion])
+    return {key: np.array(taken) for key, taken in rounds(steps).items()}
+
+
+def rounds(steps: dict) -> dict[tuple[str, str], list[float]]:
+    seconds: dict[tuple[str, str], list[float]] = {key: [] for key in steps}
+    for number in range(ROUNDS + 1):  # the first warms up
+        for key, step in steps.items():
+            started = time.perf_counter()
+            step()
+            if number:
+                seconds[key].append(time.perf_counter() - started)
     return seconds
 
 
@@ -100,9 +109,9 @@ def report(seconds: dict, memory: dict, args: argparse.Namespace) -> None:
         line = f"{kind:12}"
         for fusion in FUSIONS:
             taken, size = seconds[kind, fusion], memory[kind, fusion]
-            faster = seconds["published", fusion] / taken
-            line += f"{taken:>9.3f} s{size:>7.2f} GiB{faster:>7.1f}"
-        line += f"{seconds[kind, 'sum'] / seconds[kind, 'id_only']:>9.2f}"
+            faster = np.median(seconds["published", fusion] / taken)
+            line += f"{np.median(taken):>9.3f} s{size:>7.2f} GiB{faster:>7.1f}"
+        line += f"{np.median(seconds[kind, 'sum'] / seconds[kind, 'id_only']):>9.2f}"
         sys.stdout.write(line + "\n")
     machine = floor.Machine.measure()
     sys.stdout.write(f"this machine: {machine}\n")
@@ -110,7 +119,7 @@ def report(seconds: dict, memory: dict, args: argparse.Namespace) -> None:
         least = floor.step(lengths, items=args.items, text=width, negatives=NEGATIVES)
         sys.stdout.write(
             f"floor of sampled, {fusion}: {least.describe(machine)}; the step takes "
-            f"{seconds['sampled', fusion] / least.seconds(machine):.1f} times that\n"
+            f"{np.median(seconds['sampled', fusion]) / least.seconds(machine):.1f} times that\n"
         )
 
 
