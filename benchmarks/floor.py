@@ -7,9 +7,9 @@ activations, dropout, attention's bias and the launching of operations are left 
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 # HSTU's defaults for Amazon's data sets.
@@ -17,24 +17,37 @@ WIDTH, LAYERS, INNER = 64, 4, 64
 FLOAT = 4
 
 
-@dataclass(frozen=True)
 class Machine:
-    """Floating point operations, and bytes read and written, per second."""
+    """What a step is made of, to be timed in turn with it: a large product and a large copy."""
 
-    flops: float
-    bytes: float
+    def __init__(self) -> None:
+        self.a, self.b, self.out = torch.randn(3, 2048, 2048)
+        self.source = torch.randn(1 << 26)
+        self.target = torch.empty_like(self.source)
 
-    @classmethod
-    def measure(cls) -> Machine:
-        a, b, out = torch.randn(2048, 2048), torch.randn(2048, 2048), torch.empty(2048, 2048)
-        source = torch.randn(1 << 26)
-        target = torch.empty_like(source)
-        product = _best(lambda: torch.mm(a, b, out=out))
-        copy = _best(lambda: target.copy_(source))
-        return cls(2 * 2048**3 / product, 2 * FLOAT * source.numel() / copy)
+    def product(self) -> None:
+        torch.mm(self.a, self.b, out=self.out)
+
+    def copy(self) -> None:
+        self.target.copy_(self.source)
+
+    def rates(self, product: np.ndarray, copy: np.ndarray) -> Rates:
+        """Of seconds per call."""
+        return Rates(2 * 2048**3 / product, 2 * FLOAT * self.source.numel() / copy)
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Floating point operations, and bytes read and written, per second, round by round."""
+
+    flops: np.ndarray
+    bytes: np.ndarray
 
     def __str__(self) -> str:
-        return f"{self.flops / 1e9:.0f} GFLOP/s in products, {self.bytes / 1e9:.1f} GB/s in copies"
+        return (
+            f"{np.median(self.flops) / 1e9:.0f} GFLOP/s in products, "
+            f"{np.median(self.bytes) / 1e9:.1f} GB/s in copies"
+        )
 
 
 @dataclass(frozen=True)
@@ -42,13 +55,13 @@ class Cost:
     flop: float
     bytes: float
 
-    def seconds(self, machine: Machine) -> float:
-        return self.flop / machine.flops + self.bytes / machine.bytes
+    def seconds(self, rates: Rates) -> np.ndarray:
+        return self.flop / rates.flops + self.bytes / rates.bytes
 
-    def describe(self, machine: Machine) -> str:
+    def describe(self, rates: Rates) -> str:
         return (
             f"{self.flop / 1e9:.2f} GFLOP and {self.bytes / 1e6:.0f} MB, "
-            f"{self.seconds(machine):.3f} s"
+            f"{np.median(self.seconds(rates)):.3f} s"
         )
 
 
@@ -68,13 +81,3 @@ def step(lengths: torch.Tensor, *, items: int, text: int, negatives: int) -> Cos
         + 4 * picked  # a picked vector, read in both passes, and a sum of gradients, in and out
     )
     return Cost(flop, FLOAT * moved)
-
-
-def _best(function) -> float:
-    function()
-    seconds = []
-    for _ in range(7):
-        started = time.perf_counter()
-        function()
-        seconds.append(time.perf_counter() - started)
-    return min(seconds)

@@ -15,8 +15,10 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import floor
 import numpy as np
@@ -49,30 +51,34 @@ def main() -> None:
         sys.stdout.write(json.dumps(peak_memory(*args.memory.split(":"), args, file)))
         return
     try:
-        seconds = measure(args, file)
+        seconds, rates = measure(args, file)
         memory = {
             (kind, fusion): peak_in_process(kind, fusion) for kind in KINDS for fusion in FUSIONS
         }
     finally:
         file.unlink()
-    report(seconds, memory, args)
+    report(seconds, rates, memory, args)
 
 
-def measure(args: argparse.Namespace, file: Path) -> dict[tuple[str, str], np.ndarray]:
-    """Seconds of a step of every kind with and without text, round by round."""
+def measure(args: argparse.Namespace, file: Path) -> tuple[dict[Any, np.ndarray], floor.Rates]:
+    """Seconds of a step of every kind with and without text, and the machine's rates, round by
+    round."""
     batch = histories(args.items)
-    steps = {
+    steps: dict[Any, Any] = {
         (kind, fusion): Step(kind, fusion, args, file, batch)
         for kind in KINDS
         for fusion in FUSIONS
     }
     for fusion in FUSIONS:
         check_equal(steps["sampled", fusion], steps["published", fusion])
-    return {key: np.array(taken) for key, taken in rounds(steps).items()}
+    machine = floor.Machine()
+    timed = rounds(steps | {"product": machine.product, "copy": machine.copy})
+    seconds = {key: np.array(taken) for key, taken in timed.items()}
+    return seconds, machine.rates(seconds["product"], seconds["copy"])
 
 
-def rounds(steps: dict) -> dict[tuple[str, str], list[float]]:
-    seconds: dict[tuple[str, str], list[float]] = {key: [] for key in steps}
+def rounds(steps: dict[Any, Callable]) -> dict[Any, list[float]]:
+    seconds: dict[Any, list[float]] = {key: [] for key in steps}
     for number in range(ROUNDS + 1):  # the first warms up
         for key, step in steps.items():
             started = time.perf_counter()
@@ -97,7 +103,7 @@ def peak_memory(kind: str, fusion: str, args: argparse.Namespace, file: Path) ->
     return (peak_mib() - before) / 1024
 
 
-def report(seconds: dict, memory: dict, args: argparse.Namespace) -> None:
+def report(seconds: dict, rates: floor.Rates, memory: dict, args: argparse.Namespace) -> None:
     lengths = histories(args.items)["item_length"]
     sys.stdout.write(
         f"{args.items:,} items, batch {BATCH}, {int(lengths.sum()):,} positions, {NEGATIVES} "
@@ -113,13 +119,12 @@ def report(seconds: dict, memory: dict, args: argparse.Namespace) -> None:
             line += f"{np.median(taken):>9.3f} s{size:>7.2f} GiB{faster:>7.1f}"
         line += f"{np.median(seconds[kind, 'sum'] / seconds[kind, 'id_only']):>9.2f}"
         sys.stdout.write(line + "\n")
-    machine = floor.Machine.measure()
-    sys.stdout.write(f"this machine: {machine}\n")
+    sys.stdout.write(f"this machine: {rates}\n")
     for fusion, width in zip(FUSIONS, (0, args.text), strict=True):
         least = floor.step(lengths, items=args.items, text=width, negatives=NEGATIVES)
         sys.stdout.write(
-            f"floor of sampled, {fusion}: {least.describe(machine)}; the step takes "
-            f"{np.median(seconds['sampled', fusion]) / least.seconds(machine):.1f} times that\n"
+            f"floor of sampled, {fusion}: {least.describe(rates)}; the step takes "
+            f"{np.median(seconds['sampled', fusion] / least.seconds(rates)):.1f} times that\n"
         )
 
 

@@ -12,7 +12,7 @@ from scipy.sparse import csr_matrix
 # Said once a process by torch; what is used of it is tested.
 warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
 
-# A sampled negative that is its own positive: far below any similarity, finite in half precision.
+# The logit of a sampled negative that is its own positive: far below any, finite in half precision.
 MASKED = -5e4
 # Log-probabilities below this count as this much in gradients: 1e-35.
 LEAST_LOG = -80.0
@@ -53,18 +53,16 @@ def sampled_softmax(
         impl = choose_impl(table, negatives.shape[1])
     if impl not in ("dense", "sparse", "gather"):
         raise ValueError(f"impl={impl!r}: expected auto, dense, sparse or gather")
+    index = torch.cat([positives.unsqueeze(1), negatives], dim=1)
     if impl == "gather":
-        positive = (queries * table[positives]).sum(-1, keepdim=True)
-        negative = torch.bmm(table[negatives], queries.unsqueeze(-1)).squeeze(-1)
+        similarities = torch.bmm(table[index], queries.unsqueeze(-1)).squeeze(-1)
     else:
-        index = torch.cat([positives.unsqueeze(1), negatives], dim=1)
         products = PickedProducts if impl == "dense" else SparseProducts
-        positive, negative = products.apply(queries, table, index).split([1, index.shape[1] - 1], 1)
+        similarities = products.apply(queries, table, index)
     if positive_table is not None:
         positive = (queries * positive_table[positives]).sum(-1, keepdim=True)
-    return _first_of(
-        positive, negative, negatives == positives.unsqueeze(1), temperature, log_weight
-    )
+        similarities = torch.cat([positive, similarities[:, 1:]], dim=1)
+    return _first_of(similarities, index == positives.unsqueeze(1), temperature, log_weight)
 
 
 def choose_impl(table: torch.Tensor, n_negatives: int) -> str:
@@ -94,10 +92,9 @@ def shared_softmax(
     table = table.to(queries.dtype)
     own = table if positive_table is None else positive_table
     positive = (queries * own[positives]).sum(-1, keepdim=True)
-    negative = queries @ table[negatives].t()  # (T, R)
-    return _first_of(
-        positive, negative, negatives == positives.unsqueeze(1), temperature, log_weight
-    )
+    similarities = torch.cat([positive, queries @ table[negatives].t()], dim=1)  # (T, 1 + R)
+    hit = F.pad(negatives == positives.unsqueeze(1), (1, 0))
+    return _first_of(similarities, hit, temperature, log_weight)
 
 
 def full_softmax(
@@ -128,11 +125,15 @@ def log_correction(n_items: int, n_negatives: int) -> float:
     return math.log((n_items - 1) / n_negatives)
 
 
-def _first_of(positive, negative, accidental, temperature: float, log_weight: float):
-    """Mean cross-entropy of (T, 1) positive against (T, R) negative similarities."""
-    negative = negative.masked_fill(accidental, MASKED) / temperature + log_weight
-    logits = torch.cat([positive / temperature, negative], dim=1)
-    return F.cross_entropy(logits, logits.new_zeros(len(logits), dtype=torch.int64))
+def _first_of(similarities, hit, temperature: float, log_weight: float):
+    """Mean cross-entropy of the first of (T, 1 + R) similarities against the others, but for those
+    that `hit` the positive themselves."""
+    logits = similarities / temperature
+    hit[:, 0] = False
+    logits.masked_fill_(hit, MASKED)
+    if log_weight:  # the same as adding it to every other logit
+        logits = torch.cat([logits[:, :1] - log_weight, logits[:, 1:]], dim=1)
+    return F.cross_entropy(logits, torch.zeros_like(hit[:, 0], dtype=torch.int64))
 
 
 class CatalogueCrossEntropy(torch.autograd.Function):
@@ -238,4 +239,5 @@ def _blocks(queries: torch.Tensor, table: torch.Tensor):
 
 def l2_normalise(x: torch.Tensor, eps: float = 1e-6) -> torch.Tensor:
     """x / max(||x||, eps) along the last axis."""
-    return x / torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp(min=eps)
+    # Not a division, whose gradient takes five passes over a table instead of two.
+    return x * torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp(min=eps).reciprocal()
