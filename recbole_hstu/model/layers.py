@@ -165,11 +165,12 @@ class HSTULayer(nn.Module):
         length = q.shape[2]
         if buckets.block == length:
             return self.attend_block(v, q, k, buckets, 0, length)
-        starts = range(0, length, buckets.block)
+        # The largest first: what the others need then fits where it was.
+        starts = reversed(range(0, length, buckets.block))
         blocks = [(start, min(start + buckets.block, length)) for start in starts]
         again = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
         parts = [again(self.attend_block, v, q, k, buckets, *block) for block in blocks]
-        return torch.cat(parts, dim=1)
+        return torch.cat(parts[::-1], dim=1)
 
     def attend_block(self, v, q, k, buckets: TimeBuckets, start: int, stop: int) -> torch.Tensor:
         """(B, H, L, d) each -> (B, stop - start, H * v_size), queries start..stop-1."""
