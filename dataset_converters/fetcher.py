@@ -105,8 +105,33 @@ def _load_entries(extra: Path | None) -> dict:
                     f"{extra}: '{source}: {kind}:' is none of the known entries: "
                     + ", ".join(f"{s}: {k}" for s in entries for k in entries[s])
                 )
+            wrong = _wrong(entry)
+            if wrong:
+                raise ConversionError(f"{extra}: '{source}: {kind}:' {wrong}")
             entries[source][kind] |= entry
     return entries
+
+
+def _wrong(entry: dict) -> str:
+    """What is wrong with an entry of --sources; empty if nothing is."""
+    urls = entry.get("urls", ["https://"])
+    if not (isinstance(urls, list) and urls and all(_is_url(url) for url in urls)):
+        return "urls must be a list of http:// or https:// addresses"
+    for key, kind in (("file", str), ("bytes", int), ("sha256", str)):
+        if not isinstance(entry.get(key, kind()), kind):
+            return f"{key}: {entry[key]!r} is no {kind.__name__}"
+    unknown = entry.keys() - {"urls", "file", "bytes", "sha256"}
+    if unknown:
+        return f"{min(unknown)}: unknown; known are urls, file, bytes, sha256"
+    try:
+        [text.format(category="") for text in (*urls, entry.get("file", ""))]
+    except (LookupError, ValueError):
+        return "may hold no braces but those of {category}"
+    return ""
+
+
+def _is_url(text: object) -> bool:
+    return isinstance(text, str) and text.startswith(("http://", "https://"))
 
 
 def _first_line(error: Exception) -> str:

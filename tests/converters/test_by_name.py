@@ -117,3 +117,24 @@ def test_a_sources_file_with_a_mistake_is_one_line(convert, tmp_path):
         path.write_text(text)
         error = convert("steam", "--sources", path)
         assert error.startswith(f"error: {path}")
+
+
+@pytest.mark.parametrize(
+    ("entry", "wrong"),
+    [
+        ("{urls: https://x/a.gz}", "urls must be a list"),
+        ("{urls: [ftp://x/a.gz]}", "urls must be a list"),
+        ("{urls: []}", "urls must be a list"),
+        ("{bytes: many}", "bytes: 'many' is no int"),
+        ("{sha256: 5}", "sha256: 5 is no str"),
+        ("{size: 5}", "size: unknown"),
+        ("{urls: ['https://x/{name}.gz']}", "may hold no braces"),
+        ("{file: 'a}'}", "may hold no braces"),
+    ],
+)
+def test_a_sources_entry_with_a_mistake_is_one_line(convert, tmp_path, entry, wrong):
+    path = tmp_path / "mirror.yaml"
+    path.write_text(f"steam: {{reviews: {entry}}}")
+    error = convert("steam", "--sources", path)
+    assert error.startswith(f"error: {path}: 'steam: reviews:' {wrong}")
+    assert error.count("\n") <= 1
