@@ -163,3 +163,12 @@ def test_reduced_precision_is_near(loss_type):
         near = gradients(model.calculate_loss(batch), [model.items.ids])
     assert near[0].item() == pytest.approx(exact[0].item(), rel=0.02)
     assert F.cosine_similarity(near[1].flatten(), exact[1].flatten(), dim=0) > 0.99
+
+
+@pytest.mark.parametrize(
+    ("items_a_negative", "dtype", "expected"),
+    [(5, torch.float32, "dense"), (50, torch.float32, "sparse"), (100, torch.bfloat16, "gather")],
+)
+def test_the_cheapest_way_depends_on_the_catalogue(items_a_negative, dtype, expected):
+    table = torch.zeros(items_a_negative * 8, 2, dtype=dtype)  # bfloat16 has no sparse products
+    assert losses.choose_impl(table, 8) == expected
