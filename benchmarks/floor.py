@@ -20,9 +20,9 @@ FLOAT = 4
 class Machine:
     """What a step is made of, to be timed in turn with it: a large product and a large copy."""
 
-    def __init__(self) -> None:
-        self.a, self.b, self.out = torch.randn(3, 2048, 2048)
-        self.source = torch.randn(1 << 26)
+    def __init__(self, device: str) -> None:
+        self.a, self.b, self.out = torch.randn(3, 2048, 2048, device=device)
+        self.source = torch.randn(1 << 26, device=device)
         self.target = torch.empty_like(self.source)
 
     def product(self) -> None:

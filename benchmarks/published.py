@@ -21,7 +21,7 @@ class PaddedPacking(Packing):
 
     def __init__(self, lengths: torch.Tensor, width: int):
         super().__init__(lengths, one_group=True)
-        inside = torch.arange(width) < self.lengths.unsqueeze(1)
+        inside = torch.arange(width, device=self.lengths.device) < self.lengths.unsqueeze(1)
         slots = inside.flatten().nonzero().squeeze(1)
         n_tokens = int(self.lengths.sum())
         self.groups = [Group(slice(0, len(lengths)), slice(0, n_tokens), width, slots)]

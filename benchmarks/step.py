@@ -1,6 +1,6 @@
 """One training step: ours under every loss, the published algorithm's, and the machine's floor.
 
-    python benchmarks/step.py [--items 24587] [--text 768] [--threads 2]
+    python benchmarks/step.py [--items 24587] [--text 768] [--threads 2] [--device cpu|cuda]
 
 Times are measured in one process, all in turn, round after round, each the second of two steps;
 the table shows medians, and its ratios are medians over the rounds too. Peak memory comes from a
@@ -42,6 +42,7 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=24_587)
     parser.add_argument("--text", type=int, default=768)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--memory", help=argparse.SUPPRESS)  # of one kind and fusion, as JSON
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -71,21 +72,28 @@ def measure(args: argparse.Namespace, file: Path) -> tuple[dict[Any, np.ndarray]
     }
     for fusion in FUSIONS:
         check_equal(steps["sampled", fusion], steps["published", fusion])
-    machine = floor.Machine()
-    timed = rounds(steps | {"product": machine.product, "copy": machine.copy})
+    machine = floor.Machine(args.device)
+    timed = rounds(steps | {"product": machine.product, "copy": machine.copy}, args.device)
     seconds = {key: np.array(taken) for key, taken in timed.items()}
     return seconds, machine.rates(seconds["product"], seconds["copy"])
 
 
-def rounds(steps: dict[Any, Callable]) -> dict[Any, list[float]]:
+def rounds(steps: dict[Any, Callable], device: str) -> dict[Any, list[float]]:
     seconds: dict[Any, list[float]] = {key: [] for key in steps}
     for _ in range(ROUNDS):
         for key, step in steps.items():
             step()  # as in training: what it needs lies in the caches, as far as it fits
+            wait_for(device)
             started = time.perf_counter()
             step()
+            wait_for(device)
             seconds[key].append(time.perf_counter() - started)
     return seconds
+
+
+def wait_for(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
 
 
 def peak_in_process(kind: str, fusion: str) -> float:
@@ -95,11 +103,13 @@ def peak_in_process(kind: str, fusion: str) -> float:
 
 
 def peak_memory(kind: str, fusion: str, args: argparse.Namespace, file: Path) -> float:
-    """GiB above what the imports take: model, optimiser, three steps."""
+    """GiB above what the imports take, or of the GPU: model, optimiser, three steps."""
     before = peak_mib()
     step = Step(kind, fusion, args, file, histories(args.items))
     for _ in range(3):
         step()
+    if args.device == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**30
     return (peak_mib() - before) / 1024
 
 
@@ -107,7 +117,7 @@ def report(seconds: dict, rates: floor.Rates, memory: dict, args: argparse.Names
     lengths = histories(args.items)["item_length"]
     sys.stdout.write(
         f"{args.items:,} items, batch {BATCH}, {int(lengths.sum()):,} positions, {NEGATIVES} "
-        f"negatives, text {args.text} wide, {args.threads} threads\n"
+        f"negatives, text {args.text} wide, {args.threads} threads, {args.device}\n"
         f"{'':12}{'id only':>9}{'memory':>11}{'times':>7}{'text':>11}{'memory':>11}{'times':>7}"
         f"{'text/id':>9}\n"
     )
@@ -135,7 +145,8 @@ class Step:
         cls = Published if kind == "published" else HSTUText
         loss_type = "sampled" if kind == "published" else kind
         options = {"fusion": fusion, "loss_type": loss_type, "text_features_file": str(file)}
-        self.model, self.batch = make_model(cls, args.items, **options), batch
+        self.model = make_model(cls, args.items, device=args.device, **options)
+        self.batch = {key: values.to(args.device) for key, values in batch.items()}
         # As the trainers do: ours asks for the fused optimiser.
         fused = True if cls is HSTUText else None
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-3, fused=fused)
@@ -170,17 +181,17 @@ def check_equal(ours: Step, theirs: Step) -> None:
     theirs.model.train()
 
 
-def make_model(cls, n_items: int, **options):
+def make_model(cls, n_items: int, *, device: str = "cpu", **options):
     """A model with the settings of Amazon's data sets, for a catalogue without a data set."""
-    config = Config(
-        cls.__name__.replace("Published", "HSTUText"), "musical_instruments", None, options
-    )
+    options["use_gpu"] = device == "cuda"
+    name = cls.__name__.replace("Published", "HSTUText")
+    config = Config(name, "musical_instruments", None, options)
     tokens = np.array(["[PAD]", *map(str, range(1, n_items))])
     dataset = SimpleNamespace(
         num=lambda _: n_items, field2id_token={"item_id": tokens}, iid_field="item_id"
     )
     torch.manual_seed(0)
-    return cls(config, dataset)
+    return cls(config, dataset).to(device)
 
 
 def text_file(n_items: int, width: int) -> Path:
