@@ -12,7 +12,7 @@ def keep_freed_memory() -> bool:
     """Tell glibc not to hand large blocks back to the system.
 
     By default every tensor above a few megabytes is mapped and unmapped anew, page by page: on a
-    CPU that took about half of the time of RecBole's SASRec in a trial (benchmarks/allocator.py
+    CPU that takes more than a third of the time of RecBole's SASRec (benchmarks/allocator.py
     measures it). Returns whether the setting took effect; elsewhere (musl, macOS, Windows)
     nothing is done.
     """
