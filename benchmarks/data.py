@@ -34,6 +34,7 @@ KINDS = {
     "ours, prefixes": ("SASRec", SequenceDataset),
     "ours, users": ("HSTU", SequenceDataset),
 }
+FIELDS = ["user_id", "item_id", "timestamp"]
 ROUNDS = 2
 USERS, ITEMS = 223_308 / 1_800_000, 77_551 / 1_800_000  # an interaction of office_products
 
@@ -100,9 +101,6 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
     moments.append(time.perf_counter())
     seconds = dict(zip(("load", "split", "epoch"), np.diff(moments).tolist(), strict=True))
     return seconds | {"batches": batches, "peak": peak_mib() - before}
-
-
-FIELDS = ["user_id", "item_id", "timestamp"]
 
 
 def write_interactions(folder: Path, count: int) -> None:

@@ -16,6 +16,8 @@ from dataset_converters.reading import find_file
 
 logger = logging.getLogger(__name__)
 
+_KEYS = {"urls": list, "file": str, "bytes": int, "sha256": str}  # of an entry of sources.yaml
+
 
 @dataclass
 class Fetcher:
@@ -117,12 +119,11 @@ def _wrong(entry: dict) -> str:
     urls = entry.get("urls", ["https://"])
     if not (isinstance(urls, list) and urls and all(_is_url(url) for url in urls)):
         return "urls must be a list of http:// or https:// addresses"
-    for key, kind in (("file", str), ("bytes", int), ("sha256", str)):
-        if not isinstance(entry.get(key, kind()), kind):
-            return f"{key}: {entry[key]!r} is no {kind.__name__}"
-    unknown = entry.keys() - {"urls", "file", "bytes", "sha256"}
-    if unknown:
-        return f"{min(unknown)}: unknown; known are urls, file, bytes, sha256"
+    for key, value in entry.items():
+        if key not in _KEYS:
+            return f"{key}: unknown; known are {', '.join(_KEYS)}"
+        if not isinstance(value, _KEYS[key]):
+            return f"{key}: {value!r} is no {_KEYS[key].__name__}"
     try:
         [text.format(category="") for text in (*urls, entry.get("file", ""))]
     except (LookupError, ValueError):

@@ -89,15 +89,13 @@ class FusedEncoder(nn.Module):
         each, or (U, D) of the items `rows` (U,) alone; the very same with a shared projection."""
         text = _rows_of(self.text, rows)
         ids = None if self.fusion == "text_only" else _rows_of(self.ids, rows)
-        inputs = self._fuse(ids, self._project(text, self.projection))
+        inputs = self._fuse(ids, text, self.projection)
         if not hasattr(self, "negative_projection"):
             return inputs, inputs
-        return inputs, self._fuse(ids, self._project(text, self.negative_projection))
+        return inputs, self._fuse(ids, text, self.negative_projection)
 
-    def _project(self, text: torch.Tensor, linear: nn.Linear) -> torch.Tensor:
-        return _Project.apply(text, linear.weight, linear.bias)
-
-    def _fuse(self, ids: torch.Tensor | None, projected: torch.Tensor) -> torch.Tensor:
+    def _fuse(self, ids: torch.Tensor | None, text: torch.Tensor, linear: nn.Linear):
+        projected = _Project.apply(text, linear.weight, linear.bias)
         if ids is None:
             return projected
         if self.fusion == "sum":

@@ -62,7 +62,8 @@ def sampled_softmax(
     if positive_table is not None:
         positive = (queries * positive_table[positives]).sum(-1, keepdim=True)
         similarities = torch.cat([positive, similarities[:, 1:]], dim=1)
-    return _first_of(similarities, index == positives.unsqueeze(1), temperature, log_weight)
+    hit = negatives == positives.unsqueeze(1)
+    return _first_of(similarities, hit, temperature, log_weight)
 
 
 def choose_impl(table: torch.Tensor, n_negatives: int) -> str:
@@ -93,7 +94,7 @@ def shared_softmax(
     own = table if positive_table is None else positive_table
     positive = (queries * own[positives]).sum(-1, keepdim=True)
     similarities = torch.cat([positive, queries @ table[negatives].t()], dim=1)  # (T, 1 + R)
-    hit = F.pad(negatives == positives.unsqueeze(1), (1, 0))
+    hit = negatives == positives.unsqueeze(1)
     return _first_of(similarities, hit, temperature, log_weight)
 
 
@@ -127,13 +128,11 @@ def log_correction(n_items: int, n_negatives: int) -> float:
 
 def _first_of(similarities, hit, temperature: float, log_weight: float):
     """Mean cross-entropy of the first of (T, 1 + R) similarities against the others, but for those
-    that `hit` the positive themselves."""
-    logits = similarities / temperature
-    hit[:, 0] = False
-    logits.masked_fill_(hit, MASKED)
+    that `hit` (T, R) the positive themselves."""
+    logits = (similarities / temperature).masked_fill_(F.pad(hit, (1, 0)), MASKED)
     if log_weight:  # the same as adding it to every other logit
         logits = torch.cat([logits[:, :1] - log_weight, logits[:, 1:]], dim=1)
-    return F.cross_entropy(logits, torch.zeros_like(hit[:, 0], dtype=torch.int64))
+    return F.cross_entropy(logits, logits.new_zeros(len(logits), dtype=torch.int64))
 
 
 class CatalogueCrossEntropy(torch.autograd.Function):
