@@ -11,8 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from recbole_hstu.model.hstutext import HSTUText
-from recbole_hstu.model.layers import TimeBuckets
-from recbole_hstu.model.losses import MASKED, l2_normalise
+from recbole_hstu.model.losses import MASKED
 from recbole_hstu.model.packing import Group, Packing
 
 
@@ -22,9 +21,12 @@ class PaddedPacking(Packing):
     def __init__(self, lengths: torch.Tensor, width: int):
         super().__init__(lengths, one_group=True)
         inside = torch.arange(width, device=self.lengths.device) < self.lengths.unsqueeze(1)
-        slots = inside.flatten().nonzero().squeeze(1)
-        n_tokens = int(self.lengths.sum())
-        self.groups = [Group(slice(0, len(lengths)), slice(0, n_tokens), width, slots)]
+        self.groups = [Group(slice(0, len(lengths)), width)]
+        self.slots, self.sizes = inside.flatten().nonzero().squeeze(1), [inside.numel()]
+
+
+def normalised(vectors: torch.Tensor) -> torch.Tensor:
+    return vectors / torch.linalg.vector_norm(vectors, dim=-1, keepdim=True).clamp(min=1e-6)
 
 
 class Published(HSTUText):
@@ -41,21 +43,15 @@ class Published(HSTUText):
         item = packing.pack(interaction[self.ITEM_SEQ])
         x = self.vectors(item) * self.hidden_size**0.5 + self.positions[packing.positions]
         x = F.dropout(x, self.input_dropout, self.training)
-        time = packing.pack(interaction[self.TIME_SEQ]).unsqueeze(-1)
-        asked = packing.pack(self.shifted(interaction, self.TIME_SEQ, self.TIME)).unsqueeze(-1)
         for layer in self.layers:
-            buckets = [
-                TimeBuckets(g.pad(asked)[..., 0], g.pad(time)[..., 0], n_heads=layer.n_heads)
-                for g in packing.groups
-            ]
-            x = layer(x, packing, buckets)
-        return l2_normalise(x), packing
+            x = layer(x, packing, *self.layer_context(interaction, packing))
+        return normalised(x), packing
 
     def loss(self, interaction, negatives: torch.Tensor) -> torch.Tensor:
         hidden, packing = self.hidden(interaction)
         positives = packing.pack(self.shifted(interaction, self.ITEM_SEQ, self.ITEM_ID))
-        positive = (hidden * l2_normalise(self.vectors(positives))).sum(-1, keepdim=True)
-        vectors = l2_normalise(self.vectors(negatives))  # (T, R, D)
+        positive = (hidden * normalised(self.vectors(positives))).sum(-1, keepdim=True)
+        vectors = normalised(self.vectors(negatives))  # (T, R, D)
         negative = torch.bmm(vectors, hidden.unsqueeze(-1)).squeeze(-1)
         negative = negative.masked_fill(negatives == positives.unsqueeze(1), MASKED)
         logits = torch.cat([positive, negative], dim=1) / self.temperature

@@ -19,7 +19,7 @@ from recbole_hstu.model.hstu import HSTU
 from recbole_hstu.model.hstutext import HSTUText
 from recbole_hstu.model.item_encoder import FusedEncoder
 from recbole_hstu.model.layers import _Lookup
-from recbole_hstu.model.losses import PickedProducts, sampled_softmax
+from recbole_hstu.model.losses import PickedProducts, l2_normalise, sampled_softmax
 from recbole_hstu.model.packing import Packing
 
 WIDTH = SIZES["MAX_ITEM_LIST_LENGTH"]
@@ -93,11 +93,11 @@ def test_packing_round_trip(lengths):
     grid = torch.arange(len(lengths) * 9).view(-1, 9)
     tokens = packing.pack(grid).unsqueeze(-1).double()
     assert len(tokens) == sum(lengths)
-    for group in packing.groups:
-        padded = group.pad(tokens)
-        assert torch.equal(group.unpad(padded), tokens[group.tokens])
-        rows = packing.order[group.rows]
-        for row, line in zip(rows, padded.squeeze(-1), strict=True):
+    grids = packing.pad(tokens)
+    assert torch.equal(packing.unpad(grids), tokens)
+    for group, padded in zip(packing.groups, grids, strict=True):
+        assert padded.shape == (*group.shape, 1)
+        for row, line in zip(packing.order[group.rows], padded.squeeze(-1), strict=True):
             assert line[: lengths[row]].tolist() == grid[row, : lengths[row]].tolist()
             assert not line[lengths[row] :].any()
     last = packing.unorder(tokens[packing.last]).squeeze(-1)
@@ -109,6 +109,9 @@ def test_gradients_written_by_hand():
     table = torch.randn(7, dtype=torch.double, requires_grad=True)
     index = torch.randint(0, 7, (3, 4, 4))
     assert torch.autograd.gradcheck(lambda t: _Lookup.apply(t, index), table)
+    vectors = torch.randn(5, 4, dtype=torch.double)
+    vectors[0] = 0  # as padding may be: the least norm takes the place of its own
+    assert torch.autograd.gradcheck(lambda x: l2_normalise(x, eps=1.0), vectors.requires_grad_())
     queries = torch.randn(150, 3, dtype=torch.double, requires_grad=True)
     items = torch.randn(9, 3, dtype=torch.double, requires_grad=True)
     picks = torch.randint(0, 9, (150, 5))

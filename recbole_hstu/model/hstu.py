@@ -8,7 +8,6 @@ vectors, AdamW, a loss at every position) is that of its public experiments.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
 from torch import nn
@@ -16,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from recbole_hstu.config import option
 from recbole_hstu.model.item_encoder import IdEncoder
-from recbole_hstu.model.layers import HSTULayer, TimeBuckets
+from recbole_hstu.model.layers import HSTULayer, TimeBuckets, dropout
 from recbole_hstu.model.losses import l2_normalise
 from recbole_hstu.model.packing import Packing
 from recbole_hstu.model.position_loss import PositionLoss
@@ -76,7 +75,7 @@ class HSTU(PositionLoss, SequentialRecommender):
         packing = Packing(interaction[self.ITEM_SEQ_LEN], one_group=table.is_cuda)
         item = packing.pack(interaction[self.ITEM_SEQ])  # (T,)
         x = table[item] * self.hidden_size**0.5 + self.positions[packing.positions]
-        x = F.dropout(x, self.input_dropout, self.training)
+        x = dropout(x, self.input_dropout, self.training)
         context = self.layer_context(interaction, packing)
         for layer in self.layers:
             if self.activation_checkpointing and self.training:
@@ -87,10 +86,10 @@ class HSTU(PositionLoss, SequentialRecommender):
 
     def layer_context(self, interaction, packing: Packing) -> tuple:
         """What every layer reads beside the tokens: here the time buckets of each group."""
-        time = packing.pack(interaction[self.TIME_SEQ]).unsqueeze(-1)
-        asked = packing.pack(self.shifted(interaction, self.TIME_SEQ, self.TIME)).unsqueeze(-1)
-        pairs = [(g.pad(asked)[..., 0], g.pad(time)[..., 0]) for g in packing.groups]
-        return ([TimeBuckets(*pair, n_heads=self.n_heads) for pair in pairs],)
+        time = packing.pack(interaction[self.TIME_SEQ])
+        asked = packing.pack(self.shifted(interaction, self.TIME_SEQ, self.TIME))
+        times = packing.pad(torch.stack([asked, time], dim=-1))
+        return ([TimeBuckets(*pair.unbind(-1), n_heads=self.n_heads) for pair in times],)
 
     def shifted(self, interaction, history: str, last: str) -> torch.Tensor:
         """(B, L): at every position the next event's value, at the last one the target's."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.sparse import csr_matrix
+from scipy.sparse import csc_matrix, csr_matrix
 
 # Said once a process by torch; what is used of it is tested.
 warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
@@ -18,6 +20,8 @@ MASKED = -5e4
 LEAST_LOG = -80.0
 # One product of `sparse`, or of `gather`, costs about as much as this many of a matrix product.
 DENSE_COLUMNS = {"sparse": 6, "gather": 64}
+# Columns of a sparse product that are worth a thread: 64 bytes, what a processor reads at once.
+LEAST_COLUMNS = 16
 # Products held at once. On a CPU about 4 MB of float32, used up while they are in the cache.
 _CHUNK_PRODUCTS = {"cpu": 1 << 20, "cuda": 1 << 26}
 
@@ -49,21 +53,22 @@ def sampled_softmax(
             negatives. `auto` takes `dense` for small tables, see `choose_impl`.
     """
     table = table.to(queries.dtype)  # under autocast the two may differ
+    queries = queries / temperature
     if impl == "auto":
         impl = choose_impl(table, negatives.shape[1])
     if impl not in ("dense", "sparse", "gather"):
         raise ValueError(f"impl={impl!r}: expected auto, dense, sparse or gather")
     index = torch.cat([positives.unsqueeze(1), negatives], dim=1)
     if impl == "gather":
-        similarities = torch.bmm(table[index], queries.unsqueeze(-1)).squeeze(-1)
+        logits = torch.bmm(table[index], queries.unsqueeze(-1)).squeeze(-1)
     else:
         products = PickedProducts if impl == "dense" else SparseProducts
-        similarities = products.apply(queries, table, index)
+        logits = products.apply(queries, table, index)
     if positive_table is not None:
         positive = (queries * positive_table[positives]).sum(-1, keepdim=True)
-        similarities = torch.cat([positive, similarities[:, 1:]], dim=1)
+        logits = torch.cat([positive, logits[:, 1:]], dim=1)
     hit = negatives == positives.unsqueeze(1)
-    return _first_of(similarities, hit, temperature, log_weight)
+    return _first_of(logits, hit, log_weight)
 
 
 def choose_impl(table: torch.Tensor, n_negatives: int) -> str:
@@ -91,11 +96,12 @@ def shared_softmax(
         queries, table, positives, temperature, positive_table, log_weight: as there.
     """
     table = table.to(queries.dtype)
+    queries = queries / temperature
     own = table if positive_table is None else positive_table
     positive = (queries * own[positives]).sum(-1, keepdim=True)
-    similarities = torch.cat([positive, queries @ table[negatives].t()], dim=1)  # (T, 1 + R)
+    logits = torch.cat([positive, queries @ table[negatives].t()], dim=1)  # (T, 1 + R)
     hit = negatives == positives.unsqueeze(1)
-    return _first_of(similarities, hit, temperature, log_weight)
+    return _first_of(logits, hit, log_weight)
 
 
 def full_softmax(
@@ -126,10 +132,10 @@ def log_correction(n_items: int, n_negatives: int) -> float:
     return math.log((n_items - 1) / n_negatives)
 
 
-def _first_of(similarities, hit, temperature: float, log_weight: float):
-    """Mean cross-entropy of the first of (T, 1 + R) similarities against the others, but for those
-    that `hit` (T, R) the positive themselves."""
-    logits = (similarities / temperature).masked_fill_(F.pad(hit, (1, 0)), MASKED)
+def _first_of(logits: torch.Tensor, hit: torch.Tensor, log_weight: float) -> torch.Tensor:
+    """Mean cross-entropy of the first of (T, 1 + R) logits against the others, but for those that
+    `hit` (T, R) the positive themselves."""
+    logits = logits.masked_fill(F.pad(hit, (1, 0)), MASKED)
     if log_weight:  # the same as adding it to every other logit
         logits = torch.cat([logits[:, :1] - log_weight, logits[:, 1:]], dim=1)
     return F.cross_entropy(logits, logits.new_zeros(len(logits), dtype=torch.int64))
@@ -198,11 +204,13 @@ class SparseProducts(torch.autograd.Function):
     """`PickedProducts` without the other products: a sparse matrix of what is picked, on a CPU.
 
     torch multiplies along its rows in parallel; what it would copy and sort to multiply along the
-    columns, scipy adds up as it stands.
+    columns, scipy adds up as it stands, every thread a few columns of the result.
     """
 
     @staticmethod
     def forward(ctx, queries, table, index):
+        if index.numel() < 1 << 31:
+            index = index.int()  # which both libraries take as it is
         ctx.save_for_backward(queries, table, index)
         pattern = _rows_of(index, queries.new_zeros(index.shape), len(table))
         picked = torch.sparse.sampled_addmm(pattern, queries, table.t(), beta=0.0)
@@ -216,12 +224,26 @@ class SparseProducts(torch.autograd.Function):
         parts = (rows.values(), rows.col_indices(), rows.crow_indices())
         columns = csr_matrix(tuple(p.numpy() for p in parts), shape=rows.shape).T
         with torch.autocast("cpu", enabled=False):  # sparse products know no bfloat16
-            return rows @ table, torch.from_numpy(columns @ queries.numpy()), None
+            return rows @ table, torch.from_numpy(_product(columns, queries.numpy())), None
+
+
+def _product(matrix: csc_matrix, right: np.ndarray) -> np.ndarray:
+    """matrix @ right, (V, T) and (T, D), on as many threads as torch may use."""
+    n_parts = max(1, min(torch.get_num_threads(), right.shape[1] // LEAST_COLUMNS))
+    out = np.empty((matrix.shape[0], right.shape[1]), right.dtype)
+
+    def fill(columns: np.ndarray, own: np.ndarray) -> None:
+        own[:] = matrix @ columns
+
+    with ThreadPoolExecutor(n_parts) as pool:
+        parts = (np.array_split(whole, n_parts, axis=1) for whole in (right, out))
+        list(pool.map(fill, *parts))
+    return out
 
 
 def _rows_of(index: torch.Tensor, values: torch.Tensor, width: int) -> torch.Tensor:
     """(T, width) sparse matrix with `values` (T, K) in the columns `index` (T, K)."""
-    start = torch.arange(0, index.numel() + 1, index.shape[1])
+    start = torch.arange(0, index.numel() + 1, index.shape[1], dtype=index.dtype)
     return torch.sparse_csr_tensor(
         start, index.flatten(), values.flatten(), (len(index), width), check_invariants=False
     )
@@ -238,5 +260,23 @@ def _blocks(queries: torch.Tensor, table: torch.Tensor):
 
 def l2_normalise(x: torch.Tensor, eps: float = 1e-6) -> torch.Tensor:
     """x / max(||x||, eps) along the last axis."""
-    # Not a division, whose gradient takes five passes over a table instead of two.
-    return x * torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp(min=eps).reciprocal()
+    return _Normalise.apply(x, eps)
+
+
+class _Normalise(torch.autograd.Function):
+    """y = x / max(||x||, eps), whose gradient (g - y <g, y>) / ||x|| is put together in half the
+    passes over a table that automatic differentiation takes."""
+
+    @staticmethod
+    def forward(ctx, x, eps):
+        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        scale = norm.clamp(min=eps).reciprocal()
+        y = x * scale
+        ctx.save_for_backward(y, scale, norm >= eps)
+        return y
+
+    @staticmethod
+    def backward(ctx, grad):
+        y, scale, is_norm = ctx.saved_tensors
+        along = (grad * y).sum(-1, keepdim=True) * is_norm
+        return torch.addcmul(grad, y, along, value=-1).mul_(scale), None

@@ -7,7 +7,8 @@ its own longest row. Nothing depends on who else is in the batch.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from bisect import bisect_right
+from typing import NamedTuple
 
 import torch
 
@@ -15,29 +16,15 @@ import torch
 LEAST_WIDTH = 8
 
 
-@dataclass(frozen=True)
-class Group:
-    """Rows of similar length: `tokens` is their slice of the T tokens, `slots` (tokens,) the
-    place of each in the padded (rows * width) grid."""
+class Group(NamedTuple):
+    """Consecutive rows in packed order, padded to the longest of them."""
 
     rows: slice
-    tokens: slice
     width: int
-    slots: torch.Tensor
 
     @property
-    def n_rows(self) -> int:
-        return self.rows.stop - self.rows.start
-
-    def pad(self, tokens: torch.Tensor) -> torch.Tensor:
-        """(T, F), all tokens of the batch -> (rows, width, F), zeros at padding."""
-        grid = tokens.new_zeros(self.n_rows * self.width, tokens.shape[-1])
-        own = tokens[self.tokens]
-        return grid.index_copy(0, self.slots, own).view(self.n_rows, self.width, -1)
-
-    def unpad(self, grid: torch.Tensor) -> torch.Tensor:
-        """(rows, width, F) -> (tokens of the group, F)."""
-        return grid.reshape(self.n_rows * self.width, -1).index_select(0, self.slots)
+    def shape(self) -> tuple[int, int]:
+        return self.rows.stop - self.rows.start, self.width
 
 
 class Packing:
@@ -58,19 +45,28 @@ class Packing:
         self.positions = self.inside.nonzero()[:, 1]  # (T,) place of each token in its row
         self.last = self.lengths.cumsum(0) - 1  # (B,) token of each row's last position
         self.groups = list(self._make_groups(one_group))
+        inside = [self.inside[group.rows, : group.width].flatten() for group in self.groups]
+        self.slots = torch.cat(inside).nonzero().squeeze(1)  # (T,) place among all padded groups
+        self.sizes = [len(part) for part in inside]
 
     def _make_groups(self, one_group: bool):
         sizes = self.lengths.tolist()
-        start, token = 0, 0
+        start = 0
         while start < len(sizes):
             limit = self.width if one_group else max(LEAST_WIDTH, 1 << sizes[start].bit_length())
-            stop = start
-            while stop < len(sizes) and sizes[stop] <= limit:
-                stop += 1
-            n_tokens, width = sum(sizes[start:stop]), sizes[stop - 1]
-            slots = self.inside[start:stop, :width].flatten().nonzero().squeeze(1)
-            yield Group(slice(start, stop), slice(token, token + n_tokens), width, slots)
-            start, token = stop, token + n_tokens
+            stop = bisect_right(sizes, limit, lo=start)
+            yield Group(slice(start, stop), sizes[stop - 1])
+            start = stop
+
+    def pad(self, tokens: torch.Tensor) -> list[torch.Tensor]:
+        """(T, F) -> (rows, width, F) of every group, zeros at padding."""
+        grid = tokens.new_zeros(sum(self.sizes), tokens.shape[-1])
+        parts = grid.index_copy(0, self.slots, tokens).split(self.sizes)
+        return [part.unflatten(0, g.shape) for part, g in zip(parts, self.groups, strict=True)]
+
+    def unpad(self, grids: list[torch.Tensor]) -> torch.Tensor:
+        """(rows, width, F) of every group -> (T, F)."""
+        return torch.cat([grid.flatten(0, 1) for grid in grids]).index_select(0, self.slots)
 
     def pack(self, grid: torch.Tensor) -> torch.Tensor:
         """(B, L) or (B, L, F) in batch order, right-padded -> (T,) or (T, F)."""

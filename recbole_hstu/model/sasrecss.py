@@ -86,12 +86,8 @@ class SoftmaxLayer(nn.Module):
         wq, wk, wv = self.qkv.weight.chunk(3)
         bq, bk, bv = self.qkv.bias.chunk(3)
         q, k, v = F.linear(query, wq, bq), F.linear(x, wk, bk), F.linear(x, wv, bv)
-        mixed = torch.cat(
-            [
-                group.unpad(self.attend(*(group.pad(t) for t in (q, k, v))))
-                for group in packing.groups
-            ]
-        )
+        grids = packing.pad(torch.cat([q, k, v], dim=-1))
+        mixed = packing.unpad([self.attend(*grid.chunk(3, dim=-1)) for grid in grids])
         y = _norm(query + self.output(mixed))
         inner = F.dropout(F.relu(self.inner(y)), self.dropout, self.training)
         return y + F.dropout(self.outer(inner), self.dropout, self.training)
