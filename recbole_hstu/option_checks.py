@@ -25,7 +25,7 @@ _SHARE = (
     *("hidden_dropout", "attn_dropout"),
 )
 _FLAG = (
-    *("logq_correction", "activation_checkpointing"),
+    *("logq_correction", "activation_checkpointing", "torch_compile"),
     *("mask_seen", "item_l2_norm", "show_progress", "shuffle", "reproducibility", "use_gpu"),
     *("enable_amp", "enable_scaler", "save_dataset", "save_dataloaders", "normalize_all"),
 )

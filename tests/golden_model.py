@@ -22,6 +22,7 @@ SIZES = {
     "loss_type": "sampled",
     "logq_correction": False,
     "activation_checkpointing": False,
+    "torch_compile": False,
     "num_negatives": 32,
     "temperature": 0.05,
     "item_l2_norm": True,

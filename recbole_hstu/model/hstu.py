@@ -14,8 +14,9 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from recbole_hstu.config import option
+from recbole_hstu.model.compilation import compiled
 from recbole_hstu.model.item_encoder import IdEncoder
-from recbole_hstu.model.layers import HSTULayer, TimeBuckets, dropout
+from recbole_hstu.model.layers import HSTULayer, TimeBuckets, dropout, pointwise_attention
 from recbole_hstu.model.losses import l2_normalise
 from recbole_hstu.model.packing import Packing
 from recbole_hstu.model.position_loss import PositionLoss
@@ -25,7 +26,8 @@ class HSTU(PositionLoss, SequentialRecommender):
     """HSTU over item ids and times. Options: `properties/model/HSTU.yaml`.
 
     Raises:
-        InputError: an option is missing, or a temperature that cannot train.
+        InputError: an option is missing, a temperature that cannot train, or a machine on which
+            `torch_compile` cannot compile.
     """
 
     input_type = InputType.POINTWISE
@@ -55,6 +57,9 @@ class HSTU(PositionLoss, SequentialRecommender):
         return IdEncoder(n_items=self.n_items, hidden_size=self.hidden_size)
 
     def build_layer(self, config) -> nn.Module:
+        attention = pointwise_attention
+        if option(config, "torch_compile"):
+            attention = compiled(attention, config["device"])
         return HSTULayer(
             hidden_size=self.hidden_size,
             n_heads=self.n_heads,
@@ -62,6 +67,7 @@ class HSTU(PositionLoss, SequentialRecommender):
             v_size=option(config, "v_size"),
             n_positions=self.n_positions,
             dropout=option(config, "hidden_dropout_prob"),
+            attention=attention,
         )
 
     def forward(self, interaction, table: torch.Tensor) -> tuple[torch.Tensor, Packing]:

@@ -6,6 +6,7 @@ all rows), D width, H heads.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -110,6 +111,17 @@ class RelativeBias(nn.Module):
         return position + _Lookup.apply(self.time, buckets)
 
 
+def pointwise_attention(q, k, v, bias: torch.Tensor, start: int) -> torch.Tensor:
+    """SiLU(q k + bias) v of queries start..start + Q - 1 over the keys 0..K-1 that they may see.
+
+    Shapes: q (B, H, Q, d), k (B, H, K, d), v (B, H, K, d_v), bias (B, Q, K) -> (B, Q, H * d_v).
+    """
+    scores = q @ k.transpose(-1, -2) + bias.unsqueeze(1)
+    # Multiplied by 0, not filled with -inf: there is no softmax, SiLU(-inf) is NaN.
+    mixed = F.silu(scores).tril(start) @ v
+    return mixed.transpose(1, 2).flatten(-2)
+
+
 class HSTULayer(nn.Module):
     """x + W_o dropout(u * LN(sum_k SiLU(q_j k_k + bias_jk) / n * v_k)) over keys k <= j.
 
@@ -120,6 +132,7 @@ class HSTULayer(nn.Module):
         v_size: width of a head's values.
         n_positions: n, also the divisor of the attention, whatever the length of a row.
         dropout: before W_o.
+        attention: `pointwise_attention`, or what it was compiled to.
     """
 
     def __init__(
@@ -131,8 +144,10 @@ class HSTULayer(nn.Module):
         v_size: int,
         n_positions: int,
         dropout: float,
+        attention: Callable = pointwise_attention,
     ):
         super().__init__()
+        self.attention = attention
         self.n_heads, self.n_positions, self.dropout = n_heads, n_positions, dropout
         self.sizes = [v_size * n_heads] * 2 + [qk_size * n_heads] * 2  # u, v, q, k
         self.uvqk = nn.Parameter(torch.empty(hidden_size, sum(self.sizes)).normal_(std=0.02))
@@ -178,8 +193,5 @@ class HSTULayer(nn.Module):
 
     def attend_block(self, v, q, k, buckets: TimeBuckets, start: int, stop: int) -> torch.Tensor:
         """(B, H, L, d) each -> (B, stop - start, H * v_size), queries start..stop-1."""
-        scores = q[:, :, start:stop] @ k[:, :, :stop].transpose(-1, -2)  # (B, H, Q, K)
-        scores = scores + self.bias(buckets(start, stop)).unsqueeze(1)
-        # Multiplied by 0, not filled with -inf: there is no softmax, SiLU(-inf) is NaN.
-        mixed = F.silu(scores).tril_(start) @ v[:, :, :stop]
-        return mixed.transpose(1, 2).flatten(-2)
+        bias = self.bias(buckets(start, stop))
+        return self.attention(q[:, :, start:stop], k[:, :, :stop], v[:, :, :stop], bias, start)

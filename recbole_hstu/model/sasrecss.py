@@ -17,6 +17,11 @@ from recbole_hstu.model.hstu import HSTU
 from recbole_hstu.model.packing import Packing
 
 LAYER_NORM_EPS = 1e-8
+# Options of HSTU, and what stands in their place.
+NOT_HERE = {
+    **dict.fromkeys(("qk_size", "v_size"), "a head is hidden_size / n_heads wide"),
+    "torch_compile": "its attention is a kernel of torch's own",
+}
 
 
 class SASRecSS(HSTU):
@@ -25,15 +30,13 @@ class SASRecSS(HSTU):
     It sees the order of the events, not their times.
 
     Raises:
-        InputError: `qk_size` or `v_size` is set, or heads that do not divide `hidden_size`.
+        InputError: an option of HSTU's attention is set, or heads that do not divide `hidden_size`.
     """
 
     def __init__(self, config, dataset):
-        for key in ("qk_size", "v_size"):
-            if config[key] is not None:
-                raise InputError(
-                    f"{key}: SASRecSS has no such option; a head is hidden_size / n_heads wide"
-                )
+        for key, instead in NOT_HERE.items():
+            if config[key]:
+                raise InputError(f"{key}: SASRecSS has no such option; {instead}")
         super().__init__(config, dataset)
 
     def build_layer(self, config) -> nn.Module:
