@@ -34,6 +34,7 @@ def test_without_a_compiler_one_line_says_so(toy, tmp_path):
     before = files()
     done = subprocess.run(
         [sys.executable, "-m", "recbole_hstu.cli", *command("--torch_compile=True")],
+        check=False,
         env=os.environ | cache,
         capture_output=True,
         text=True,

@@ -18,7 +18,7 @@ from recbole_hstu.errors import InputError
 from recbole_hstu.model.hstu import HSTU
 from recbole_hstu.model.hstutext import HSTUText
 from recbole_hstu.model.item_encoder import FusedEncoder
-from recbole_hstu.model.layers import _Lookup
+from recbole_hstu.model.layers import _Lookup, dropout
 from recbole_hstu.model.losses import PickedProducts, l2_normalise, sampled_softmax
 from recbole_hstu.model.packing import Packing
 
@@ -102,6 +102,21 @@ def test_packing_round_trip(lengths):
             assert not line[lengths[row] :].any()
     last = packing.unorder(tokens[packing.last]).squeeze(-1)
     assert last.tolist() == [grid[i, n - 1].item() for i, n in enumerate(lengths)]
+
+
+@pytest.mark.parametrize("p", [0.0, 0.2, 0.5])
+def test_dropout_keeps_the_mean(p):
+    torch.manual_seed(0)
+    x = torch.ones(400, 500, requires_grad=True)
+    dropped = dropout(x, p, training=True)
+    assert (dropped == 0).double().mean().item() == pytest.approx(p, abs=0.005)
+    torch.testing.assert_close(dropped[dropped != 0], (x / (1 - p))[dropped != 0])
+    dropped.sum().backward()
+    torch.testing.assert_close(x.grad, dropped)
+    assert torch.equal(dropout(x, p, training=False), x)
+    half = dropout(x.bfloat16(), p, training=True)
+    assert half.dtype == torch.bfloat16
+    assert (half == 0).double().mean().item() == pytest.approx(p, abs=0.005)
 
 
 def test_gradients_written_by_hand():
