@@ -1,12 +1,13 @@
 # make run   a virtual environment, the package, and the main job on data that need no download
 # make test  the same environment with the test tools, then the checks and the tests
+# make bench the same environment, then ratios against the published algorithm, RecBole and the machine
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 TRAIN_SECONDS ?= 90
 
-.PHONY: run test clean
+.PHONY: run test bench clean
 
 run: $(VENV)/installed
 	$(BIN)/python run_recbole.py --model=HSTU,HSTUText,SASRec --dataset=ml-100k \
@@ -17,6 +18,12 @@ test: $(VENV)/installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 2 --cov --cov-report=term:skip-covered
+
+bench: $(VENV)/installed
+	$(BIN)/python benchmarks/step.py
+	$(BIN)/python benchmarks/evaluation.py
+	$(BIN)/python benchmarks/data.py
+	$(BIN)/python benchmarks/epoch.py
 
 $(VENV)/installed: setup.cfg constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -119,7 +119,7 @@ def pointwise_attention(q, k, v, bias: torch.Tensor, start: int) -> torch.Tensor
     """
     scores = q @ k.transpose(-1, -2) + bias.unsqueeze(1)
     # Multiplied by 0, not filled with -inf: there is no softmax, SiLU(-inf) is NaN.
-    mixed = F.silu(scores).tril(start) @ v
+    mixed = F.silu(scores).tril_(start) @ v
     return mixed.transpose(1, 2).flatten(-2)
 
 

@@ -229,7 +229,9 @@ class SparseProducts(torch.autograd.Function):
 
 def _product(matrix: csc_matrix, right: np.ndarray) -> np.ndarray:
     """matrix @ right, (V, T) and (T, D), on as many threads as torch may use."""
-    n_parts = max(1, min(torch.get_num_threads(), right.shape[1] // LEAST_COLUMNS))
+    n_parts = min(torch.get_num_threads(), right.shape[1] // LEAST_COLUMNS)
+    if n_parts <= 1:
+        return matrix @ right
     out = np.empty((matrix.shape[0], right.shape[1]), right.dtype)
 
     def fill(columns: np.ndarray, own: np.ndarray) -> None:
