@@ -94,6 +94,24 @@ def test_corrected_negatives_stand_for_all_items(positives):
     assert raw.item() - full.item() > 5  # without it 20,000 negatives outweigh 38 items
 
 
+@pytest.mark.parametrize("width", [40, 64])
+def test_threads_share_a_sparse_product_by_columns(width, positives):
+    torch.manual_seed(2)
+    queries = torch.randn(T, width, dtype=torch.double, requires_grad=True)
+    table = torch.randn(V, width, dtype=torch.double, requires_grad=True)
+    negatives = torch.randint(1, V, (T, 12))
+    ways = {}
+    for impl, threads in (("gather", 1), ("sparse", 1), ("sparse", 3)):
+        torch.set_num_threads(threads)
+        try:
+            loss = sampled_softmax(queries, table, positives, negatives, temperature=0.5, impl=impl)
+            ways[impl, threads] = gradients(loss, (queries, table))
+        finally:
+            torch.set_num_threads(1)
+    torch.testing.assert_close(ways["sparse", 3], ways["gather", 1])
+    torch.testing.assert_close(ways["sparse", 3], ways["sparse", 1], rtol=0, atol=0)
+
+
 def test_touched_items_and_their_rows():
     touched = Touched(50, torch.tensor([[7, 0], [3, 7]]), torch.tensor([49]))
     assert touched.ids.tolist() == [0, 3, 7, 49]
