@@ -2,10 +2,11 @@
 
     python benchmarks/step.py [--items 24587] [--text 768] [--threads 2] [--device cpu|cuda]
 
-Times are measured in one process, all in turn, round after round, each the second of two steps;
-the table shows medians, and its ratios are medians over the rounds too. Peak memory comes from a
-process of its own for each. Only the ratios mean something. The loss of `sampled` is compared with
-the published algorithm's before anything is timed.
+On the CPU, then on a GPU where there is one, unless --device names one of them. Times are measured
+in one process, all in turn, round after round, each the second of two steps; the table shows
+medians, and its ratios are medians over the rounds too. Peak memory comes from a process of its
+own for each. Only the ratios mean something. The loss of `sampled` is compared with the published
+algorithm's before anything is timed.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=24_587)
     parser.add_argument("--text", type=int, default=768)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--device", choices=("cpu", "cuda"))
     parser.add_argument("--memory", help=argparse.SUPPRESS)  # of one kind and fusion, as JSON
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -51,14 +52,19 @@ def main() -> None:
     if args.memory:
         sys.stdout.write(json.dumps(peak_memory(*args.memory.split(":"), args, file)))
         return
+    devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
     try:
-        seconds, rates = measure(args, file)
-        memory = {
-            (kind, fusion): peak_in_process(kind, fusion) for kind in KINDS for fusion in FUSIONS
-        }
+        for device in [args.device] if args.device else devices:
+            args.device = device
+            seconds, rates = measure(args, file)
+            memory = {
+                (kind, fusion): peak_in_process(kind, fusion, args.device)
+                for kind in KINDS
+                for fusion in FUSIONS
+            }
+            report(seconds, rates, memory, args)
     finally:
         file.unlink()
-    report(seconds, rates, memory, args)
 
 
 def measure(args: argparse.Namespace, file: Path) -> tuple[dict[Any, np.ndarray], floor.Rates]:
@@ -96,8 +102,9 @@ def wait_for(device: str) -> None:
         torch.cuda.synchronize()
 
 
-def peak_in_process(kind: str, fusion: str) -> float:
-    command = [sys.executable, __file__, *sys.argv[1:], f"--memory={kind}:{fusion}"]
+def peak_in_process(kind: str, fusion: str, device: str) -> float:
+    own = [f"--memory={kind}:{fusion}", f"--device={device}"]
+    command = [sys.executable, __file__, *sys.argv[1:], *own]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 
