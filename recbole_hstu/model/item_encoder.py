@@ -139,8 +139,9 @@ class _Project(torch.autograd.Function):
         (text,) = ctx.saved_tensors
         blocks, rest = _in_blocks(text)
         grads, grad_rest = _in_blocks(grad)
-        of_weight = torch.bmm(grads.transpose(1, 2), blocks).sum(0)
-        return None, of_weight.addmm_(grad_rest.t(), rest), grad.sum(0)
+        with torch.autocast(grad.device.type, enabled=False):  # one precision for both parts
+            of_weight = torch.bmm(grads.transpose(1, 2), blocks).sum(0)
+            return None, of_weight.addmm_(grad_rest.t(), rest), grad.sum(0)
 
 
 def _in_blocks(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
