@@ -61,6 +61,9 @@ options of reproduce: those of run; --epochs=N or --limit_users=N make it a rehe
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit status: 0, 1 where a run or a process failed, 2 for bad
     input, 130 after Ctrl-C."""
+    # Idle threads of GNU's OpenMP spin for milliseconds before they sleep, on cores that others
+    # want: a tenth of that makes a step faster (docs/performance.md). Read when torch is loaded.
+    os.environ.setdefault("GOMP_SPINCOUNT", "30000")
     parser = argparse.ArgumentParser(usage=_USAGE, add_help=False, allow_abbrev=False)
     parser.add_argument("command", choices=sorted(_COMMANDS))
     arguments = list(sys.argv[1:] if argv is None else argv)

@@ -1,6 +1,7 @@
 """The package as a whole: what its import brings along, and what may import what."""
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -38,12 +39,28 @@ ROOMS = [
     "encoders data.atomic_file data.item_text data.text_features checkpoint",
     "data",
     "model",
-    "rank_collector batch_share",
+    "rank_collector batch_share resumable",
     "trainer run_log experiments.records run_record",
     "quick_start",
     "experiments doctor",
     "cli",
 ]
+
+
+def test_idle_threads_are_told_to_sleep_before_torch_is_loaded():
+    code = (
+        "import os, sys; from recbole_hstu.cli import main; main(['--version']); "
+        "print(os.environ['GOMP_SPINCOUNT'], 'torch' in sys.modules)"
+    )
+    unset = {key: value for key, value in os.environ.items() if key != "GOMP_SPINCOUNT"}
+    for given, expected in (({}, "30000 False"), ({"GOMP_SPINCOUNT": "7"}, "7 False")):
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(
+            command, env=unset | given, capture_output=True, text=True, check=True
+        )
+        assert done.stdout.splitlines()[-1] == expected
+
+
 FREE_OF_RECBOLE = ["evaluation", "model/layers.py", "model/losses.py", "model/packing.py"]
 
 
