@@ -19,6 +19,8 @@ test: $(VENV)/installed-test
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 2 --cov --cov-report=term:skip-covered
 
+# As the commands of the package set it.
+bench: export GOMP_SPINCOUNT = 30000
 bench: $(VENV)/installed
 	$(BIN)/python benchmarks/step.py
 	$(BIN)/python benchmarks/evaluation.py

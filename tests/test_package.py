@@ -29,6 +29,20 @@ def test_a_run_needs_neither_ray_nor_encoders():
     assert "recbole.quick_start" not in modules
 
 
+def test_idle_threads_are_told_to_sleep_before_torch_is_loaded():
+    code = (
+        "import os, sys; from recbole_hstu.cli import main; main(['--version']); "
+        "print(os.environ['GOMP_SPINCOUNT'], 'torch' in sys.modules)"
+    )
+    unset = {key: value for key, value in os.environ.items() if key != "GOMP_SPINCOUNT"}
+    for given, expected in (({}, "30000 False"), ({"GOMP_SPINCOUNT": "7"}, "7 False")):
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(
+            command, env=unset | given, capture_output=True, text=True, check=True
+        )
+        assert done.stdout.splitlines()[-1] == expected
+
+
 # A room may import what stands below it, design.md's list read upwards.
 ROOMS = [
     "errors yaml_values memory option_checks interrupts divergence",
@@ -45,20 +59,6 @@ ROOMS = [
     "experiments doctor",
     "cli",
 ]
-
-
-def test_idle_threads_are_told_to_sleep_before_torch_is_loaded():
-    code = (
-        "import os, sys; from recbole_hstu.cli import main; main(['--version']); "
-        "print(os.environ['GOMP_SPINCOUNT'], 'torch' in sys.modules)"
-    )
-    unset = {key: value for key, value in os.environ.items() if key != "GOMP_SPINCOUNT"}
-    for given, expected in (({}, "30000 False"), ({"GOMP_SPINCOUNT": "7"}, "7 False")):
-        command = [sys.executable, "-c", code]
-        done = subprocess.run(
-            command, env=unset | given, capture_output=True, text=True, check=True
-        )
-        assert done.stdout.splitlines()[-1] == expected
 
 
 FREE_OF_RECBOLE = ["evaluation", "model/layers.py", "model/losses.py", "model/packing.py"]
