@@ -22,7 +22,7 @@ class PaddedPacking(Packing):
         super().__init__(lengths, one_group=True)
         inside = torch.arange(width, device=self.lengths.device) < self.lengths.unsqueeze(1)
         self.groups = [Group(slice(0, len(lengths)), width)]
-        self.slots, self.sizes = inside.flatten().nonzero().squeeze(1), [inside.numel()]
+        self.slots = inside.flatten().nonzero().squeeze(1)
 
 
 def normalised(vectors: torch.Tensor) -> torch.Tensor:

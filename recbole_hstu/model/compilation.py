@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 
 import torch
 
 from recbole_hstu.errors import InputError
 
 
+@cache  # all layers share what was compiled and tried once
 def compiled(function: Callable, device: torch.device) -> Callable:
     """`function`, to be compiled when it is first called, for tensors of any size.
 

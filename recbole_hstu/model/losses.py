@@ -119,9 +119,10 @@ def full_softmax(
         queries, table, positives, temperature, positive_table: as in `sampled_softmax`.
     """
     table = table.to(queries.dtype)
+    queries = queries / temperature
     own = table if positive_table is None else positive_table
-    positive = (queries * own[positives]).sum(-1) / temperature
-    total = CatalogueCrossEntropy.apply(queries / temperature, table[1:], positives - 1, positive)
+    positive = (queries * own[positives]).sum(-1)
+    total = CatalogueCrossEntropy.apply(queries, table[1:], positives - 1, positive)
     return total / len(queries)
 
 

@@ -8,6 +8,7 @@ its own longest row. Nothing depends on who else is in the batch.
 from __future__ import annotations
 
 from bisect import bisect_right
+from math import prod
 from typing import NamedTuple
 
 import torch
@@ -47,7 +48,6 @@ class Packing:
         self.groups = list(self._make_groups(one_group))
         inside = [self.inside[group.rows, : group.width].flatten() for group in self.groups]
         self.slots = torch.cat(inside).nonzero().squeeze(1)  # (T,) place among all padded groups
-        self.sizes = [len(part) for part in inside]
 
     def _make_groups(self, one_group: bool):
         sizes = self.lengths.tolist()
@@ -60,8 +60,9 @@ class Packing:
 
     def pad(self, tokens: torch.Tensor) -> list[torch.Tensor]:
         """(T, F) -> (rows, width, F) of every group, zeros at padding."""
-        grid = tokens.new_zeros(sum(self.sizes), tokens.shape[-1])
-        parts = grid.index_copy(0, self.slots, tokens).split(self.sizes)
+        sizes = [prod(group.shape) for group in self.groups]
+        grid = tokens.new_zeros(sum(sizes), tokens.shape[-1])
+        parts = grid.index_copy(0, self.slots, tokens).split(sizes)
         return [part.unflatten(0, g.shape) for part, g in zip(parts, self.groups, strict=True)]
 
     def unpad(self, grids: list[torch.Tensor]) -> torch.Tensor:

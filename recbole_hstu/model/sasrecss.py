@@ -35,7 +35,7 @@ class SASRecSS(HSTU):
 
     def __init__(self, config, dataset):
         for key, instead in NOT_HERE.items():
-            if config[key]:
+            if config[key] is not None and config[key] is not False:
                 raise InputError(f"{key}: SASRecSS has no such option; {instead}")
         super().__init__(config, dataset)
 
