@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from recbole_hstu.model.hstutext import HSTUText
 from recbole_hstu.model.losses import MASKED
-from recbole_hstu.model.packing import Group, Packing
+from recbole_hstu.model.packing import Packing
 
 
 class PaddedPacking(Packing):
@@ -20,9 +20,8 @@ class PaddedPacking(Packing):
 
     def __init__(self, lengths: torch.Tensor, width: int):
         super().__init__(lengths, one_group=True)
-        inside = torch.arange(width, device=self.lengths.device) < self.lengths.unsqueeze(1)
-        self.groups = [Group(slice(0, len(lengths)), width)]
-        self.slots = inside.flatten().nonzero().squeeze(1)
+        self.groups = [(len(lengths), width)]
+        self.slots = (self.row - 1) * width + self.positions
 
 
 def normalised(vectors: torch.Tensor) -> torch.Tensor:

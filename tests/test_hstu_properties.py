@@ -56,13 +56,15 @@ def test_scores_do_not_depend_on_company_or_padding(lengths, seed):
     check_company_and_padding(make_model(), make_batch(lengths, seed))
 
 
-def test_one_group_or_many_is_the_same():
-    """A GPU pads all rows of a batch to one length, a CPU in groups."""
+@pytest.mark.parametrize("shared", [1, 4, 12])
+def test_groups_and_shared_lines_change_nothing(shared, monkeypatch):
+    """A GPU takes one group of lines, a CPU several where rows are long."""
     model, batch = make_model(), make_batch([1, 2, 3, 5, 8, 12, 12])
     outputs = []
     for one_group in (False, True):
+        monkeypatch.setattr("recbole_hstu.model.packing.SHARED_WIDTH", shared)
         packing = Packing(batch["item_length"], one_group=one_group)
-        assert len(packing.groups) == (1 if one_group else 2)
+        assert len(packing.groups) == (1 if one_group else {1: 4, 4: 3, 12: 1}[shared])
         x = model.items()[0][packing.pack(batch["item_id_list"])]
         outputs.append(model.layers[0](x, packing, *model.layer_context(batch, packing)))
     torch.testing.assert_close(outputs[0], outputs[1], rtol=0, atol=1e-12)
@@ -86,22 +88,44 @@ def test_the_time_of_the_request_matters():
     assert not torch.allclose(model.full_sort_predict(batch), model.full_sort_predict(later))
 
 
-@given(st.lists(st.integers(1, 9), min_size=1, max_size=20))
+@given(st.lists(st.integers(1, 99), min_size=1, max_size=30), st.booleans())
 @settings(deadline=None)
-def test_packing_round_trip(lengths):
-    packing = Packing(torch.tensor(lengths))
-    grid = torch.arange(len(lengths) * 9).view(-1, 9)
+def test_packing_round_trip(lengths, one_group):
+    packing = Packing(torch.tensor(lengths), one_group=one_group)
+    grid = torch.arange(len(lengths) * 99).view(-1, 99)
     tokens = packing.pack(grid).unsqueeze(-1).double()
     assert len(tokens) == sum(lengths)
-    grids = packing.pad(tokens)
-    assert torch.equal(packing.unpad(grids), tokens)
-    for group, padded in zip(packing.groups, grids, strict=True):
-        assert padded.shape == (*group.shape, 1)
-        for row, line in zip(packing.order[group.rows], padded.squeeze(-1), strict=True):
-            assert line[: lengths[row]].tolist() == grid[row, : lengths[row]].tolist()
-            assert not line[lengths[row] :].any()
     last = packing.unorder(tokens[packing.last]).squeeze(-1)
     assert last.tolist() == [grid[i, n - 1].item() for i, n in enumerate(lengths)]
+    grids = packing.pad(tokens)
+    assert torch.equal(packing.unpad(grids), tokens)
+    lines = [line.tolist() for padded in grids for line in padded.squeeze(-1)]
+    owners = [line.tolist() for of in packing.pad(packing.row.unsqueeze(-1)) for line in of[..., 0]]
+    found = {}
+    for line, owner in zip(lines, owners, strict=True):
+        assert len(line) <= packing.width
+        found |= {
+            row: [item for item, of in zip(line, owner, strict=True) if of == row] for row in owner
+        }
+        assert owner == sorted(owner, key=lambda row: row == 0)  # padding comes last
+    assert not any(found.pop(0, []))
+    assert len(found) == len(lengths)
+    for row, items in found.items():
+        source = packing.order[row - 1]
+        assert items == grid[source, : lengths[source]].tolist()
+
+
+@given(st.lists(st.integers(1, 64), min_size=1, max_size=60))
+@settings(deadline=None)
+def test_short_rows_share_lines(lengths):
+    """Two lines are never both less than half full (else they would have been one)."""
+    ((lines, width),) = Packing(torch.tensor(lengths)).groups
+    assert width == max(lengths)
+    assert lines <= 1 + 2 * sum(lengths) // width
+
+
+def test_rows_go_where_they_leave_the_least():
+    assert Packing(torch.tensor([1, 10, 7, 4, 11, 1, 10])).groups == [(4, 11)]
 
 
 @pytest.mark.parametrize("p", [0.0, 0.2, 0.5])

@@ -94,8 +94,8 @@ class HSTU(PositionLoss, SequentialRecommender):
         """What every layer reads beside the tokens: here the time buckets of each group."""
         time = packing.pack(interaction[self.TIME_SEQ])
         asked = packing.pack(self.shifted(interaction, self.TIME_SEQ, self.TIME))
-        times = packing.pad(torch.stack([asked, time], dim=-1))
-        return ([TimeBuckets(*pair.unbind(-1), n_heads=self.n_heads) for pair in times],)
+        groups = packing.pad(torch.stack([packing.row, asked, time], dim=-1))
+        return ([TimeBuckets(*group.unbind(-1), n_heads=self.n_heads) for group in groups],)
 
     def shifted(self, interaction, history: str, last: str) -> torch.Tensor:
         """(B, L): at every position the next event's value, at the last one the target's."""

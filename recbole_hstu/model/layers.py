@@ -17,6 +17,8 @@ from torch.utils.checkpoint import checkpoint
 from recbole_hstu.model.packing import Packing
 
 N_TIME_BUCKETS = 129
+# Added to the scores of pairs that must not meet: SiLU of it, and its derivative, are exactly 0.
+HIDDEN = -5e4
 LAYER_NORM_EPS = 1e-6
 # Scores of a group of rows that may exist at once, in each of a handful of tensors: 64 MiB.
 MAX_SCORES = {"cpu": 1 << 24, "cuda": 1 << 28}
@@ -64,34 +66,43 @@ class _Lookup(torch.autograd.Function):
 
 
 class TimeBuckets:
-    """Time buckets of queries j (the next event's time) against keys k of one group of rows; made
-    once for all layers, or block by block where all of them would not fit `MAX_SCORES`.
+    """Time buckets of queries j (the next event's time) against keys k of one group of lines, and
+    `N_TIME_BUCKETS` for keys that a query must not see: later ones, and those of another row.
+
+    Made once for all layers, or block by block where all of them would not fit `MAX_SCORES`.
 
     Args:
+        row: (B, L) int64, the row that each position of a line belongs to.
         asked: (B, L) int64, the time of the event that follows each position.
         time: (B, L) int64.
         n_heads: H, of the scores that the buckets are for.
     """
 
-    def __init__(self, asked: torch.Tensor, time: torch.Tensor, *, n_heads: int):
-        self.asked, self.time = asked, time
+    def __init__(self, row: torch.Tensor, asked: torch.Tensor, time: torch.Tensor, *, n_heads: int):
+        self.row, self.asked, self.time = row, asked, time
         rows, length = time.shape
         limit = MAX_SCORES["cuda" if time.is_cuda else "cpu"]
         self.block = length  # queries at once
         if rows * n_heads * length**2 > limit:
             self.block = max(1, limit // (4 * rows * n_heads * length))
-        whole = self.block == length
-        self._whole = time_buckets(asked.unsqueeze(2) - time.unsqueeze(1)) if whole else None
+        self._whole = self._make(0, length) if self.block == length else None
 
     def __call__(self, start: int, stop: int) -> torch.Tensor:
         """(B, stop - start, stop): queries start..stop-1 against the keys that they may see."""
         if self._whole is not None:
             return self._whole[:, start:stop, :stop]
-        return time_buckets(self.asked[:, start:stop, None] - self.time[:, None, :stop])
+        return self._make(start, stop)
+
+    def _make(self, start: int, stop: int) -> torch.Tensor:
+        queries, keys = (slice(None), slice(start, stop), None), (slice(None), None, slice(stop))
+        seen = (self.row[queries] == self.row[keys]).tril_(start)
+        buckets = time_buckets(self.asked[queries] - self.time[keys])
+        return buckets.masked_fill_(~seen, N_TIME_BUCKETS)
 
 
 class RelativeBias(nn.Module):
-    """pos[k - j] + time[bucket(|t_{j+1} - t_k|)], one table a layer, shared by its heads.
+    """pos[k - j] + time[bucket(|t_{j+1} - t_k|)], one table a layer, shared by its heads; about
+    `HIDDEN` where a query must not see a key.
 
     Args:
         n_positions: n, the largest number of positions.
@@ -109,17 +120,15 @@ class RelativeBias(nn.Module):
         first = self.n_positions - keys  # the place of k - j = 1 - K
         offsets = self.position[first : first + queries + keys - 1]
         position = offsets.unfold(0, keys, 1).flip(0)  # (Q, K), row j: offsets -j .. K - 1 - j
-        return position + _Lookup.apply(self.time, buckets)
+        return position + _Lookup.apply(F.pad(self.time, (0, 1), value=HIDDEN), buckets)
 
 
-def pointwise_attention(q, k, v, bias: torch.Tensor, start: int) -> torch.Tensor:
-    """SiLU(q k + bias) v of queries start..start + Q - 1 over the keys 0..K-1 that they may see.
+def pointwise_attention(q, k, v, bias: torch.Tensor) -> torch.Tensor:
+    """SiLU(q k + bias) v of Q queries over K keys.
 
     Shapes: q (B, H, Q, d), k (B, H, K, d), v (B, H, K, d_v), bias (B, Q, K) -> (B, Q, H * d_v).
     """
-    scores = q @ k.transpose(-1, -2) + bias.unsqueeze(1)
-    # Multiplied by 0, not filled with -inf: there is no softmax, SiLU(-inf) is NaN.
-    mixed = F.silu(scores).tril_(start) @ v
+    mixed = F.silu(q @ k.transpose(-1, -2) + bias.unsqueeze(1)) @ v
     return mixed.transpose(1, 2).flatten(-2)
 
 
@@ -195,4 +204,4 @@ class HSTULayer(nn.Module):
     def attend_block(self, v, q, k, buckets: TimeBuckets, start: int, stop: int) -> torch.Tensor:
         """(B, H, L, d) each -> (B, stop - start, H * v_size), queries start..stop-1."""
         bias = self.bias(buckets(start, stop))
-        return self.attention(q[:, :, start:stop], k[:, :, :stop], v[:, :, :stop], bias, start)
+        return self.attention(q[:, :, start:stop], k[:, :, :stop], v[:, :, :stop], bias)

@@ -1,39 +1,28 @@
 """Rows of unequal length as one table of tokens, so that padding costs nothing.
 
-Rows are ordered by length and gathered in groups whose lengths differ by a factor of two at most
-(the shortest form one): linear layers see the T real tokens, attention sees each group padded to
-its own longest row. Nothing depends on who else is in the batch.
+Linear layers see the T real tokens. Attention sees them in lines of one width: short rows share a
+line, out of each other's sight, and longer ones lie in groups of lines, whose lengths differ by a
+factor of two at most. Nothing depends on who else is in the batch.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right, insort
 from math import prod
-from typing import NamedTuple
 
 import torch
 
-# Rows up to this long form one group: for so few positions a group costs more than its padding.
-LEAST_WIDTH = 8
-
-
-class Group(NamedTuple):
-    """Consecutive rows in packed order, padded to the longest of them."""
-
-    rows: slice
-    width: int
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        return self.rows.stop - self.rows.start, self.width
+# Rows up to this long share lines: for so few positions a group costs more than what it computes
+# in vain.
+SHARED_WIDTH = 64
 
 
 class Packing:
-    """The order in which the rows of a batch are packed.
+    """The order in which the rows of a batch are packed, and their places in padded groups.
 
     Args:
         lengths: (B,) int64, at least 1 each.
-        one_group: pad all rows to the longest, as a GPU prefers.
+        one_group: lines as wide as the longest row for all, as a GPU prefers.
     """
 
     def __init__(self, lengths: torch.Tensor, *, one_group: bool = False):
@@ -41,32 +30,25 @@ class Packing:
             raise ValueError("a history must hold at least one item")
         self.order = torch.argsort(lengths, stable=True)
         self.lengths = lengths[self.order]
-        self.width = int(self.lengths[-1])
-        self.inside = torch.arange(self.width, device=lengths.device) < self.lengths.unsqueeze(1)
-        self.positions = self.inside.nonzero()[:, 1]  # (T,) place of each token in its row
-        self.last = self.lengths.cumsum(0) - 1  # (B,) token of each row's last position
-        self.groups = list(self._make_groups(one_group))
-        inside = [self.inside[group.rows, : group.width].flatten() for group in self.groups]
-        self.slots = torch.cat(inside).nonzero().squeeze(1)  # (T,) place among all padded groups
-
-    def _make_groups(self, one_group: bool):
         sizes = self.lengths.tolist()
-        start = 0
-        while start < len(sizes):
-            limit = self.width if one_group else max(LEAST_WIDTH, 1 << sizes[start].bit_length())
-            stop = bisect_right(sizes, limit, lo=start)
-            yield Group(slice(start, stop), sizes[stop - 1])
-            start = stop
+        self.width = sizes[-1]
+        self.inside = torch.arange(self.width, device=lengths.device) < self.lengths.unsqueeze(1)
+        row, self.positions = self.inside.nonzero().unbind(1)  # (T,) of each token
+        self.row = row + 1  # 0 is padding's
+        self.last = self.lengths.cumsum(0) - 1  # (B,) token of each row's last position
+        starts, self.groups = _places(sizes, self.width if one_group else SHARED_WIDTH)
+        first = torch.tensor(starts, device=lengths.device)
+        self.slots = first[row] + self.positions  # (T,) place among the slots of all groups
 
     def pad(self, tokens: torch.Tensor) -> list[torch.Tensor]:
-        """(T, F) -> (rows, width, F) of every group, zeros at padding."""
-        sizes = [prod(group.shape) for group in self.groups]
+        """(T, F) -> (lines, width, F) of every group, zeros at padding."""
+        sizes = [prod(group) for group in self.groups]
         grid = tokens.new_zeros(sum(sizes), tokens.shape[-1])
         parts = grid.index_copy(0, self.slots, tokens).split(sizes)
-        return [part.unflatten(0, g.shape) for part, g in zip(parts, self.groups, strict=True)]
+        return [part.unflatten(0, group) for part, group in zip(parts, self.groups, strict=True)]
 
     def unpad(self, grids: list[torch.Tensor]) -> torch.Tensor:
-        """(rows, width, F) of every group -> (T, F)."""
+        """(lines, width, F) of every group -> (T, F)."""
         return torch.cat([grid.flatten(0, 1) for grid in grids]).index_select(0, self.slots)
 
     def pack(self, grid: torch.Tensor) -> torch.Tensor:
@@ -76,6 +58,47 @@ class Packing:
     def unorder(self, rows: torch.Tensor) -> torch.Tensor:
         """(B, ...) in packed order -> batch order."""
         return torch.empty_like(rows).index_copy(0, self.order, rows)
+
+
+def _places(lengths: list[int], shared: int) -> tuple[list[int], list[tuple[int, int]]]:
+    """The first slot of each row, and the lines and the width of each group.
+
+    Args:
+        lengths: of the rows, rising.
+        shared: up to which length rows form one group.
+    """
+    starts: list[int] = []
+    groups: list[tuple[int, int]] = []
+    before = 0  # slots of the groups so far
+    while len(starts) < len(lengths):
+        first = len(starts)
+        limit = max(shared, 1 << lengths[first].bit_length())
+        rows = lengths[first : bisect_right(lengths, limit)]
+        slots, n_lines = _fill_lines(rows)
+        starts += [before + slot for slot in slots]
+        groups.append((n_lines, rows[-1]))
+        before += prod(groups[-1])
+    return starts, groups
+
+
+def _fill_lines(lengths: list[int]) -> tuple[list[int], int]:
+    """The first slot of each row in lines as wide as the longest, and how many lines there are:
+    the longest first, each where it leaves the least (best-fit decreasing).
+
+    Args:
+        lengths: of the rows, rising.
+    """
+    starts, n_lines, width = [0] * len(lengths), 0, lengths[-1]
+    free: list[tuple[int, int]] = []  # slots left at the end of a line, and its number; rising
+    for row in reversed(range(len(lengths))):
+        fit = bisect_left(free, (lengths[row],))
+        if fit == len(free):
+            free.append((width, n_lines))
+            n_lines += 1
+        left, line = free.pop(fit)
+        starts[row] = (line + 1) * width - left
+        insort(free, (left - lengths[row], line))
+    return starts, n_lines
 
 
 def tokens_of(rows: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:

@@ -14,6 +14,7 @@ from torch import nn
 from recbole_hstu.config import option
 from recbole_hstu.errors import InputError
 from recbole_hstu.model.hstu import HSTU
+from recbole_hstu.model.layers import dropout
 from recbole_hstu.model.packing import Packing
 
 LAYER_NORM_EPS = 1e-8
@@ -48,7 +49,7 @@ class SASRecSS(HSTU):
         )
 
     def layer_context(self, interaction, packing: Packing) -> tuple:
-        return ()
+        return ([_mask(row.squeeze(-1)) for row in packing.pad(packing.row.unsqueeze(-1))],)
 
 
 class SoftmaxLayer(nn.Module):
@@ -83,24 +84,41 @@ class SoftmaxLayer(nn.Module):
         for linear in (self.qkv, self.output):
             nn.init.zeros_(linear.bias)
 
-    def forward(self, x: torch.Tensor, packing: Packing) -> torch.Tensor:
-        """(T, D) tokens in packed order -> (T, D)."""
+    def forward(
+        self, x: torch.Tensor, packing: Packing, masks: list[torch.Tensor | None]
+    ) -> torch.Tensor:
+        """(T, D) tokens in packed order -> (T, D).
+
+        Args:
+            masks: of each group of `packing`, (B, 1, L, L), see `_mask`.
+        """
         query = _norm(x)
         wq, wk, wv = self.qkv.weight.chunk(3)
         bq, bk, bv = self.qkv.bias.chunk(3)
         q, k, v = F.linear(query, wq, bq), F.linear(x, wk, bk), F.linear(x, wv, bv)
-        grids = packing.pad(torch.cat([q, k, v], dim=-1))
-        mixed = packing.unpad([self.attend(*grid.chunk(3, dim=-1)) for grid in grids])
+        groups = zip(packing.pad(torch.cat([q, k, v], dim=-1)), masks, strict=True)
+        mixed = packing.unpad([self.attend(*group) for group in groups])
         y = _norm(query + self.output(mixed))
-        inner = F.dropout(F.relu(self.inner(y)), self.dropout, self.training)
-        return y + F.dropout(self.outer(inner), self.dropout, self.training)
+        inner = dropout(F.relu(self.inner(y)), self.dropout, self.training)
+        return y + dropout(self.outer(inner), self.dropout, self.training)
 
-    def attend(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        """(B, L, D) each -> (B, L, D). Padding stands after a row's tokens, out of their sight."""
-        q, k, v = (t.unflatten(-1, (self.n_heads, -1)).transpose(1, 2) for t in (q, k, v))
+    def attend(self, qkv: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+        """(B, L, 3 * D) -> (B, L, D). Padding stands after the tokens, out of their sight."""
+        parts = qkv.chunk(3, dim=-1)
+        q, k, v = (part.unflatten(-1, (self.n_heads, -1)).transpose(1, 2) for part in parts)
         dropout = self.dropout if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)
+        mixed = F.scaled_dot_product_attention(
+            q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=mask is None
+        )
         return mixed.transpose(1, 2).flatten(-2)
+
+
+def _mask(row: torch.Tensor) -> torch.Tensor | None:
+    """The earlier positions of the same row, True: (B, L) rows -> (B, 1, L, L); None where no line
+    holds a second row, and a kernel without a mask does."""
+    if not ((row != row[:, :1]) & (row != 0)).any():
+        return None
+    return (row.unsqueeze(2) == row.unsqueeze(1)).tril().unsqueeze(1)
 
 
 def _norm(x: torch.Tensor) -> torch.Tensor:

