@@ -11,17 +11,8 @@ import torch
 import torch.nn.functional as F
 
 from recbole_hstu.model.hstutext import HSTUText
+from recbole_hstu.model.layers import LAYER_NORM_EPS, HSTULayer, time_buckets
 from recbole_hstu.model.losses import MASKED
-from recbole_hstu.model.packing import Packing
-
-
-class PaddedPacking(Packing):
-    """Every row padded to `width`, whatever its length."""
-
-    def __init__(self, lengths: torch.Tensor, width: int):
-        super().__init__(lengths, one_group=True)
-        self.groups = [(len(lengths), width)]
-        self.slots = (self.row - 1) * width + self.positions
 
 
 def normalised(vectors: torch.Tensor) -> torch.Tensor:
@@ -29,7 +20,10 @@ def normalised(vectors: torch.Tensor) -> torch.Tensor:
 
 
 class Published(HSTUText):
-    """HSTU (`fusion: id_only`) or HSTUText, step by step as published."""
+    """HSTU (`fusion: id_only`) or HSTUText, step by step as published.
+
+    Shapes: B rows, T tokens (the real positions of all rows), n positions, R negatives, D width.
+    """
 
     def vectors(self, ids: torch.Tensor) -> torch.Tensor:
         """Item vectors of ids of any shape, every one projected on its own."""
@@ -37,18 +31,45 @@ class Published(HSTUText):
             return F.embedding(ids, self.items.ids)
         return F.embedding(ids, self.items.ids) + self.items.projection(self.items.text[ids])
 
-    def hidden(self, interaction) -> tuple[torch.Tensor, Packing]:
-        packing = PaddedPacking(interaction[self.ITEM_SEQ_LEN], self.n_positions)
-        item = packing.pack(interaction[self.ITEM_SEQ])
-        x = self.vectors(item) * self.hidden_size**0.5 + self.positions[packing.positions]
+    def hidden(self, interaction, inside: torch.Tensor) -> torch.Tensor:
+        """(T, D).
+
+        Args:
+            inside: (B, n) bool, the real positions.
+        """
+        times = (self.shifted(interaction, self.TIME_SEQ, self.TIME), interaction[self.TIME_SEQ])
+        asked, time = (F.pad(t, (0, inside.shape[1] - t.shape[1])) for t in times)
+        item, position = interaction[self.ITEM_SEQ], inside.nonzero()[:, 1]
+        x = self.vectors(item[inside[:, : item.shape[1]]])
+        x = x * self.hidden_size**0.5 + self.positions[position]
         x = F.dropout(x, self.input_dropout, self.training)
         for layer in self.layers:
-            x = layer(x, packing, *self.layer_context(interaction, packing))
-        return normalised(x), packing
+            x = x + self.mixed(layer, x, inside, asked, time)
+        return normalised(x)
+
+    def mixed(self, layer: HSTULayer, x, inside, asked, time) -> torch.Tensor:
+        """What a layer adds to (T, D); `asked` and `time` are (B, n)."""
+        normed = F.layer_norm(x, x.shape[-1:], eps=LAYER_NORM_EPS)
+        u, vqk = F.silu(normed @ layer.uvqk).split([layer.sizes[0], sum(layer.sizes[1:])], dim=-1)
+        tokens = inside.flatten().nonzero().squeeze(1)
+        padded = vqk.new_zeros(inside.numel(), vqk.shape[-1]).index_copy(0, tokens, vqk)
+        v, q, k = (
+            part.unflatten(-1, (layer.n_heads, -1)).transpose(1, 2)
+            for part in padded.unflatten(0, inside.shape).split(layer.sizes[1:], dim=-1)
+        )
+        bias = layer.bias(time_buckets(asked.unsqueeze(2) - time.unsqueeze(1)))
+        weights = F.silu(q @ k.transpose(-1, -2) + bias.unsqueeze(1)) / layer.n_positions
+        mixed = (weights.tril_() @ v).transpose(1, 2).flatten(-2)
+        mixed = mixed.flatten(0, 1).index_select(0, tokens)
+        gated = u * F.layer_norm(mixed, mixed.shape[-1:], eps=LAYER_NORM_EPS)
+        return layer.output(F.dropout(gated, layer.dropout, layer.training))
 
     def loss(self, interaction, negatives: torch.Tensor) -> torch.Tensor:
-        hidden, packing = self.hidden(interaction)
-        positives = packing.pack(self.shifted(interaction, self.ITEM_SEQ, self.ITEM_ID))
+        lengths = interaction[self.ITEM_SEQ_LEN].unsqueeze(1)
+        inside = torch.arange(self.n_positions, device=lengths.device) < lengths
+        hidden = self.hidden(interaction, inside)
+        following = self.shifted(interaction, self.ITEM_SEQ, self.ITEM_ID)
+        positives = following[inside[:, : following.shape[1]]]
         positive = (hidden * normalised(self.vectors(positives))).sum(-1, keepdim=True)
         vectors = normalised(self.vectors(negatives))  # (T, R, D)
         negative = torch.bmm(vectors, hidden.unsqueeze(-1)).squeeze(-1)

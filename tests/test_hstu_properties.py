@@ -65,8 +65,9 @@ def test_groups_and_shared_lines_change_nothing(shared, monkeypatch):
         monkeypatch.setattr("recbole_hstu.model.packing.SHARED_WIDTH", shared)
         packing = Packing(batch["item_length"], one_group=one_group)
         assert len(packing.groups) == (1 if one_group else {1: 4, 4: 3, 12: 1}[shared])
-        x = model.items()[0][packing.pack(batch["item_id_list"])]
-        outputs.append(model.layers[0](x, packing, *model.layer_context(batch, packing)))
+        x = packing.pad(model.items()[0][packing.pack(batch["item_id_list"])])
+        x = model.layers[0](x, packing, *model.layer_context(batch, packing))
+        outputs.append(packing.unpad(x))
     torch.testing.assert_close(outputs[0], outputs[1], rtol=0, atol=1e-12)
 
 
@@ -88,19 +89,20 @@ def test_the_time_of_the_request_matters():
     assert not torch.allclose(model.full_sort_predict(batch), model.full_sort_predict(later))
 
 
-@given(st.lists(st.integers(1, 99), min_size=1, max_size=30), st.booleans())
+@given(st.lists(st.integers(1, 199), min_size=1, max_size=30), st.booleans())
 @settings(deadline=None)
 def test_packing_round_trip(lengths, one_group):
     packing = Packing(torch.tensor(lengths), one_group=one_group)
-    grid = torch.arange(len(lengths) * 99).view(-1, 99)
+    grid = torch.arange(len(lengths) * 199).view(-1, 199)
     tokens = packing.pack(grid).unsqueeze(-1).double()
     assert len(tokens) == sum(lengths)
     last = packing.unorder(tokens[packing.last]).squeeze(-1)
     assert last.tolist() == [grid[i, n - 1].item() for i, n in enumerate(lengths)]
-    grids = packing.pad(tokens)
-    assert torch.equal(packing.unpad(grids), tokens)
-    lines = [line.tolist() for padded in grids for line in padded.squeeze(-1)]
-    owners = [line.tolist() for of in packing.pad(packing.row.unsqueeze(-1)) for line in of[..., 0]]
+    assert torch.equal(packing.unpad(packing.pad(tokens)), tokens)
+    lines, owners = (
+        [line.tolist() for group in packing.lines(packing.pad(of)) for line in group.squeeze(-1)]
+        for of in (tokens, packing.row.unsqueeze(-1))
+    )
     found = {}
     for line, owner in zip(lines, owners, strict=True):
         assert len(line) <= packing.width
@@ -115,7 +117,7 @@ def test_packing_round_trip(lengths, one_group):
         assert items == grid[source, : lengths[source]].tolist()
 
 
-@given(st.lists(st.integers(1, 64), min_size=1, max_size=60))
+@given(st.lists(st.integers(1, 128), min_size=1, max_size=60))
 @settings(deadline=None)
 def test_short_rows_share_lines(lengths):
     """Two lines are never both less than half full (else they would have been one)."""

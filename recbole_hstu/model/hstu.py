@@ -81,20 +81,21 @@ class HSTU(PositionLoss, SequentialRecommender):
         packing = Packing(interaction[self.ITEM_SEQ_LEN], one_group=table.is_cuda)
         item = packing.pack(interaction[self.ITEM_SEQ])  # (T,)
         x = table[item] * self.hidden_size**0.5 + self.positions[packing.positions]
-        x = dropout(x, self.input_dropout, self.training)
+        x = packing.pad(dropout(x, self.input_dropout, self.training))  # (S, D)
         context = self.layer_context(interaction, packing)
         for layer in self.layers:
             if self.activation_checkpointing and self.training:
                 x = checkpoint(layer, x, packing, *context, use_reentrant=False)
             else:
                 x = layer(x, packing, *context)
+        x = packing.unpad(x)
         return (l2_normalise(x) if self.item_l2_norm else x), packing
 
     def layer_context(self, interaction, packing: Packing) -> tuple:
         """What every layer reads beside the tokens: here the time buckets of each group."""
         time = packing.pack(interaction[self.TIME_SEQ])
         asked = packing.pack(self.shifted(interaction, self.TIME_SEQ, self.TIME))
-        groups = packing.pad(torch.stack([packing.row, asked, time], dim=-1))
+        groups = packing.lines(packing.pad(torch.stack([packing.row, asked, time], dim=-1)))
         return ([TimeBuckets(*group.unbind(-1), n_heads=self.n_heads) for group in groups],)
 
     def shifted(self, interaction, history: str, last: str) -> torch.Tensor:

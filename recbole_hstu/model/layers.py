@@ -1,7 +1,7 @@
 """The HSTU block and its relative bias (Zhai et al., ICML 2024, section 3 and appendix).
 
-Plain tensors in, plain tensors out. Shapes: B rows, L positions, T tokens (the real positions of
-all rows), D width, H heads.
+Plain tensors in, plain tensors out. Shapes: B lines, L positions, S slots (the positions of all
+lines, few of them padding), D width, H heads.
 """
 
 from __future__ import annotations
@@ -168,23 +168,22 @@ class HSTULayer(nn.Module):
     def forward(
         self, x: torch.Tensor, packing: Packing, buckets: list[TimeBuckets]
     ) -> torch.Tensor:
-        """(T, D) -> (T, D).
+        """(S, D) -> (S, D).
 
         Args:
-            x: tokens in packed order.
-            packing: which tokens form a row.
+            packing: which slots form a line.
             buckets: the time buckets of each group of `packing`.
         """
         normed = F.layer_norm(x, x.shape[-1:], eps=LAYER_NORM_EPS)
         u, vqk = F.silu(normed @ self.uvqk).split([self.sizes[0], sum(self.sizes[1:])], dim=-1)
-        groups = zip(packing.pad(vqk), buckets, strict=True)
-        mixed = packing.unpad([self.attend(*group) for group in groups]) / self.n_positions
+        groups = zip(packing.lines(vqk), buckets, strict=True)
+        mixed = torch.cat([self.attend(*group) for group in groups]) / self.n_positions
         gated = u * F.layer_norm(mixed, mixed.shape[-1:], eps=LAYER_NORM_EPS)
         return x + self.output(dropout(gated, self.dropout, self.training))
 
     def attend(self, vqk: torch.Tensor, buckets: TimeBuckets) -> torch.Tensor:
         """Pointwise causal attention of one group: (B, L, H * d) each, side by side in `vqk`
-        -> (B, L, H * v_size), not yet divided by n.
+        -> (B * L, H * v_size), not yet divided by n.
 
         Long rows go block by block of queries, whose scores are made again in the backward pass:
         without a softmax a block needs nothing of the others.
@@ -193,13 +192,13 @@ class HSTULayer(nn.Module):
         v, q, k = (part.unflatten(-1, (self.n_heads, -1)).transpose(1, 2) for part in parts)
         length = q.shape[2]
         if buckets.block == length:
-            return self.attend_block(v, q, k, buckets, 0, length)
+            return self.attend_block(v, q, k, buckets, 0, length).flatten(0, 1)
         # The largest first: what the others need then fits where it was.
         starts = reversed(range(0, length, buckets.block))
         blocks = [(start, min(start + buckets.block, length)) for start in starts]
         again = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
         mixed = [again(self.attend_block, v, q, k, buckets, *block) for block in blocks]
-        return torch.cat(mixed[::-1], dim=1)
+        return torch.cat(mixed[::-1], dim=1).flatten(0, 1)
 
     def attend_block(self, v, q, k, buckets: TimeBuckets, start: int, stop: int) -> torch.Tensor:
         """(B, H, L, d) each -> (B, stop - start, H * v_size), queries start..stop-1."""

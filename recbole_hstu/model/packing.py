@@ -1,8 +1,8 @@
 """Rows of unequal length as one table of tokens, so that padding costs nothing.
 
-Linear layers see the T real tokens. Attention sees them in lines of one width: short rows share a
-line, out of each other's sight, and longer ones lie in groups of lines, whose lengths differ by a
-factor of two at most. Nothing depends on who else is in the batch.
+The T tokens lie in lines: rows share a line, out of each other's sight, as far as they fit; long
+rows lie in groups of lines, whose lengths differ by a factor of two at most. Nothing depends on who
+else is in the batch.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import torch
 
 # Rows up to this long share lines: for so few positions a group costs more than what it computes
 # in vain.
-SHARED_WIDTH = 64
+SHARED_WIDTH = 128
 
 
 class Packing:
-    """The order in which the rows of a batch are packed, and their places in padded groups.
+    """The order in which the rows of a batch are packed, and their slots in groups of lines.
 
     Args:
         lengths: (B,) int64, at least 1 each.
@@ -38,18 +38,21 @@ class Packing:
         self.last = self.lengths.cumsum(0) - 1  # (B,) token of each row's last position
         starts, self.groups = _places(sizes, self.width if one_group else SHARED_WIDTH)
         first = torch.tensor(starts, device=lengths.device)
-        self.slots = first[row] + self.positions  # (T,) place among the slots of all groups
+        self.slots = first[row] + self.positions  # (T,) place among the S slots of all groups
 
-    def pad(self, tokens: torch.Tensor) -> list[torch.Tensor]:
-        """(T, F) -> (lines, width, F) of every group, zeros at padding."""
-        sizes = [prod(group) for group in self.groups]
-        grid = tokens.new_zeros(sum(sizes), tokens.shape[-1])
-        parts = grid.index_copy(0, self.slots, tokens).split(sizes)
+    def pad(self, tokens: torch.Tensor) -> torch.Tensor:
+        """(T, F) -> (S, F), zeros at padding."""
+        slots = tokens.new_zeros(sum(map(prod, self.groups)), tokens.shape[-1])
+        return slots.index_copy(0, self.slots, tokens)
+
+    def unpad(self, slots: torch.Tensor) -> torch.Tensor:
+        """(S, F) -> (T, F)."""
+        return slots.index_select(0, self.slots)
+
+    def lines(self, slots: torch.Tensor) -> list[torch.Tensor]:
+        """(S, F) -> views of every group, (lines, width, F)."""
+        parts = slots.split([prod(group) for group in self.groups])
         return [part.unflatten(0, group) for part, group in zip(parts, self.groups, strict=True)]
-
-    def unpad(self, grids: list[torch.Tensor]) -> torch.Tensor:
-        """(lines, width, F) of every group -> (T, F)."""
-        return torch.cat([grid.flatten(0, 1) for grid in grids]).index_select(0, self.slots)
 
     def pack(self, grid: torch.Tensor) -> torch.Tensor:
         """(B, L) or (B, L, F) in batch order, right-padded -> (T,) or (T, F)."""

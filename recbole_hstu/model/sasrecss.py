@@ -49,7 +49,8 @@ class SASRecSS(HSTU):
         )
 
     def layer_context(self, interaction, packing: Packing) -> tuple:
-        return ([_mask(row.squeeze(-1)) for row in packing.pad(packing.row.unsqueeze(-1))],)
+        groups = packing.lines(packing.pad(packing.row.unsqueeze(-1)))
+        return ([_mask(rows.squeeze(-1)) for rows in groups],)
 
 
 class SoftmaxLayer(nn.Module):
@@ -87,30 +88,31 @@ class SoftmaxLayer(nn.Module):
     def forward(
         self, x: torch.Tensor, packing: Packing, masks: list[torch.Tensor | None]
     ) -> torch.Tensor:
-        """(T, D) tokens in packed order -> (T, D).
+        """(S, D) -> (S, D).
 
         Args:
+            packing: which slots form a line.
             masks: of each group of `packing`, (B, 1, L, L), see `_mask`.
         """
         query = _norm(x)
         wq, wk, wv = self.qkv.weight.chunk(3)
         bq, bk, bv = self.qkv.bias.chunk(3)
         q, k, v = F.linear(query, wq, bq), F.linear(x, wk, bk), F.linear(x, wv, bv)
-        groups = zip(packing.pad(torch.cat([q, k, v], dim=-1)), masks, strict=True)
-        mixed = packing.unpad([self.attend(*group) for group in groups])
+        groups = zip(packing.lines(torch.cat([q, k, v], dim=-1)), masks, strict=True)
+        mixed = torch.cat([self.attend(*group) for group in groups])
         y = _norm(query + self.output(mixed))
         inner = dropout(F.relu(self.inner(y)), self.dropout, self.training)
         return y + dropout(self.outer(inner), self.dropout, self.training)
 
     def attend(self, qkv: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-        """(B, L, 3 * D) -> (B, L, D). Padding stands after the tokens, out of their sight."""
+        """(B, L, 3 * D) -> (B * L, D). Padding stands after the tokens, out of their sight."""
         parts = qkv.chunk(3, dim=-1)
         q, k, v = (part.unflatten(-1, (self.n_heads, -1)).transpose(1, 2) for part in parts)
         dropout = self.dropout if self.training else 0.0
         mixed = F.scaled_dot_product_attention(
             q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=mask is None
         )
-        return mixed.transpose(1, 2).flatten(-2)
+        return mixed.transpose(1, 2).flatten(-2).flatten(0, 1)
 
 
 def _mask(row: torch.Tensor) -> torch.Tensor | None:
