@@ -1,8 +1,9 @@
 """Where the ways of computing the sampled loss cross: the rule of `losses.choose_impl`.
 
-    python benchmarks/crossover.py [--threads 1]
+    python benchmarks/crossover.py [--threads 1] [--device cpu]
 
-Processor milliseconds of the loss and its gradients, best of several, alternating, for 946
+On the CPU, then on a GPU where there is one, unless --device names one of them. Milliseconds (of
+the processor on a CPU) of the loss and its gradients, best of several, alternating, for 946
 positions of width 64 and catalogues that hold so many items a negative.
 """
 
@@ -10,45 +11,51 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 
+import device_option
 import torch
+from device_option import clock
 
 from recbole_hstu.memory import keep_freed_memory
 from recbole_hstu.model.losses import sampled_softmax
 
-POSITIONS, WIDTH, ROUNDS = 946, 64, 9
-NEGATIVES, COLUMNS = (128, 512), (2, 4, 6, 8, 10, 12, 16, 24)
-IMPLS = ("dense", "sparse", "gather")
+POSITIONS, WIDTH, ROUNDS, NEGATIVES = 946, 64, 9, (128, 512)
+COLUMNS = {"cpu": (2, 4, 6, 8, 10, 12, 16, 24), "cuda": (8, 16, 32, 64, 128, 256, 512)}
+IMPLS = {"cpu": ("dense", "sparse", "gather"), "cuda": ("dense", "gather")}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=1)
-    torch.set_num_threads(parser.parse_args().threads)
+    device_option.add_option(parser)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
     keep_freed_memory()
-    sys.stdout.write("negatives  items  items/negative" + "".join(f"{i:>9}" for i in IMPLS) + "\n")
-    for n_negatives in NEGATIVES:
-        for columns in COLUMNS:
-            taken = "".join(f"{ms:9.1f}" for ms in measure(n_negatives, columns).values())
-            items = n_negatives * columns
-            sys.stdout.write(f"{n_negatives:9} {items:6,} {columns:15}{taken}\n")
+    for device in device_option.asked(args):
+        names = "".join(f"{impl:>9}" for impl in IMPLS[device])
+        sys.stdout.write(f"{device:4} negatives    items  items/negative{names}\n")
+        for n_negatives in NEGATIVES:
+            for columns in COLUMNS[device]:
+                best = measure(device, n_negatives, columns)
+                taken = "".join(f"{ms:9.1f}" for ms in best.values())
+                items = n_negatives * columns
+                sys.stdout.write(f"{n_negatives:14} {items:8,} {columns:15}{taken}\n")
 
 
-def measure(n_negatives: int, columns: int) -> dict[str, float]:
+def measure(device: str, n_negatives: int, columns: int) -> dict[str, float]:
     generator = torch.Generator().manual_seed(0)
     n_items = columns * n_negatives
-    queries = torch.randn(POSITIONS, WIDTH, generator=generator).requires_grad_()
-    table = torch.randn(n_items, WIDTH, generator=generator).requires_grad_()
-    positives = torch.randint(1, n_items, (POSITIONS,), generator=generator)
-    negatives = torch.randint(1, n_items, (POSITIONS, n_negatives), generator=generator)
-    best = dict.fromkeys(IMPLS, float("inf"))
+    queries = torch.randn(POSITIONS, WIDTH, generator=generator).to(device).requires_grad_()
+    table = torch.randn(n_items, WIDTH, generator=generator).to(device).requires_grad_()
+    positives = torch.randint(1, n_items, (POSITIONS,), generator=generator).to(device)
+    negatives = torch.randint(1, n_items, (POSITIONS, n_negatives), generator=generator).to(device)
+    best = dict.fromkeys(IMPLS[device], float("inf"))
     for _ in range(ROUNDS):
-        for impl in IMPLS:
-            started = time.process_time()
+        for impl in IMPLS[device]:
+            started = clock(device)
             loss = sampled_softmax(queries, table, positives, negatives, temperature=1, impl=impl)
             loss.backward()
-            best[impl] = min(best[impl], 1e3 * (time.process_time() - started))
+            best[impl] = min(best[impl], 1e3 * (clock(device) - started))
     return best
 
 

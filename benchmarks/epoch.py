@@ -1,10 +1,11 @@
 """A whole epoch over all users: HSTU and HSTUText against RecBole's SASRec and GRU4Rec.
 
-    python benchmarks/epoch.py --dataset=ml-100k [--data_path dataset] [--history 50]
+    python benchmarks/epoch.py --dataset=ml-100k [--data_path dataset] [--history 50] [--device cpu]
 
-The same data, split and history for all, a process each: the seconds of one epoch of training and
-of one evaluation of the test set, and peak memory above the imports. RecBole's models train on
-every prefix, ours on every position of every user; batch sizes are those of the papers.
+On the CPU, then on a GPU where there is one, unless --device names one of them. The same data,
+split and history for all, a process each: the seconds of one epoch of training and of one
+evaluation of the test set, and peak memory above the imports. RecBole's models train on every
+prefix, ours on every position of every user; batch sizes are those of the papers.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import time
 
+import device_option
 from peak import peak_mib
 
 from recbole_hstu.config import Config
@@ -38,18 +40,25 @@ def main() -> None:
     parser.add_argument("--data_path")
     parser.add_argument("--history", type=int, default=50)
     parser.add_argument("--models", default=",".join(MODELS))
+    device_option.add_option(parser)
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one:
         sys.stdout.write("\n" + json.dumps(measure(args.models, args)))
         return
+    for device in device_option.asked(args):
+        compare(args, device)
+
+
+def compare(args: argparse.Namespace, device: str) -> None:
     found = {}
     for model in args.models.split(","):
-        command = [sys.executable, __file__, *sys.argv[1:], f"--models={model}", "--one"]
+        own = [f"--models={model}", f"--device={device}", "--one"]
+        command = [sys.executable, __file__, *sys.argv[1:], *own]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         found[model] = json.loads(done.stdout.splitlines()[-1])
     ours = found.get("HSTU")
-    sys.stdout.write(f"{args.dataset}, history {args.history}\n")
+    sys.stdout.write(f"{args.dataset}, history {args.history}, {device}\n")
     for model, of in found.items():
         ratio = of["epoch"] / ours["epoch"] if ours else float("nan")
         sys.stdout.write(
@@ -62,9 +71,10 @@ def main() -> None:
 def measure(model: str, args: argparse.Namespace) -> dict[str, float]:
     options = {**MODELS[model], "MAX_ITEM_LIST_LENGTH": args.history, "protocol": "recbole"}
     options |= {"epochs": 1, "show_progress": False, "mask_seen": True}
+    options["use_gpu"] = args.device == "cuda"
     if args.data_path:
         options["data_path"] = args.data_path
-    before = peak_mib()
+    before = peak_mib(args.device)
     keep_freed_memory()
     config = Config(model, args.dataset, config_dict=options)
     train, _, test = make_loaders(config, load_dataset(config))
@@ -79,7 +89,7 @@ def measure(model: str, args: argparse.Namespace) -> dict[str, float]:
         "rows": len(train._dataset),
         "epoch": trained - started,
         "evaluation": time.perf_counter() - trained,
-        "peak": peak_mib() - before,
+        "peak": peak_mib(args.device) - before,
     }
 
 

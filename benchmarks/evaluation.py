@@ -1,9 +1,10 @@
 """From scores to metrics, everything after the forward pass: RecBole's collector against ours.
 
-    python benchmarks/evaluation.py [--users 57439] [--items 24587] [--topk 200]
+    python benchmarks/evaluation.py [--users 57439] [--items 24587] [--topk 200] [--device cpu]
 
-The same scores, masks and metrics in a process of its own for each, alternating; best time, peak
-memory above the scores themselves. The metrics of both are compared.
+On the CPU, then on a GPU where there is one, unless --device names one of them. The same scores,
+masks and metrics in a process of its own for each, alternating; best time, peak memory above the
+scores themselves. The metrics of both are compared.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ import subprocess
 import sys
 import time
 
+import device_option
 import torch
+from device_option import wait_for
 from peak import peak_mib
 from recbole.evaluator import Collector, Evaluator
 
@@ -31,15 +34,22 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=24_587)
     parser.add_argument("--topk", type=int, default=200)
     parser.add_argument("--batch", type=int, default=1024)
+    device_option.add_option(parser)
     parser.add_argument("--kind", choices=[*KINDS], help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.kind:
         sys.stdout.write(json.dumps(measure(args)))
         return
+    for device in device_option.asked(args):
+        compare(args, device)
+
+
+def compare(args: argparse.Namespace, device: str) -> None:
     best: dict[str, dict[str, float]] = {}
     for _ in range(ROUNDS):
         for kind in KINDS:
-            command = [sys.executable, __file__, *sys.argv[1:], "--kind", kind]
+            own = [f"--kind={kind}", f"--device={device}"]
+            command = [sys.executable, __file__, *sys.argv[1:], *own]
             done = subprocess.run(command, capture_output=True, text=True, check=True)
             new = json.loads(done.stdout.splitlines()[-1])
             old = best.get(kind, new)
@@ -47,7 +57,9 @@ def main() -> None:
     theirs, ours = best["RecBole"], best["recbole_hstu"]
     if any(abs(theirs["metrics"][k] - ours["metrics"][k]) > 2e-4 for k in theirs["metrics"]):
         raise SystemExit(f"the metrics differ: {theirs['metrics']} and {ours['metrics']}")
-    sys.stdout.write(f"{args.users:,} users, {args.items:,} items, topk up to {args.topk}\n")
+    sys.stdout.write(
+        f"{args.users:,} users, {args.items:,} items, topk up to {args.topk}, {device}\n"
+    )
     for key in ("seconds", "MiB"):
         sys.stdout.write(
             f"{key:8} RecBole {theirs[key]:8.1f}   ours {ours[key]:8.1f}   "
@@ -57,32 +69,36 @@ def main() -> None:
 
 def measure(args: argparse.Namespace) -> dict[str, object]:
     options = {"topk": [10, 50, args.topk], "metrics": ["Hit", "NDCG", "MRR"]}
-    config = Config("SASRec", "ml-100k", config_dict=options | {"metric_decimal_place": 6})
+    options |= {"metric_decimal_place": 6, "use_gpu": args.device == "cuda"}
+    config = Config("SASRec", "ml-100k", config_dict=options)
     torch.set_num_threads(config["torch_threads"] or torch.get_num_threads())
     collector, evaluator = (cls(config) for cls in KINDS[args.kind])
     generator = torch.Generator().manual_seed(0)
-    scores = torch.rand(args.batch, args.items, generator=generator)
+    scores = torch.rand(args.batch, args.items, generator=generator).to(args.device)
     history = torch.randint(1, args.items, (args.batch, HISTORY), generator=generator)
     seen = (torch.arange(args.batch).repeat_interleave(HISTORY), history.flatten())
-    before = peak_mib()
+    before = peak_mib(args.device)
     seconds = 0.0
     for start in range(0, args.users, args.batch):
         rows = min(args.batch, args.users - start)
         targets = torch.randint(1, args.items, (rows,), generator=generator)
         # A rank of about 1 to V, few of them near the top: squared, as real targets are not random.
-        scores[torch.arange(rows), targets] = 1 - torch.rand(rows, generator=generator) ** 3
+        values = 1 - torch.rand(rows, generator=generator) ** 3
+        scores[torch.arange(rows), targets] = values.to(args.device)
         inside = seen[0] < rows
+        wait_for(args.device)
         started = time.perf_counter()
         scores[:rows, 0] = -torch.inf
         kept = scores[seen[0][inside], seen[1][inside]]
         scores[seen[0][inside], seen[1][inside]] = -torch.inf
         collector.eval_batch_collect(scores[:rows], None, torch.arange(rows), targets)
         scores[seen[0][inside], seen[1][inside]] = kept
+        wait_for(args.device)
         seconds += time.perf_counter() - started
     started = time.perf_counter()
     metrics = evaluator.evaluate(collector.get_data_struct())
     seconds += time.perf_counter() - started
-    peak = peak_mib() - before
+    peak = peak_mib(args.device) - before
     return {"seconds": seconds, "MiB": peak, "metrics": dict(metrics)}
 
 

@@ -160,7 +160,9 @@ def plot(found: list[dict[str, Any]], path: Path) -> None:
             if sweep == "batch":
                 panel.set_xticks(BATCHES)
             panel.grid(alpha=0.25)
-            panel.legend(frameon=False)
+            bottom, top = panel.get_ylim()
+            panel.set_ylim(bottom, top * (top / bottom) ** 0.3)  # room for the legend
+            panel.legend(frameon=False, loc="upper left")
     for suffix in (".png", ".svg"):
         figure.savefig(path.with_suffix(suffix), dpi=110)
 

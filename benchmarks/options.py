@@ -1,8 +1,9 @@
 """What `enable_amp`, `float32_matmul_precision` and `torch_compile` bring to a step of HSTUText.
 
-    python benchmarks/options.py [--threads 1]
+    python benchmarks/options.py [--threads 1] [--device cpu]
 
-Processor seconds of the best of several steps, alternating in one process, and the relative error
+On the CPU, then on a GPU where there is one, unless --device names one of them. Seconds (of the
+processor on a CPU) of the best of several steps, alternating in one process, and the relative error
 of the loss against float32 with the same weights, negatives and no dropout.
 """
 
@@ -11,70 +12,79 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
-import time
 
+import device_option
 import torch
+from device_option import clock
 from step import FUSIONS, histories, make_model, text_file
 
 from recbole_hstu.memory import keep_freed_memory
 from recbole_hstu.model.hstutext import HSTUText
 
 ITEMS, TEXT, REPEATS = 24_587, 768, 7
-WAYS = ("float32", "enable_amp", "medium", "torch_compile")
+WAYS = ("float32", "enable_amp", "high", "medium", "torch_compile")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=1)
-    torch.set_num_threads(parser.parse_args().threads)
+    device_option.add_option(parser)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
     keep_freed_memory()
     file = text_file(ITEMS, TEXT)
     try:
-        for loss_type in ("sampled", "shared", "full"):
-            seconds, losses = measure(loss_type, file)
-            for way in WAYS:
-                ratio = seconds["float32"] / seconds[way]
-                error = abs(losses[way] / losses["float32"] - 1)
-                sys.stdout.write(
-                    f"{loss_type:8} {way:13} {seconds[way]:.3f} s  {ratio:.2f} times as fast  "
-                    f"loss differs by {error:.0e}\n"
-                )
+        for device in device_option.asked(args):
+            for loss_type in ("sampled", "shared", "full"):
+                report(device, loss_type, *measure(device, loss_type, file))
     finally:
         file.unlink()
 
 
-def measure(loss_type: str, file) -> tuple[dict[str, float], dict[str, float]]:
-    batch = histories(ITEMS)
+def report(device: str, loss_type: str, seconds: dict[str, float], losses: dict[str, float]):
+    for way in WAYS:
+        ratio = seconds["float32"] / seconds[way]
+        error = abs(losses[way] / losses["float32"] - 1)
+        sys.stdout.write(
+            f"{device} {loss_type:8} {way:13} {seconds[way]:.4f} s  {ratio:.2f} times as fast  "
+            f"loss differs by {error:.0e}\n"
+        )
+
+
+def measure(device: str, loss_type: str, file) -> tuple[dict[str, float], dict[str, float]]:
+    batch = {key: values.to(device) for key, values in histories(ITEMS).items()}
     options = {"loss_type": loss_type, "text_features_file": str(file), "fusion": FUSIONS[1]}
     models = {
-        way: make_model(HSTUText, ITEMS, torch_compile=way == "torch_compile", **options)
+        way: make_model(
+            HSTUText, ITEMS, device=device, torch_compile=way == "torch_compile", **options
+        )
         for way in WAYS
     }
     losses = {}
     for way, model in models.items():
         model.generator.manual_seed(0)
-        with chosen(way), torch.no_grad():
+        with chosen(way, device), torch.no_grad():
             losses[way] = model.eval().calculate_loss(batch).item()
         model.train()
     optimizers = {way: torch.optim.AdamW(m.parameters(), fused=True) for way, m in models.items()}
     seconds: dict[str, float] = {}
     for _ in range(REPEATS):
         for way, model in models.items():
-            started = time.process_time()
+            started = clock(device)
             optimizers[way].zero_grad()
-            with chosen(way):
+            with chosen(way, device):
                 loss = model.calculate_loss(batch)
                 loss.backward()
             optimizers[way].step()
-            taken = time.process_time() - started
+            taken = clock(device) - started
             seconds[way] = min(taken, seconds.get(way, taken))
     return seconds, losses
 
 
 @contextlib.contextmanager
-def chosen(way: str):
-    torch.set_float32_matmul_precision("medium" if way == "medium" else "highest")
-    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=way == "enable_amp"):
+def chosen(way: str, device: str):
+    torch.set_float32_matmul_precision(way if way in ("high", "medium") else "highest")
+    with torch.autocast(device, enabled=way == "enable_amp"):
         yield
     torch.set_float32_matmul_precision("highest")
 

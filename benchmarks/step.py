@@ -21,9 +21,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import device_option
 import floor
 import numpy as np
 import torch
+from device_option import wait_for
 from peak import peak_mib
 from published import Published
 
@@ -43,7 +45,7 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=24_587)
     parser.add_argument("--text", type=int, default=768)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--device", choices=("cpu", "cuda"))
+    device_option.add_option(parser)
     parser.add_argument("--memory", help=argparse.SUPPRESS)  # of one kind and fusion, as JSON
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -52,9 +54,8 @@ def main() -> None:
     if args.memory:
         sys.stdout.write(json.dumps(peak_memory(*args.memory.split(":"), args, file)))
         return
-    devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
     try:
-        for device in [args.device] if args.device else devices:
+        for device in device_option.asked(args):
             args.device = device
             seconds, rates = measure(args, file)
             memory = {
@@ -97,11 +98,6 @@ def rounds(steps: dict[Any, Callable], device: str) -> dict[Any, list[float]]:
     return seconds
 
 
-def wait_for(device: str) -> None:
-    if device == "cuda":
-        torch.cuda.synchronize()
-
-
 def peak_in_process(kind: str, fusion: str, device: str) -> float:
     own = [f"--memory={kind}:{fusion}", f"--device={device}"]
     command = [sys.executable, __file__, *sys.argv[1:], *own]
@@ -111,13 +107,11 @@ def peak_in_process(kind: str, fusion: str, device: str) -> float:
 
 def peak_memory(kind: str, fusion: str, args: argparse.Namespace, file: Path) -> float:
     """GiB above what the imports take, or of the GPU: model, optimiser, three steps."""
-    before = peak_mib()
+    before = peak_mib(args.device)
     step = Step(kind, fusion, args, file, histories(args.items))
     for _ in range(3):
         step()
-    if args.device == "cuda":
-        return torch.cuda.max_memory_allocated() / 2**30
-    return (peak_mib() - before) / 1024
+    return (peak_mib(args.device) - before) / 1024
 
 
 def report(seconds: dict, rates: floor.Rates, memory: dict, args: argparse.Namespace) -> None:

@@ -135,3 +135,17 @@ def test_half_precision_and_padding_with_the_best_score():
 def test_what_does_not_fit_is_refused(scores, targets, seen):
     with pytest.raises(ValueError, match="must"):
         target_ranks(scores, targets, seen=seen)
+
+
+def test_ranks_are_exact_past_what_float32_can_count():
+    scores = torch.ones(1, (1 << 24) + 3)
+    scores[0, 1] = 0
+    assert target_ranks(scores, torch.tensor([1])).rank.tolist() == [(1 << 24) + 2]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+def test_ranks_of_other_types_of_scores(dtype):
+    scores = torch.tensor([[9.0, 0.5, 0.25, 0.5, 0.75]], dtype=dtype).expand(2, -1)
+    found = target_ranks(scores, torch.tensor([3, 2]))
+    assert found.rank.tolist() == [3, 4]
+    assert found.ties.tolist() == [1, 0]

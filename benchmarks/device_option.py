@@ -1,0 +1,33 @@
+"""The devices that a benchmark runs on: the CPU, then a GPU where there is one."""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+import torch
+
+DEVICES = ("cpu", "cuda")
+
+
+def add_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", choices=DEVICES, help="this one alone")
+
+
+def asked(args: argparse.Namespace) -> tuple[str, ...]:
+    if args.device:
+        return (args.device,)
+    return DEVICES if torch.cuda.is_available() else DEVICES[:1]
+
+
+def wait_for(device: str) -> None:
+    """Until the device has done what it was told."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def clock(device: str) -> float:
+    """Seconds: of this process on a CPU, which other work does not lengthen; by the wall once a GPU
+    is done."""
+    wait_for(device)
+    return time.perf_counter() if device == "cuda" else time.process_time()
