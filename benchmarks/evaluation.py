@@ -82,7 +82,7 @@ def measure(args: argparse.Namespace) -> dict[str, object]:
     for start in range(0, args.users, args.batch):
         rows = min(args.batch, args.users - start)
         targets = torch.randint(1, args.items, (rows,), generator=generator)
-        # A rank of about 1 to V, few of them near the top: squared, as real targets are not random.
+        # A rank of about 1 to V, many of them near the top: cubed, as real targets are not random.
         values = 1 - torch.rand(rows, generator=generator) ** 3
         scores[torch.arange(rows), targets] = values.to(args.device)
         inside = seen[0] < rows

@@ -20,7 +20,7 @@ N_TIME_BUCKETS = 129
 # Added to the scores of pairs that must not meet: SiLU of it, and its derivative, are exactly 0.
 HIDDEN = -5e4
 LAYER_NORM_EPS = 1e-6
-# Scores of a group of rows that may exist at once, in each of a handful of tensors: 64 MiB.
+# Scores of a group of lines that may exist at once, in each of a handful of tensors: 64 MiB.
 MAX_SCORES = {"cpu": 1 << 24, "cuda": 1 << 28}
 
 
@@ -80,11 +80,11 @@ class TimeBuckets:
 
     def __init__(self, row: torch.Tensor, asked: torch.Tensor, time: torch.Tensor, *, n_heads: int):
         self.row, self.asked, self.time = row, asked, time
-        rows, length = time.shape
+        lines, length = time.shape
         limit = MAX_SCORES["cuda" if time.is_cuda else "cpu"]
         self.block = length  # queries at once
-        if rows * n_heads * length**2 > limit:
-            self.block = max(1, limit // (4 * rows * n_heads * length))
+        if lines * n_heads * length**2 > limit:
+            self.block = max(1, limit // (4 * lines * n_heads * length))
         self._whole = self._make(0, length) if self.block == length else None
 
     def __call__(self, start: int, stop: int) -> torch.Tensor:
@@ -177,13 +177,14 @@ class HSTULayer(nn.Module):
         normed = F.layer_norm(x, x.shape[-1:], eps=LAYER_NORM_EPS)
         u, vqk = F.silu(normed @ self.uvqk).split([self.sizes[0], sum(self.sizes[1:])], dim=-1)
         groups = zip(packing.lines(vqk), buckets, strict=True)
-        mixed = torch.cat([self.attend(*group) for group in groups]) / self.n_positions
+        mixed = torch.cat([self.attend(*group).flatten(0, 1) for group in groups])
+        mixed = mixed / self.n_positions
         gated = u * F.layer_norm(mixed, mixed.shape[-1:], eps=LAYER_NORM_EPS)
         return x + self.output(dropout(gated, self.dropout, self.training))
 
     def attend(self, vqk: torch.Tensor, buckets: TimeBuckets) -> torch.Tensor:
         """Pointwise causal attention of one group: (B, L, H * d) each, side by side in `vqk`
-        -> (B * L, H * v_size), not yet divided by n.
+        -> (B, L, H * v_size), not yet divided by n.
 
         Long rows go block by block of queries, whose scores are made again in the backward pass:
         without a softmax a block needs nothing of the others.
@@ -192,13 +193,13 @@ class HSTULayer(nn.Module):
         v, q, k = (part.unflatten(-1, (self.n_heads, -1)).transpose(1, 2) for part in parts)
         length = q.shape[2]
         if buckets.block == length:
-            return self.attend_block(v, q, k, buckets, 0, length).flatten(0, 1)
+            return self.attend_block(v, q, k, buckets, 0, length)
         # The largest first: what the others need then fits where it was.
         starts = reversed(range(0, length, buckets.block))
         blocks = [(start, min(start + buckets.block, length)) for start in starts]
         again = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
         mixed = [again(self.attend_block, v, q, k, buckets, *block) for block in blocks]
-        return torch.cat(mixed[::-1], dim=1).flatten(0, 1)
+        return torch.cat(mixed[::-1], dim=1)
 
     def attend_block(self, v, q, k, buckets: TimeBuckets, start: int, stop: int) -> torch.Tensor:
         """(B, H, L, d) each -> (B, stop - start, H * v_size), queries start..stop-1."""

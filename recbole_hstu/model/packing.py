@@ -26,11 +26,11 @@ class Packing:
     """
 
     def __init__(self, lengths: torch.Tensor, *, one_group: bool = False):
-        if int(lengths.min()) < 1:
-            raise ValueError("a history must hold at least one item")
         self.order = torch.argsort(lengths, stable=True)
         self.lengths = lengths[self.order]
         sizes = self.lengths.tolist()
+        if sizes[0] < 1:
+            raise ValueError("a history must hold at least one item")
         self.width = sizes[-1]
         self.inside = torch.arange(self.width, device=lengths.device) < self.lengths.unsqueeze(1)
         row, self.positions = self.inside.nonzero().unbind(1)  # (T,) of each token

@@ -99,20 +99,20 @@ class SoftmaxLayer(nn.Module):
         bq, bk, bv = self.qkv.bias.chunk(3)
         q, k, v = F.linear(query, wq, bq), F.linear(x, wk, bk), F.linear(x, wv, bv)
         groups = zip(packing.lines(torch.cat([q, k, v], dim=-1)), masks, strict=True)
-        mixed = torch.cat([self.attend(*group) for group in groups])
+        mixed = torch.cat([self.attend(*group).flatten(0, 1) for group in groups])
         y = _norm(query + self.output(mixed))
         inner = dropout(F.relu(self.inner(y)), self.dropout, self.training)
         return y + dropout(self.outer(inner), self.dropout, self.training)
 
     def attend(self, qkv: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-        """(B, L, 3 * D) -> (B * L, D). Padding stands after the tokens, out of their sight."""
+        """(B, L, 3 * D) -> (B, L, D). Padding stands after the tokens, out of their sight."""
         parts = qkv.chunk(3, dim=-1)
         q, k, v = (part.unflatten(-1, (self.n_heads, -1)).transpose(1, 2) for part in parts)
-        dropout = self.dropout if self.training else 0.0
+        dropped = self.dropout if self.training else 0.0
         mixed = F.scaled_dot_product_attention(
-            q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=mask is None
+            q, k, v, attn_mask=mask, dropout_p=dropped, is_causal=mask is None
         )
-        return mixed.transpose(1, 2).flatten(-2).flatten(0, 1)
+        return mixed.transpose(1, 2).flatten(-2)
 
 
 def _mask(row: torch.Tensor) -> torch.Tensor | None:
