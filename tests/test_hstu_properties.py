@@ -130,6 +130,11 @@ def test_rows_go_where_they_leave_the_least():
     assert Packing(torch.tensor([1, 10, 7, 4, 11, 1, 10])).groups == [(4, 11)]
 
 
+def test_an_empty_row_is_refused():
+    with pytest.raises(ValueError, match="at least one item"):
+        Packing(torch.tensor([3, 0, 2]))
+
+
 @pytest.mark.parametrize("p", [0.0, 0.2, 0.5])
 def test_dropout_keeps_the_mean(p):
     torch.manual_seed(0)
