@@ -12,8 +12,8 @@ from recbole_hstu.errors import InputError
 MISSED: int = torch.iinfo(torch.int64).max
 """The rank of a target that is no candidate: past every k, and worth 0 in every metric."""
 
-_CHUNK_SCORES = 1 << 18
-"""Scores compared at once, so that the temporaries of a chunk stay in the processor's cache."""
+_CHUNK_SCORES = {"cpu": 1 << 18, "cuda": 1 << 26}
+"""Scores compared at once: on a CPU as many as stay in its cache, on a GPU 256 MiB of them."""
 
 _EXACT_COUNTS = 1 << 24
 """Up to here float32 knows every whole number."""
@@ -54,7 +54,7 @@ def target_ranks(
     before = torch.empty(rows, dtype=torch.int64, device=scores.device)
     ties = torch.empty_like(before)
     ids = torch.arange(1, width, device=scores.device)
-    step = max(1, _CHUNK_SCORES // width)
+    step = max(1, _CHUNK_SCORES["cuda" if scores.is_cuda else "cpu"] // width)
     # Ones to be added up, not booleans: on a CPU they are made and counted several times as fast.
     number = torch.float32 if width <= _EXACT_COUNTS else torch.float64
     buffer = torch.empty(min(step, rows), width - 1, dtype=number, device=scores.device)

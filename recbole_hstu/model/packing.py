@@ -31,11 +31,13 @@ class Packing:
         sizes = self.lengths.tolist()
         if sizes[0] < 1:
             raise ValueError("a history must hold at least one item")
-        self.width = sizes[-1]
-        self.inside = torch.arange(self.width, device=lengths.device) < self.lengths.unsqueeze(1)
-        row, self.positions = self.inside.nonzero().unbind(1)  # (T,) of each token
+        self.width, n_tokens = sizes[-1], sum(sizes)
+        end = self.lengths.cumsum(0)
+        self.last = end - 1  # (B,) token of each row's last position
+        row = torch.repeat_interleave(self.lengths, output_size=n_tokens)  # (T,) of each token
         self.row = row + 1  # 0 is padding's
-        self.last = self.lengths.cumsum(0) - 1  # (B,) token of each row's last position
+        self.source = self.order[row]  # (T,) row of the batch
+        self.positions = torch.arange(n_tokens, device=lengths.device) - (end - self.lengths)[row]
         starts, self.groups = _places(sizes, self.width if one_group else SHARED_WIDTH)
         first = torch.tensor(starts, device=lengths.device)
         self.slots = first[row] + self.positions  # (T,) place among the S slots of all groups
@@ -56,7 +58,7 @@ class Packing:
 
     def pack(self, grid: torch.Tensor) -> torch.Tensor:
         """(B, L) or (B, L, F) in batch order, right-padded -> (T,) or (T, F)."""
-        return grid[self.order, : self.width][self.inside]
+        return grid[self.source, self.positions]
 
     def unorder(self, rows: torch.Tensor) -> torch.Tensor:
         """(B, ...) in packed order -> batch order."""

@@ -79,18 +79,18 @@ class PositionLoss:
         """
         if self.alpha is not None:
             interaction = self.shortened(interaction)
-        lengths, share = interaction[self.ITEM_SEQ_LEN], 1.0
-        negatives = self.draw_negatives(int(lengths.sum()))
+        lengths = interaction[self.ITEM_SEQ_LEN]
+        n_tokens = n_here = int(lengths.sum())
+        negatives = self.draw_negatives(n_tokens)
         if part is not None:
-            share = int(lengths[part].sum()) / int(lengths.sum())
+            n_here = int(lengths[part].sum())
             if negatives is not None and negatives.dim() == 2:
                 negatives = negatives[tokens_of(part, lengths)]
             keys = (self.ITEM_SEQ, self.ITEM_SEQ_LEN, self.TIME_SEQ, self.ITEM_ID, self.TIME)
             interaction = {key: interaction[key][part] for key in keys}
-        return self._softmax(interaction, negatives), share
+        return self._softmax(interaction, negatives, n_here), n_here / n_tokens
 
-    def _softmax(self, interaction, negatives: torch.Tensor | None) -> torch.Tensor:
-        n_tokens = int(interaction[self.ITEM_SEQ_LEN].sum())
+    def _softmax(self, interaction, negatives: torch.Tensor | None, n_tokens: int) -> torch.Tensor:
         rows = None
         if negatives is not None and negatives.numel() + 2 * n_tokens < self.n_items:
             interaction, negatives, rows = self.touched(interaction, negatives)

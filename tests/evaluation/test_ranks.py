@@ -59,7 +59,7 @@ def test_equal_to_brute_force(case, chunk):
     before = tensor.clone()
     pairs = torch.tensor(seen, dtype=torch.int64).reshape(-1, 2).T
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ranks_module, "_CHUNK_SCORES", chunk)
+        patch.setitem(ranks_module._CHUNK_SCORES, "cpu", chunk)
         got = target_ranks(tensor, torch.tensor(targets), seen=(pairs[0], pairs[1]))
     expected = brute_force(tensor.tolist(), targets, seen)
     assert list(zip(got.rank.tolist(), got.ties.tolist(), strict=True)) == expected
