@@ -22,12 +22,12 @@ import optuna
 from filelock import FileLock, Timeout
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import SQLAlchemyError
 
 from recbole_hstu.errors import InputError
 from recbole_hstu.evaluation.whole_file import whole_file
 from recbole_hstu.experiments.halving import Halving
 from recbole_hstu.experiments.search_space import Space
+from recbole_hstu.experiments.storage import open_storage
 from recbole_hstu.experiments.study import differences
 
 ALGORITHMS = ("bayes", "random", "halving", "exhaustive")
@@ -69,6 +69,11 @@ class SearchPlan:
     study_name: str
     settings: Mapping[str, Any]
 
+    @property
+    def storage_name(self) -> str:
+        """For messages."""
+        return "--storage" if self.storage else str(self.folder / _LOCAL)
+
 
 @dataclass
 class Claim:
@@ -87,8 +92,9 @@ class Search:
     """An open search; any number of processes may have it open.
 
     Raises:
-        InputError: the storage cannot be used, the folder holds another search or the storage's
-            search lives in another folder.
+        InputError: `storage` is no URL or lacks its driver, the folder holds another search or the
+            storage's search lives in another folder.
+        STORAGE_ERRORS: the storage cannot be used; so may every method.
     """
 
     def __init__(self, plan: SearchPlan):
@@ -110,31 +116,27 @@ class Search:
 
     def _open(self) -> None:
         plan = self.plan
-        local = URL.create("sqlite", database=str(self.folder / _LOCAL))
-        url = plan.storage or local.render_as_string()
-        try:
-            # Not the path: other machines may see the folder elsewhere.
-            shown = make_url(url).render_as_string(hide_password=True) if plan.storage else _LOCAL
-            card = self._card(shown)
-            engine = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {}
-            storage = optuna.storages.RDBStorage(url, engine_kwargs=engine)
-            pruner = (
-                Halving(plan.min_epochs, plan.reduction_factor)
-                if plan.algo == "halving"
-                else optuna.pruners.NopPruner()
-            )
-            self.study = optuna.create_study(
-                storage=storage,
-                study_name=plan.study_name,
-                direction="maximize" if plan.bigger else "minimize",
-                pruner=pruner,
-                load_if_exists=True,
-            )
-            self._check(card, shown)
-            self._queue()
-        except (SQLAlchemyError, ImportError) as error:
-            reason = str(error).splitlines()[0]
-            raise InputError(f"--storage: {reason}; expected a URL of SQLAlchemy") from error
+        local = URL.create("sqlite", database=str(self.folder / _LOCAL)).render_as_string()
+        storage = open_storage(plan.storage or local)
+        # Not the path: other machines may see the folder elsewhere.
+        shown = (
+            make_url(plan.storage).render_as_string(hide_password=True) if plan.storage else _LOCAL
+        )
+        card = self._card(shown)
+        pruner = (
+            Halving(plan.min_epochs, plan.reduction_factor)
+            if plan.algo == "halving"
+            else optuna.pruners.NopPruner()
+        )
+        self.study = optuna.create_study(
+            storage=storage,
+            study_name=plan.study_name,
+            direction="maximize" if plan.bigger else "minimize",
+            pruner=pruner,
+            load_if_exists=True,
+        )
+        self._check(card, shown)
+        self._queue()
 
     def _card(self, storage: str) -> dict[str, Any]:
         """The folder's note of the search that it holds, a new one if it holds none."""

@@ -19,6 +19,7 @@ from optuna.trial import TrialState
 from recbole_hstu.errors import InputError
 from recbole_hstu.experiments.compare import study_log
 from recbole_hstu.experiments.search import Claim, Search, SearchPlan
+from recbole_hstu.experiments.storage import STORAGE_ERRORS, storage_failures
 from recbole_hstu.experiments.tuning_report import write_results
 from recbole_hstu.quick_start import run
 
@@ -30,6 +31,7 @@ def work(search: Search) -> None:
 
     Raises:
         InputError: what would stop every trial, such as a full disk; this one can go on later.
+        STORAGE_ERRORS: the storage has failed; so it can then.
     """
     while (claim := search.next()) is not None:
         with claim.lock:
@@ -66,6 +68,8 @@ def _run_trial(search: Search, claim: Claim) -> None:
     except TrialPruned:
         study.tell(trial, state=TrialState.PRUNED)
         logger.info("%s: stopped early, others are better", place)
+    except STORAGE_ERRORS:
+        raise  # no trial's fault either
     except Exception as error:
         _raise_if_outside(error, place)
         known = isinstance(error, InputError)
@@ -150,7 +154,8 @@ def _worker(plan: SearchPlan, threads: int) -> None:
     threading.Thread(target=end_with_parent, daemon=True).start()
     with study_log():
         try:
-            work(Search(plan))
+            with storage_failures(plan.storage_name):
+                work(Search(plan))
         except InputError as error:
             logger.error("%s", error)
             raise SystemExit(2) from error

@@ -20,6 +20,7 @@ from recbole_hstu.run_record import check_segments
 
 try:
     from recbole_hstu.experiments.search import ALGORITHMS, Search, SearchPlan
+    from recbole_hstu.experiments.storage import storage_failures
     from recbole_hstu.experiments.trials import work, work_side_by_side
     from recbole_hstu.experiments.tuning_report import plot, write_results
 except ImportError as error:
@@ -66,7 +67,7 @@ def tune(
 
     Raises:
         InputError: bad input, and nothing has been trained; or what stops every trial, such as a
-            full disk.
+            full disk or a storage that fails.
     """
     options = dict(options or {})
     if "max_evals" in options:
@@ -77,7 +78,7 @@ def tune(
     planned, plan = _plan(model, dataset, config_files, options, search)
     _check_data(planned)
     check_folders("log", "log_tensorboard", str(plan.folder))
-    with study_log():
+    with study_log(), storage_failures(plan.storage_name):
         opened = Search(plan)
         logger.info("%s", _heading(opened))
         if jobs == 1:
@@ -87,7 +88,7 @@ def tune(
         with opened.lock:
             text = write_results(opened, search["output_file"])
         plot(opened)
-    left = len(opened.open_trials())
+        left = len(opened.open_trials())
     if left:
         raise InputError(
             f"{plan.folder}: {left} trials are not finished, and all workers have ended; start "

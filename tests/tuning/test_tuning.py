@@ -121,6 +121,26 @@ def test_what_stops_every_trial_is_no_trials_failure(toy, monkeypatch, capsys):
     assert [r["state"] for r in rows()] == ["finished"] * 4
 
 
+def test_a_storage_that_fails_is_no_trials_failure(toy, monkeypatch, capsys):
+    def alter(old, new):
+        with sqlite3.connect(FOLDER / "trials.db") as database:
+            database.execute(f"ALTER TABLE {old} RENAME TO {new}")
+
+    def lose_and_run(*args, **options):
+        alter("trial_intermediate_values", "lost")
+        return run(*args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trials, "run", lose_and_run)
+        assert tune(algo="exhaustive") == 2
+    said = capsys.readouterr().err
+    assert f"error: {FOLDER}/trials.db: (sqlite3.OperationalError) no such table" in said
+    assert "Traceback" not in said
+    alter("lost", "trial_intermediate_values")
+    assert tune(algo="exhaustive") == 0
+    assert [r["state"] for r in rows()] == ["finished"] * 4
+
+
 def test_early_stop(toy, capsys):
     # None of them moves a rank: the first is the best, and none of the others is better.
     space = "learning_rate: {choice: [1e-13, 1e-12, 1e-11, 1e-10, 1e-9]}\n"
@@ -173,10 +193,19 @@ def test_bad_input(toy, capsys, space, options, message):
     assert not Path("log").exists()
 
 
-@pytest.mark.parametrize("storage", ["nonsense", "sqlite:////no/such/folder/a.db", "mysql://a/b"])
-def test_bad_storage(toy, capsys, storage):
+@pytest.mark.parametrize(
+    ("storage", "message"),
+    [
+        ("nonsense", "expected a URL of SQLAlchemy"),
+        ("cobol://a/b", "cobol; expected a URL of SQLAlchemy"),
+        ("mysql://a/b", "No module named 'MySQLdb'; install the driver"),
+        ("sqlite:////no/such/folder/a.db", "unable to open database file; mend it"),
+    ],
+)
+def test_bad_storage(toy, capsys, storage, message):
     assert tune(storage=storage) == 2
-    assert "error: --storage: " in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "error: --storage: " in said and message in said and said.count("\n") == 1
     assert not list(FOLDER.glob("*.json"))  # the folder is free for another try
 
 

@@ -1,0 +1,77 @@
+"""A search whose trials lie in a PostgreSQL server, which goes away in the middle."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import pytest
+from test_tuning import WIDE, no_plots, rows, start, tune, wait_for  # noqa: F401 - a fixture
+
+from recbole_hstu.experiments.storage import open_storage
+
+PATHS = [os.environ["PATH"], *map(str, Path("/usr/lib/postgresql").glob("*/bin"))]
+PG_CTL = shutil.which("pg_ctl", path=os.pathsep.join(PATHS))
+
+
+class Server:
+    """A PostgreSQL of its own, on a socket in its folder alone."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.url = f"postgresql+psycopg://tuner@/postgres?host={folder}"
+        self.owner = "nobody" if os.geteuid() == 0 else None  # as root it refuses to run
+        if self.owner:
+            shutil.chown(folder, self.owner)
+        self.control("initdb", "-o", "--auth=trust --username=tuner --no-sync")
+
+    def control(self, *words):
+        command = [PG_CTL, *words, "-D", self.folder / "data", "-l", self.folder / "log", "-w"]
+        subprocess.run(command, user=self.owner, cwd=self.folder, check=True)
+
+    def start(self):
+        # No connections but through the socket, and nothing here need survive a power cut.
+        self.control("start", "-o", f"-k {self.folder} -c listen_addresses='' -c fsync=off")
+
+    def stop(self):
+        self.control("stop", "-m", "immediate")
+
+
+@pytest.fixture
+def server():
+    pytest.importorskip("psycopg")
+    if PG_CTL is None:
+        pytest.skip("PostgreSQL is not installed")
+    folder = Path(tempfile.mkdtemp(prefix="pg"))  # pytest's are closed to the server's owner
+    server = Server(folder)
+    server.start()
+    yield server
+    server.stop()
+    shutil.rmtree(folder)
+
+
+def test_a_server_that_was_started_anew_is_not_noticed(server):
+    storage = open_storage(server.url)
+    assert storage.get_all_studies() == []
+    server.stop()
+    server.start()
+    assert storage.get_all_studies() == []
+
+
+@pytest.mark.slow
+def test_a_server_that_goes_away_loses_nothing(toy, server, capsys):
+    options = {"algo": "random", "max_trials": 2, "epochs": 12, "stopping_step": 12}
+    process = start("--jobs=2", f"--storage={server.url}", **options)
+    wait_for("checkpoints/trial-2/*.last.pth", process)
+    server.stop()
+    assert process.wait(timeout=400) == 2
+    *_, last = Path("said.txt").read_text().splitlines()
+    assert last.startswith("recbole-hstu: error: --storage: (psycopg.OperationalError) ")
+    assert last.endswith("mend it and start the same command again to go on")
+    assert "Traceback" not in Path("said.txt").read_text()
+    server.start()
+    assert tune(WIDE, **options, storage=server.url) == 0
+    assert "was cut off, goes on from" in capsys.readouterr().err
+    assert tune(WIDE, **options, results_dir="whole") == 0
+    assert rows() == rows("whole")
