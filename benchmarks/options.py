@@ -84,7 +84,7 @@ def measure(device: str, loss_type: str, file) -> tuple[dict[str, float], dict[s
 @contextlib.contextmanager
 def chosen(way: str, device: str):
     torch.set_float32_matmul_precision(way if way in ("high", "medium") else "highest")
-    with torch.autocast(device, enabled=way == "enable_amp"):
+    with torch.autocast(device, dtype=torch.bfloat16, enabled=way == "enable_amp"):
         yield
     torch.set_float32_matmul_precision("highest")
 

@@ -28,6 +28,7 @@ from recbole_hstu.errors import InputError
 from recbole_hstu.experiments.records import write_run
 from recbole_hstu.followers import read_call
 from recbole_hstu.memory import keep_freed_memory
+from recbole_hstu.precision import set_precision
 from recbole_hstu.run_log import RunLog
 from recbole_hstu.run_record import check_segments, run_record
 from recbole_hstu.trainer import trainer_class
@@ -85,9 +86,9 @@ def _run(
     config: Config, saved: bool, on_validation: Callable[[int, float], None] | None
 ) -> dict[str, Any]:
     init_seed(config["seed"], config["reproducibility"])
-    torch.set_float32_matmul_precision(config["float32_matmul_precision"])
     keep_freed_memory()
     with RunLog(config, quiet=on_validation is not None) as log:
+        set_precision(config)
         logger = getLogger()
         logger.info(config)
         data = devices.main_first(lambda: load_dataset(config))

@@ -45,7 +45,7 @@ def test_idle_threads_are_told_to_sleep_before_torch_is_loaded():
 
 # A room may import what stands below it, design.md's list read upwards.
 ROOMS = [
-    "errors yaml_values memory option_checks interrupts divergence",
+    "errors yaml_values memory precision option_checks interrupts divergence",
     "devices followers",
     "evaluation",
     "registry",
