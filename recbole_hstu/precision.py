@@ -11,7 +11,7 @@ def set_precision(config) -> None:
     """Of float32 products, and of autocast: bfloat16 on GPUs that have it, as on CPUs.
 
     RecBole takes torch's default for GPUs, float16, whose range small gradients leave: without
-    `enable_scaler` they are lost.
+    `enable_scaler` they are lost. The trainer of NCL names float16 itself, and keeps it.
     """
     torch.set_float32_matmul_precision(config["float32_matmul_precision"])
     if not config["enable_amp"] or config["device"].type != "cuda":

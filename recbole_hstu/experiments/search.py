@@ -21,13 +21,13 @@ import numpy as np
 import optuna
 from filelock import FileLock, Timeout
 from optuna.trial import FrozenTrial, Trial, TrialState
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine import URL
 
 from recbole_hstu.errors import InputError
 from recbole_hstu.evaluation.whole_file import whole_file
 from recbole_hstu.experiments.halving import Halving
 from recbole_hstu.experiments.search_space import Space
-from recbole_hstu.experiments.storage import open_storage
+from recbole_hstu.experiments.storage import open_storage, read_url
 from recbole_hstu.experiments.study import differences
 
 ALGORITHMS = ("bayes", "random", "halving", "exhaustive")
@@ -92,8 +92,8 @@ class Search:
     """An open search; any number of processes may have it open.
 
     Raises:
-        InputError: `storage` is no URL or lacks its driver, the folder holds another search or the
-            storage's search lives in another folder.
+        InputError: `storage` cannot be opened, the folder holds another search or the storage's
+            search lives in another folder.
         STORAGE_ERRORS: the storage cannot be used; so may every method.
     """
 
@@ -116,13 +116,12 @@ class Search:
 
     def _open(self) -> None:
         plan = self.plan
-        local = URL.create("sqlite", database=str(self.folder / _LOCAL)).render_as_string()
-        storage = open_storage(plan.storage or local)
+        local = URL.create("sqlite", database=str(self.folder / _LOCAL))
+        url = read_url(plan.storage) if plan.storage else local
         # Not the path: other machines may see the folder elsewhere.
-        shown = (
-            make_url(plan.storage).render_as_string(hide_password=True) if plan.storage else _LOCAL
-        )
+        shown = url.render_as_string(hide_password=True) if plan.storage else _LOCAL
         card = self._card(shown)
+        storage = open_storage(url, plan.storage_name)
         pruner = (
             Halving(plan.min_epochs, plan.reduction_factor)
             if plan.algo == "halving"

@@ -88,13 +88,13 @@ def tune(
         with opened.lock:
             text = write_results(opened, search["output_file"])
         plot(opened)
-        left = len(opened.open_trials())
+        left, failed = len(opened.open_trials()), opened.best() is None
     if left:
         raise InputError(
             f"{plan.folder}: {left} trials are not finished, and all workers have ended; start "
             "the same command again to go on"
         )
-    return text, opened.best() is None
+    return text, failed
 
 
 def _plan(

@@ -31,15 +31,15 @@ class Packing:
         sizes = self.lengths.tolist()
         if sizes[0] < 1:
             raise ValueError("a history must hold at least one item")
-        self.width, n_tokens = sizes[-1], sum(sizes)
+        n_tokens = sum(sizes)
         end = self.lengths.cumsum(0)
         self.last = end - 1  # (B,) token of each row's last position
         row = torch.repeat_interleave(self.lengths, output_size=n_tokens)  # (T,) of each token
         self.row = row + 1  # 0 is padding's
         self.source = self.order[row]  # (T,) row of the batch
         self.positions = torch.arange(n_tokens, device=lengths.device) - (end - self.lengths)[row]
-        starts, self.groups = _places(sizes, self.width if one_group else SHARED_WIDTH)
-        first = torch.tensor(starts, device=lengths.device)
+        starts, self.groups = _places(sizes, sizes[-1] if one_group else SHARED_WIDTH)
+        first = torch.tensor(starts).to(lengths.device, non_blocking=True)
         self.slots = first[row] + self.positions  # (T,) place among the S slots of all groups
 
     def pad(self, tokens: torch.Tensor) -> torch.Tensor:

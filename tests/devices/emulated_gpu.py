@@ -17,13 +17,15 @@ from torch.utils._pytree import tree_leaves, tree_map
 DEVICE = torch.device("meta")
 AUTOCAST = torch.autocast
 aten = torch.ops.aten
-DRAWS = {torch.rand, torch.randint, torch.randn, torch.randperm}
 COPIES = {aten._to_copy.default, aten.copy_.default}
-INDEXED = {aten.index.Tensor, aten.index_put_.default, aten._index_put_impl_.default}
+READS = {aten.index.Tensor}
+WRITES = {aten.index_put_.default, aten._index_put_impl_.default}
 # Their result, or its size, is needed on the CPU before the program can go on.
 WAITING = {
     aten._local_scalar_dense.default,
     aten.nonzero.default,
+    aten.masked_select.default,
+    aten.equal.default,
     aten._unique2.default,
     aten.bincount.default,
 }
@@ -98,9 +100,10 @@ class _Functions(TorchFunctionMode):
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = dict(kwargs or {})
-        device = torch.device(kwargs.get("device") or "cpu")
+        of_first = args[0].device if args and isinstance(args[0], torch.Tensor) else "cpu"
+        device = torch.device(kwargs.get("device") or of_first)
         generator = kwargs.get("generator")
-        if func in DRAWS and generator is not None and generator.device != device:
+        if generator is not None and generator.device != device:
             raise RuntimeError(f"{func}: a generator of another device than {device}")
         if func is torch.tensor and kwargs.pop("device", None) is not None:
             return func(*args, **kwargs).to(device)
@@ -115,14 +118,14 @@ def _autocast(device_type, **options):
 def _run(func, args, kwargs):
     """`func` on the CPU; its results are elsewhere if its tensors are, or if it is told so."""
     _refuse_two_devices(func, args, kwargs)
-    ours = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Elsewhere)]
+    ours = [x for x in tree_leaves((args, kwargs)) if _is_ours(x)]
     elsewhere = bool(ours)
     if func is aten.copy_.default:
-        elsewhere = isinstance(args[0], Elsewhere)
+        elsewhere = _is_ours(args[0])
     elif kwargs.get("device") is not None:
         elsewhere = torch.device(kwargs["device"]) == DEVICE
         kwargs = kwargs | {"device": torch.device("cpu")}
-    args, kwargs = tree_map(lambda x: x.inner if isinstance(x, Elsewhere) else x, (args, kwargs))
+    args, kwargs = tree_map(lambda x: x.inner if _is_ours(x) else x, (args, kwargs))
     out = func(*args, **kwargs)
     same = {id(x.inner): x for x in ours}  # operations in place return what they were given
 
@@ -136,22 +139,33 @@ def _run(func, args, kwargs):
 
 def _refuse_two_devices(func, args, kwargs):
     tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
-    if func in COPIES or not any(isinstance(x, Elsewhere) for x in tensors):
+    if func in COPIES or not any(_is_ours(x) for x in tensors):
         return
-    if func in INDEXED and isinstance(args[0], Elsewhere):
-        tensors = [args[0]]  # indices may come from the CPU
-    if any(x.dim() > 0 and not isinstance(x, Elsewhere) for x in tensors):
+    if func in READS | WRITES and _is_ours(args[0]):
+        tensors = [args[0], *args[2:3]]  # indices may come from the CPU
+    if any(x.dim() > 0 and not _is_ours(x) for x in tensors):
         raise RuntimeError(f"{func}: tensors of the CPU and of the emulated GPU")
 
 
 def _waits(func, args, kwargs):
-    ours = any(isinstance(x, Elsewhere) for x in tree_leaves(args))
-    if func is aten.index.Tensor:  # by a mask
-        return any(x is not None and x.dtype == torch.bool for x in args[1])
-    if func is aten.repeat_interleave.Tensor:
-        return ours and kwargs.get("output_size") is None
+    """Whether the program stops until the GPU has done what it was told before."""
     if func is aten._to_copy.default:
-        return ours and torch.device(kwargs.get("device") or DEVICE) != DEVICE
+        source, target = _is_ours(args[0]), kwargs.get("device")
+        crosses = target is not None and source != (torch.device(target) == DEVICE)
+        return crosses and (source or not kwargs.get("non_blocking"))
     if func is aten.copy_.default:
-        return isinstance(args[1], Elsewhere) and not isinstance(args[0], Elsewhere)
-    return ours and func in WAITING
+        return _is_ours(args[0]) != _is_ours(args[1])
+    if not any(_is_ours(x) for x in tree_leaves(args)):
+        return False
+    if func in READS | WRITES:
+        indices = [x for x in args[1] if x is not None]
+        by_mask = any(x.dtype == torch.bool for x in indices)
+        of_one_value = func in WRITES and args[2].numel() == 1  # no place need be known for it
+        return (by_mask and not of_one_value) or not all(map(_is_ours, indices))
+    if func is aten.repeat_interleave.Tensor:
+        return kwargs.get("output_size") is None
+    return func in WAITING
+
+
+def _is_ours(x):
+    return isinstance(x, Elsewhere)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from test_tuning import WIDE, no_plots, rows, start, tune, wait_for  # noqa: F401 - a fixture
 
-from recbole_hstu.experiments.storage import open_storage
+from recbole_hstu.experiments.storage import open_storage, read_url
 
 PATHS = [os.environ["PATH"], *map(str, Path("/usr/lib/postgresql").glob("*/bin"))]
 PG_CTL = shutil.which("pg_ctl", path=os.pathsep.join(PATHS))
@@ -26,16 +26,16 @@ class Server:
             shutil.chown(folder, self.owner)
         self.control("initdb", "-o", "--auth=trust --username=tuner --no-sync")
 
-    def control(self, *words):
+    def control(self, *words, check=True):
         command = [PG_CTL, *words, "-D", self.folder / "data", "-l", self.folder / "log", "-w"]
-        subprocess.run(command, user=self.owner, cwd=self.folder, check=True)
+        subprocess.run(command, user=self.owner, cwd=self.folder, check=check)
 
     def start(self):
         # No connections but through the socket, and nothing here need survive a power cut.
         self.control("start", "-o", f"-k {self.folder} -c listen_addresses='' -c fsync=off")
 
-    def stop(self):
-        self.control("stop", "-m", "immediate")
+    def stop(self, check=True):
+        self.control("stop", "-m", "immediate", check=check)
 
 
 @pytest.fixture
@@ -45,14 +45,16 @@ def server():
         pytest.skip("PostgreSQL is not installed")
     folder = Path(tempfile.mkdtemp(prefix="pg"))  # pytest's are closed to the server's owner
     server = Server(folder)
-    server.start()
-    yield server
-    server.stop()
-    shutil.rmtree(folder)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop(check=False)
+        shutil.rmtree(folder)
 
 
 def test_a_server_that_was_started_anew_is_not_noticed(server):
-    storage = open_storage(server.url)
+    storage = open_storage(read_url(server.url), "--storage")
     assert storage.get_all_studies() == []
     server.stop()
     server.start()
@@ -61,14 +63,17 @@ def test_a_server_that_was_started_anew_is_not_noticed(server):
 
 @pytest.mark.slow
 def test_a_server_that_goes_away_loses_nothing(toy, server, capsys):
-    options = {"algo": "random", "max_trials": 2, "epochs": 12, "stopping_step": 12}
+    options = {"algo": "random", "max_trials": 2, "epochs": 40, "stopping_step": 40}
     process = start("--jobs=2", f"--storage={server.url}", **options)
-    wait_for("checkpoints/trial-2/*.last.pth", process)
-    server.stop()
-    assert process.wait(timeout=400) == 2
+    try:
+        wait_for("checkpoints/trial-2/*.last.pth", process)
+        server.stop()
+        assert process.wait(timeout=400) == 2
+    finally:
+        process.kill()
     *_, last = Path("said.txt").read_text().splitlines()
     assert last.startswith("recbole-hstu: error: --storage: (psycopg.OperationalError) ")
-    assert last.endswith("mend it and start the same command again to go on")
+    assert last.endswith("mend it and start the command again, which goes on where it was")
     assert "Traceback" not in Path("said.txt").read_text()
     server.start()
     assert tune(WIDE, **options, storage=server.url) == 0

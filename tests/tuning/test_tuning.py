@@ -198,6 +198,7 @@ def test_bad_input(toy, capsys, space, options, message):
     [
         ("nonsense", "expected a URL of SQLAlchemy"),
         ("cobol://a/b", "cobol; expected a URL of SQLAlchemy"),
+        ("mysql://a:b/c", "'b'; expected a URL of SQLAlchemy"),
         ("mysql://a/b", "No module named 'MySQLdb'; install the driver"),
         ("sqlite:////no/such/folder/a.db", "unable to open database file; mend it"),
     ],
@@ -207,6 +208,23 @@ def test_bad_storage(toy, capsys, storage, message):
     said = capsys.readouterr().err
     assert "error: --storage: " in said and message in said and said.count("\n") == 1
     assert not list(FOLDER.glob("*.json"))  # the folder is free for another try
+
+
+def test_storage_of_another_optuna(toy, capsys):
+    assert tune(algo="exhaustive", epochs=1, max_trials=1) == 0
+    with sqlite3.connect(FOLDER / "trials.db") as database:
+        database.execute("UPDATE version_info SET schema_version = 1, library_version = '0.1'")
+        database.execute("UPDATE alembic_version SET version_num = 'v0.9.0.a'")
+    assert tune(algo="exhaustive", epochs=1, max_trials=2) == 2
+    said = capsys.readouterr().err
+    assert f"error: {FOLDER}/trials.db: The runtime optuna version" in said
+
+
+def test_a_refused_search_writes_into_no_other_storage(toy, capsys):
+    assert tune(algo="exhaustive", epochs=1, max_trials=1) == 0
+    assert tune(algo="exhaustive", epochs=1, max_trials=1, storage="sqlite:///other.db") == 2
+    assert "holds the search HSTU-toy in trials.db" in capsys.readouterr().err
+    assert not Path("other.db").exists()
 
 
 def test_the_folder_may_have_another_name_elsewhere(toy, tmp_path, monkeypatch):
