@@ -1,6 +1,11 @@
 """What the commands report in one line: bad input, and a process that died."""
 
 
+def in_a_line(said: object) -> str:
+    """The words of another library, whose messages may have several lines."""
+    return " ".join(str(said).split())
+
+
 class InputError(ValueError):
     """Bad input: configuration, data or files.
 

@@ -24,7 +24,7 @@ from recbole_hstu import checkpoint, devices
 from recbole_hstu.config import PROPERTIES, Config
 from recbole_hstu.data.loaders import create_dataset, make_loaders
 from recbole_hstu.encoders import ensure_text_features
-from recbole_hstu.errors import InputError
+from recbole_hstu.errors import InputError, in_a_line
 from recbole_hstu.experiments.records import write_run
 from recbole_hstu.followers import read_call
 from recbole_hstu.memory import keep_freed_memory
@@ -171,7 +171,7 @@ def load_dataset(config: Config) -> Any:
     except InputError:
         raise
     except (ValueError, KeyError) as error:  # RecBole's own checks
-        reason = " ".join(str(error.args[0] if error.args else error).split())
+        reason = in_a_line(error.args[0] if error.args else error)
         raise InputError(f"--dataset={config['dataset']}: {reason}") from error
 
 

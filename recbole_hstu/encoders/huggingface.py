@@ -17,7 +17,7 @@ import torch
 
 from recbole_hstu.encoders.base import Batch, Encoder, log_cut, need, token_bar
 from recbole_hstu.encoders.options import TextOptions
-from recbole_hstu.errors import InputError
+from recbole_hstu.errors import InputError, in_a_line
 
 LENGTH_STEP = 16
 BATCH_TOKENS = 4096
@@ -233,4 +233,4 @@ def _folder_hash(folder: Path) -> str:
 
 
 def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__
+    return in_a_line(error)[:300] or type(error).__name__

@@ -16,7 +16,7 @@ import numpy as np
 
 from recbole_hstu.encoders.base import Batch, Encoder, log_cut, need, token_bar
 from recbole_hstu.encoders.options import TextOptions, public_url
-from recbole_hstu.errors import InputError
+from recbole_hstu.errors import InputError, in_a_line
 
 API = "https://api.openai.com/v1"
 REQUEST_TEXTS = 2048  # the API's own limit
@@ -121,7 +121,7 @@ class OpenAIEncoder(Encoder):
         return InputError(f"{self._host}: {why}; nothing of this request is kept, {_KEPT}")
 
     def _explain(self, error: Exception) -> str:
-        said = " ".join(str(error).split())[:300]
+        said = in_a_line(error)[:300]
         known = self._openai
         if isinstance(error, known.AuthenticationError | known.PermissionDeniedError):
             what = f"does not accept the key in OPENAI_API_KEY for {self.name}"

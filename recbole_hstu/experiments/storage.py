@@ -10,7 +10,7 @@ from optuna.storages import RDBStorage
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from recbole_hstu.errors import InputError
+from recbole_hstu.errors import InputError, in_a_line
 
 STORAGE_ERRORS = (StorageInternalError, SQLAlchemyError)
 _SQLITE_SECONDS = 60
@@ -28,7 +28,7 @@ def read_url(text: str) -> URL:
         url.get_dialect()
     except (ArgumentError, ValueError) as error:
         raise InputError(
-            f"--storage: {_in_a_line(error)}; expected a URL of SQLAlchemy, such as "
+            f"--storage: {in_a_line(error)}; expected a URL of SQLAlchemy, such as "
             "postgresql+psycopg://USER@HOST/DATABASE"
         ) from error
     return url
@@ -50,10 +50,10 @@ def open_storage(url: URL, name: str) -> RDBStorage:
     try:
         return RDBStorage(text, engine_kwargs=options)
     except ImportError as error:
-        reason = _in_a_line(error.__cause__ or error)
+        reason = in_a_line(error.__cause__ or error)
         raise InputError(f"{name}: {reason}; install the driver of that database") from error
     except RuntimeError as error:  # of its tables; Optuna says what to do
-        raise InputError(f"{name}: {_in_a_line(error)}") from error
+        raise InputError(f"{name}: {in_a_line(error)}") from error
 
 
 @contextmanager
@@ -72,7 +72,3 @@ def storage_failures(name: str) -> Iterator[None]:
             f"{name}: {first.strip()}; mend it and start the command again, which goes on where "
             "it was"
         ) from error
-
-
-def _in_a_line(error: BaseException) -> str:
-    return " ".join(str(error).split())

@@ -27,17 +27,17 @@ class Packing:
 
     def __init__(self, lengths: torch.Tensor, *, one_group: bool = False):
         self.order = torch.argsort(lengths, stable=True)
-        self.lengths = lengths[self.order]
-        sizes = self.lengths.tolist()
+        lengths = lengths[self.order]
+        sizes = lengths.tolist()
         if sizes[0] < 1:
             raise ValueError("a history must hold at least one item")
         n_tokens = sum(sizes)
-        end = self.lengths.cumsum(0)
+        end = lengths.cumsum(0)
         self.last = end - 1  # (B,) token of each row's last position
-        row = torch.repeat_interleave(self.lengths, output_size=n_tokens)  # (T,) of each token
+        row = torch.repeat_interleave(lengths, output_size=n_tokens)  # (T,) of each token
         self.row = row + 1  # 0 is padding's
         self.source = self.order[row]  # (T,) row of the batch
-        self.positions = torch.arange(n_tokens, device=lengths.device) - (end - self.lengths)[row]
+        self.positions = torch.arange(n_tokens, device=lengths.device) - (end - lengths)[row]
         starts, self.groups = _places(sizes, sizes[-1] if one_group else SHARED_WIDTH)
         first = torch.tensor(starts).to(lengths.device, non_blocking=True)
         self.slots = first[row] + self.positions  # (T,) place among the S slots of all groups

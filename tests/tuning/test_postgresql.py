@@ -43,14 +43,13 @@ def server():
     pytest.importorskip("psycopg")
     if PG_CTL is None:
         pytest.skip("PostgreSQL is not installed")
-    folder = Path(tempfile.mkdtemp(prefix="pg"))  # pytest's are closed to the server's owner
-    server = Server(folder)
-    try:
-        server.start()
-        yield server
-    finally:
-        server.stop(check=False)
-        shutil.rmtree(folder)
+    with tempfile.TemporaryDirectory(prefix="pg") as folder:  # the owner may not enter pytest's
+        server = Server(Path(folder))
+        try:
+            server.start()
+            yield server
+        finally:
+            server.stop(check=False)
 
 
 def test_a_server_that_was_started_anew_is_not_noticed(server):
