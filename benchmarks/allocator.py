@@ -1,4 +1,4 @@
-"""What keeping freed memory (recbole_hstu/memory.py) saves on a CPU.
+"""What keeping freed memory (recbole_hstu/support/memory.py) saves on a CPU.
 
     python benchmarks/allocator.py
 
@@ -15,9 +15,9 @@ import time
 
 import torch
 
-from recbole_hstu.config import Config
-from recbole_hstu.memory import keep_freed_memory
+from recbole_hstu.config.config import Config
 from recbole_hstu.quick_start import build_model, load_dataset, make_loaders
+from recbole_hstu.support.memory import keep_freed_memory
 
 BATCH = {"SASRec": 256, "HSTU": 128}
 ROUNDS, STEPS = 2, 4

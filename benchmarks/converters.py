@@ -108,7 +108,7 @@ def measure(name: str, files: list[Path], *args: str) -> None:
 
 def compare_literals(path: Path, lines: int = 20_000) -> None:
     """The reader of Python literals against `ast.literal_eval`, on the same reviews."""
-    from dataset_converters.literals import dict_parser
+    from dataset_converters.reading.literals import dict_parser
 
     with path.open(encoding="utf-8") as file:
         reviews = list(itertools.islice(file, lines))

@@ -16,8 +16,8 @@ import device_option
 import torch
 from device_option import clock
 
-from recbole_hstu.memory import keep_freed_memory
-from recbole_hstu.model.losses import sampled_softmax
+from recbole_hstu.layers.losses import sampled_softmax
+from recbole_hstu.support.memory import keep_freed_memory
 
 POSITIONS, WIDTH, ROUNDS, NEGATIVES = 946, 64, 9, (128, 512)
 COLUMNS = {"cpu": (2, 4, 6, 8, 10, 12, 16, 24), "cuda": (8, 16, 32, 64, 128, 256, 512)}

@@ -25,7 +25,7 @@ import numpy as np
 from peak import peak_mib
 from recbole.data.dataset import SequentialDataset
 
-from recbole_hstu.config import Config
+from recbole_hstu.config.config import Config
 from recbole_hstu.data.loaders import make_loaders
 from recbole_hstu.data.sequence_dataset import SequenceDataset
 

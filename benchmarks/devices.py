@@ -19,8 +19,8 @@ warnings.filterwarnings("ignore", category=FutureWarning)
 
 import torch  # noqa: E402
 
-from recbole_hstu.checkpoint import load_checkpoint  # noqa: E402
 from recbole_hstu.quick_start import run  # noqa: E402
+from recbole_hstu.training.checkpoint import load_checkpoint  # noqa: E402
 
 ROUNDS = 3
 OPTIONS = {

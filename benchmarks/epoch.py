@@ -21,11 +21,11 @@ import time
 import device_option
 from peak import peak_mib
 
-from recbole_hstu.config import Config
+from recbole_hstu.config.config import Config
 from recbole_hstu.data.loaders import make_loaders
-from recbole_hstu.memory import keep_freed_memory
 from recbole_hstu.quick_start import build_model, load_dataset, provide_text
-from recbole_hstu.trainer import trainer_class
+from recbole_hstu.support.memory import keep_freed_memory
+from recbole_hstu.training.trainer import trainer_class
 
 MODELS = {
     # SASRec: Kang and McAuley, 2018; GRU4Rec: RecBole's default, the paper trains by sessions.

@@ -21,8 +21,8 @@ from device_option import wait_for
 from peak import peak_mib
 from recbole.evaluator import Collector, Evaluator
 
-from recbole_hstu.config import Config
-from recbole_hstu.rank_collector import RankCollector, RankEvaluator
+from recbole_hstu.config.config import Config
+from recbole_hstu.evaluation.collector import RankCollector, RankEvaluator
 
 KINDS = {"RecBole": (Collector, Evaluator), "recbole_hstu": (RankCollector, RankEvaluator)}
 ROUNDS, HISTORY = 2, 8

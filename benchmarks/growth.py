@@ -21,9 +21,9 @@ from peak import peak_mib
 from step import histories, make_model
 
 from recbole_hstu.evaluation.ranks import target_ranks
-from recbole_hstu.evaluation.whole_file import whole_file
-from recbole_hstu.memory import keep_freed_memory
 from recbole_hstu.model.hstu import HSTU
+from recbole_hstu.support.memory import keep_freed_memory
+from recbole_hstu.support.whole_file import whole_file
 
 ITEMS = (10_000, 30_000, 100_000, 300_000, 1_000_000)
 HISTORY = (50, 200, 1_000, 2_000, 4_096, 8_192)
@@ -136,7 +136,7 @@ def plot(found: list[dict[str, Any]], path: Path) -> None:
     import matplotlib.pyplot as plt
     from matplotlib.ticker import LogLocator
 
-    from recbole_hstu.experiments.plots import COLOURS, DASHES, MARKERS
+    from recbole_hstu.reports.plots import COLOURS, DASHES, MARKERS
 
     figure, axes = plt.subplots(2, 3, figsize=(12, 6.4), constrained_layout=True)
     for column, sweep in enumerate(("items", "history", "batch")):

@@ -17,9 +17,9 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 
-from recbole_hstu.evaluation.whole_file import whole_file
-from recbole_hstu.experiments.plots import COLOURS, DASHES, MARKERS
 from recbole_hstu.quick_start import run
+from recbole_hstu.reports.plots import COLOURS, DASHES, MARKERS
+from recbole_hstu.support.whole_file import whole_file
 
 METRICS = ("hit@10", "ndcg@10", "mrr")
 

@@ -17,8 +17,8 @@ import torch
 from peak import peak_mib
 from step import histories, make_model, text_file
 
-from recbole_hstu.memory import keep_freed_memory
 from recbole_hstu.model.hstutext import HSTUText
+from recbole_hstu.support.memory import keep_freed_memory
 
 
 def main() -> None:

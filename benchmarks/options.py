@@ -18,8 +18,8 @@ import torch
 from device_option import clock
 from step import FUSIONS, histories, make_model, text_file
 
-from recbole_hstu.memory import keep_freed_memory
 from recbole_hstu.model.hstutext import HSTUText
+from recbole_hstu.support.memory import keep_freed_memory
 
 ITEMS, TEXT, REPEATS = 24_587, 768, 7
 WAYS = ("float32", "enable_amp", "high", "medium", "torch_compile")

@@ -29,11 +29,11 @@ from device_option import wait_for
 from peak import peak_mib
 from published import Published
 
-from recbole_hstu.config import Config
-from recbole_hstu.data.text_features import write_text_features
-from recbole_hstu.memory import keep_freed_memory
+from recbole_hstu.config.config import Config
+from recbole_hstu.data.side_feature_file import write_text_features
+from recbole_hstu.layers.losses import sampled_softmax
 from recbole_hstu.model.hstutext import HSTUText
-from recbole_hstu.model.losses import sampled_softmax
+from recbole_hstu.support.memory import keep_freed_memory
 
 BATCH, NEGATIVES, ROUNDS = 128, 512, 15
 FUSIONS = ("id_only", "sum")

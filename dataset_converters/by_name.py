@@ -7,12 +7,12 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from dataset_converters import amazon2023, steam
 from dataset_converters.atomic import dataset_folder, dataset_lock, is_whole
 from dataset_converters.convert import Options, convert
-from dataset_converters.fetcher import Fetcher
-from dataset_converters.paper import compare
-from dataset_converters.reading import MAX_MALFORMED
+from dataset_converters.downloads.fetcher import Fetcher
+from dataset_converters.reading.lines import MAX_MALFORMED
+from dataset_converters.sources import amazon2023, steam
+from dataset_converters.sources.paper_counts import compare
 
 logger = logging.getLogger(__name__)
 

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import yaml
 
-from dataset_converters import amazon2023, own_data, steam
 from dataset_converters.atomic import dataset_folder, dataset_lock
 from dataset_converters.by_name import STEAM_CORE, offline_by_environment
 from dataset_converters.convert import DUPLICATES, Options, Source, convert
+from dataset_converters.downloads.fetcher import Fetcher
 from dataset_converters.errors import ConversionError
-from dataset_converters.fetcher import Fetcher
-from dataset_converters.paper import compare
-from dataset_converters.reading import MAX_MALFORMED
+from dataset_converters.reading.lines import MAX_MALFORMED
+from dataset_converters.sources import amazon2023, own_data, steam
+from dataset_converters.sources.paper_counts import compare
 
 logger = logging.getLogger(__name__)
 

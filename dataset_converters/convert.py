@@ -17,7 +17,7 @@ from dataset_converters.atomic import (
     write_rows,
 )
 from dataset_converters.interactions import Interactions, Row, require_rows
-from dataset_converters.reading import Tally, file_facts
+from dataset_converters.reading.lines import Tally, file_facts
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from itertools import islice
 import numpy as np
 
 from dataset_converters.errors import ConversionError
-from dataset_converters.text import is_clean_token
+from dataset_converters.reading.clean_text import is_clean_token
 
 _INT64_MAX = 2**63 - 1
 

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from recbole_hstu import __version__
-from recbole_hstu.errors import InputError, ProcessDied
-from recbole_hstu.yaml_values import parse_value
+from recbole_hstu.support.errors import InputError, ProcessDied
+from recbole_hstu.support.yaml_values import parse_value
 
 _USAGE = """\
 recbole-hstu COMMAND [--key=value ...]
@@ -113,8 +113,8 @@ def read_options(arguments: Sequence[str]) -> dict[str, Any]:
 
 
 def _run(arguments: Sequence[str]) -> int:
-    from recbole_hstu import devices
-    from recbole_hstu.experiments.compare import compare
+    from recbole_hstu.distributed import processes
+    from recbole_hstu.studies.compare import compare
 
     options = read_options(arguments)
     models = str(options.pop("model", "") or "")
@@ -123,13 +123,13 @@ def _run(arguments: Sequence[str]) -> int:
     table, failed = compare(
         models.split(","), str(dataset) if dataset is not None else None, files, options
     )
-    if devices.is_main():
+    if processes.is_main():
         sys.stdout.write(table)
     return 1 if failed else 0
 
 
 def _tune(arguments: Sequence[str]) -> int:
-    from recbole_hstu.experiments.tuning import tune
+    from recbole_hstu.tuning.tune import tune
 
     options = read_options(arguments)
     files = str(options.pop("config_files", "") or "").split()
@@ -150,7 +150,7 @@ def _encode(arguments: Sequence[str]) -> int:
 
 
 def _report(arguments: Sequence[str]) -> int:
-    from recbole_hstu.experiments.report import report
+    from recbole_hstu.reports.report import report
 
     folder, options = _named("report", "FOLDER", arguments)
     for path in report(folder, options):
@@ -159,7 +159,7 @@ def _report(arguments: Sequence[str]) -> int:
 
 
 def _reproduce(arguments: Sequence[str]) -> int:
-    from recbole_hstu.experiments.reproduce import reproduce
+    from recbole_hstu.studies.reproduce import reproduce
 
     name, options = _named("reproduce", "TABLE", arguments)
     files = str(options.pop("config_files", "") or "").split()

@@ -20,18 +20,19 @@ import torch
 from recbole.utils import init_seed, set_color
 
 import dataset_converters
-from recbole_hstu import checkpoint, devices
-from recbole_hstu.config import PROPERTIES, Config
+from recbole_hstu.config.config import PROPERTIES, Config
 from recbole_hstu.data.loaders import create_dataset, make_loaders
+from recbole_hstu.distributed import processes
+from recbole_hstu.distributed.followers import read_call
 from recbole_hstu.encoders import ensure_text_features
-from recbole_hstu.errors import InputError, in_a_line
-from recbole_hstu.experiments.records import write_run
-from recbole_hstu.followers import read_call
-from recbole_hstu.memory import keep_freed_memory
-from recbole_hstu.precision import set_precision
-from recbole_hstu.run_log import RunLog
-from recbole_hstu.run_record import check_segments, run_record
-from recbole_hstu.trainer import trainer_class
+from recbole_hstu.records.finished_run import check_segments, run_record
+from recbole_hstu.records.run_log import RunLog
+from recbole_hstu.records.run_record import write_run
+from recbole_hstu.support.errors import InputError, in_a_line
+from recbole_hstu.support.memory import keep_freed_memory
+from recbole_hstu.training import checkpoint
+from recbole_hstu.training.precision import set_precision
+from recbole_hstu.training.trainer import trainer_class
 
 
 def run(
@@ -64,7 +65,7 @@ def run(
     """
     config = Config(model, dataset, config_file_list, config_dict)
     check_segments(config)
-    with devices.team(config, (model, dataset, config_file_list, config_dict, saved)):
+    with processes.team(config, (model, dataset, config_file_list, config_dict, saved)):
         return _run(config, saved, on_validation)
 
 
@@ -79,7 +80,7 @@ def follow() -> None:
         time.sleep(3)  # most errors the first process has, too: it reports them and ends this one
         if not isinstance(error, InputError):
             traceback.print_exc()
-        sys.exit(f"process {devices.rank() + 1}: {error}")
+        sys.exit(f"process {processes.rank() + 1}: {error}")
 
 
 def _run(
@@ -91,7 +92,7 @@ def _run(
         set_precision(config)
         logger = getLogger()
         logger.info(config)
-        data = devices.main_first(lambda: load_dataset(config))
+        data = processes.main_first(lambda: load_dataset(config))
         logger.info(data)
         train, valid, test = make_loaders(config, data)
         _log_loaders(config)
@@ -99,7 +100,7 @@ def _run(
             state = checkpoint.load_checkpoint(config["resume"])
             checkpoint.check_fits(state, config["resume"], config, train._dataset)
         check_folders("log", "log_tensorboard", config["checkpoint_dir"])
-        devices.main_first(lambda: provide_text(config, train._dataset))
+        processes.main_first(lambda: provide_text(config, train._dataset))
         network = build_model(config, train._dataset)
         logger.info(network)
         log.open()
@@ -116,7 +117,7 @@ def _run(
         logger.info(set_color("best valid ", "yellow") + f": {valid_result}")
         logger.info(set_color("test result", "yellow") + f": {test_result}")
         record, ranks = run_record(config, trainer, train, test, valid_result, test_result)
-        if devices.is_main():
+        if processes.is_main():
             written = write_run(log.path.parent, record, ranks, name=log.path.stem)
             logger.info(set_color("Result", "blue") + f": {written}")
     return {

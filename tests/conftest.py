@@ -1,7 +1,10 @@
 """Every test runs in an empty folder; a small data set for those that want one."""
 
+import threading
+
 import pytest
 import torch
+from embeddings_server import KEY, Server
 from golden_model import golden, write_text_file
 from hypothesis import settings
 from small_data import random_rows, write_inter
@@ -31,3 +34,13 @@ def text_file(tmp_path):
     """The recorded text vectors of the golden model."""
     arrays = golden("tiny_text_rand")
     return write_text_file(tmp_path, arrays["w/_embedding_module._text_embeddings"])
+
+
+@pytest.fixture
+def server(monkeypatch):
+    """A local server of the embeddings API, its key in the environment."""
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with Server() as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield running
+        running.shutdown()

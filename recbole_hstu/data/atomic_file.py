@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from recbole_hstu.errors import InputError
+from recbole_hstu.support.errors import InputError
 
 FIELD_TYPES = ("token", "token_seq", "float", "float_seq")
 

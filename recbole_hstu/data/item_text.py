@@ -20,7 +20,7 @@ from typing import Any
 import pandas as pd
 
 from recbole_hstu.data.atomic_file import read_atomic, read_header
-from recbole_hstu.errors import InputError
+from recbole_hstu.support.errors import InputError
 
 STYLES = ("sentences", "pipes")
 _TAG = re.compile(r"<(?:!--.*?--|[/!]?[A-Za-z][^<>]*)>", re.DOTALL)

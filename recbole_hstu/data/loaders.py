@@ -12,9 +12,9 @@ from recbole.data.dataloader import AbstractDataLoader, FullSortEvalDataLoader
 from recbole.data.utils import create_samplers, get_dataloader
 from recbole.utils import ModelType
 
-from recbole_hstu import devices
 from recbole_hstu.data.sequence_dataset import ExactTimes, InteractionDataset, SequenceDataset
-from recbole_hstu.errors import InputError
+from recbole_hstu.distributed import processes
+from recbole_hstu.support.errors import InputError
 
 _MAX_SCORES = 1 << 26
 _OWN_SPLIT = (ModelType.SEQUENTIAL, ModelType.GENERAL, ModelType.TRADITIONAL)
@@ -125,10 +125,10 @@ class _SharedEvalDataLoader(FullSortEvalDataLoader):
 
     @sample_size.setter
     def sample_size(self, rows: int) -> None:  # RecBole sets it to the number of rows
-        self.own_rows = devices.share(rows)
-        if rows < devices.world():
+        self.own_rows = processes.own_rows(rows)
+        if rows < processes.count():
             raise InputError(
-                f"--nproc={devices.world()}: there are only {rows} users to evaluate; use fewer"
+                f"--nproc={processes.count()}: there are only {rows} users to evaluate; use fewer"
             )
 
     def _init_batch_size_and_step(self):

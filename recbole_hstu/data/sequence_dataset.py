@@ -24,7 +24,7 @@ from recbole.utils import FeatureSource, FeatureType
 
 from recbole_hstu.data.atomic_file import read_atomic, read_header
 from recbole_hstu.data.sequence_rows import SequenceRows
-from recbole_hstu.errors import InputError
+from recbole_hstu.support.errors import InputError
 
 
 class ExactTimes(Dataset):

@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from recbole_hstu.encoders.options import TextOptions
-from recbole_hstu.errors import InputError
+from recbole_hstu.support.errors import InputError
 
 Batch = tuple[list[int], np.ndarray]
 

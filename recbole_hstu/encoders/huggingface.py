@@ -17,7 +17,7 @@ import torch
 
 from recbole_hstu.encoders.base import Batch, Encoder, log_cut, need, token_bar
 from recbole_hstu.encoders.options import TextOptions
-from recbole_hstu.errors import InputError, in_a_line
+from recbole_hstu.support.errors import InputError, in_a_line
 
 LENGTH_STEP = 16
 BATCH_TOKENS = 4096

@@ -13,7 +13,7 @@ import numpy as np
 
 from recbole_hstu.encoders.base import Batch, Encoder
 from recbole_hstu.encoders.options import TextOptions
-from recbole_hstu.errors import InputError
+from recbole_hstu.support.errors import InputError
 
 MAX_TERMS = 50_000
 SEED = 2024

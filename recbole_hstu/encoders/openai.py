@@ -16,7 +16,7 @@ import numpy as np
 
 from recbole_hstu.encoders.base import Batch, Encoder, log_cut, need, token_bar
 from recbole_hstu.encoders.options import TextOptions, public_url
-from recbole_hstu.errors import InputError, in_a_line
+from recbole_hstu.support.errors import InputError, in_a_line
 
 API = "https://api.openai.com/v1"
 REQUEST_TEXTS = 2048  # the API's own limit

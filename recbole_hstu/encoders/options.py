@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from recbole_hstu.errors import InputError
+from recbole_hstu.support.errors import InputError
 
 ENCODERS = ("lsa", "huggingface", "openai")
 CHOICES: dict[str, tuple[str, ...]] = {

@@ -15,7 +15,7 @@ import numpy as np
 
 from recbole_hstu import __version__
 from recbole_hstu.data.item_text import ItemText, read_item_texts
-from recbole_hstu.data.text_features import (
+from recbole_hstu.data.side_feature_file import (
     PADDING,
     TextHeader,
     read_text_header,
@@ -26,7 +26,7 @@ from recbole_hstu.data.text_features import (
 from recbole_hstu.encoders.base import Encoder
 from recbole_hstu.encoders.options import TextOptions
 from recbole_hstu.encoders.store import VectorStore
-from recbole_hstu.errors import InputError
+from recbole_hstu.support.errors import InputError
 
 _CLASSES = {
     "lsa": "LSAEncoder",

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from recbole_hstu.errors import InputError
+from recbole_hstu.support.errors import InputError
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS identity (json TEXT NOT NULL, dim INTEGER NOT NULL);

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from recbole_hstu.errors import InputError
+from recbole_hstu.support.errors import InputError
 
 MISSED: int = torch.iinfo(torch.int64).max
 """The rank of a target that is no candidate: past every k, and worth 0 in every metric."""

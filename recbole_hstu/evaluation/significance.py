@@ -12,15 +12,24 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from recbole_hstu.errors import InputError
 from recbole_hstu.evaluation.metrics import user_metric
-from recbole_hstu.evaluation.rank_file import RankFile
+from recbole_hstu.support.errors import InputError
+
+
+class UserRanks(Protocol):
+    """What a test reads of a run's rank file: users and their ranks, both (users,)."""
+
+    @property
+    def users(self) -> NDArray[np.str_]: ...
+    @property
+    def ranks(self) -> NDArray[np.int64]: ...
+
 
 K = TypeVar("K", bound=Hashable)
 
@@ -75,7 +84,7 @@ def holm(p_values: Sequence[float]) -> NDArray[np.float64]:
 
 
 def compare_to_best(
-    runs: Mapping[str, Sequence[RankFile]], baselines: Sequence[str], metrics: Sequence[str]
+    runs: Mapping[str, Sequence[UserRanks]], baselines: Sequence[str], metrics: Sequence[str]
 ) -> dict[tuple[str, str], PairedTest]:
     """Test every other model against the baseline that is best by each metric.
 
@@ -116,7 +125,7 @@ def compare_to_best(
 
 
 def _common_order(
-    runs: Mapping[str, Sequence[RankFile]],
+    runs: Mapping[str, Sequence[UserRanks]],
 ) -> dict[str, list[NDArray[np.int64]]]:
     """For every file the order that sorts its users; all files must hold the same users."""
     orders: dict[str, list[NDArray[np.int64]]] = {}
@@ -137,7 +146,7 @@ def _common_order(
 
 
 def _seed_mean(
-    files: Sequence[RankFile], orders: Sequence[NDArray[np.int64]], metric: str
+    files: Sequence[UserRanks], orders: Sequence[NDArray[np.int64]], metric: str
 ) -> NDArray[np.float64]:
     values = [user_metric(f.ranks[o], metric) for f, o in zip(files, orders, strict=True)]
     return np.mean(values, axis=0)

@@ -13,12 +13,12 @@ from recbole.utils import InputType
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from recbole_hstu.config import option
-from recbole_hstu.model.compilation import compiled
-from recbole_hstu.model.item_encoder import IdEncoder
-from recbole_hstu.model.layers import HSTULayer, TimeBuckets, dropout, pointwise_attention
-from recbole_hstu.model.losses import l2_normalise
-from recbole_hstu.model.packing import Packing
+from recbole_hstu.config.config import option
+from recbole_hstu.layers.compilation import compiled
+from recbole_hstu.layers.hstu_block import HSTULayer, TimeBuckets, dropout, pointwise_attention
+from recbole_hstu.layers.item_encoder import IdEncoder
+from recbole_hstu.layers.losses import l2_normalise
+from recbole_hstu.layers.packing import Packing
 from recbole_hstu.model.position_loss import PositionLoss
 
 

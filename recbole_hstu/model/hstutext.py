@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from torch import nn
 
-from recbole_hstu.config import option
+from recbole_hstu.config.config import option
+from recbole_hstu.layers.item_encoder import FusedEncoder
 from recbole_hstu.model.hstu import HSTU
-from recbole_hstu.model.item_encoder import FusedEncoder
-from recbole_hstu.model.text_vectors import TextVectors
+from recbole_hstu.model.text_model import TextModel
 
 
-class HSTUText(TextVectors, HSTU):
+class HSTUText(TextModel, HSTU):
     """HSTU whose item vectors fuse ids with text vectors of any encoder.
 
     Options: `properties/model/HSTUText.yaml`. With `fusion: id_only` it is HSTU, bit for bit.

@@ -12,17 +12,17 @@ from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType, ModelType
 from torch import nn
 
-from recbole_hstu.config import option
+from recbole_hstu.config.config import option
 from recbole_hstu.data.item_text import ItemText, read_item_texts
-from recbole_hstu.data.text_features import ten
-from recbole_hstu.errors import InputError
-from recbole_hstu.model.losses import l2_normalise
-from recbole_hstu.model.text_vectors import TextVectors
+from recbole_hstu.data.side_feature_file import ten
+from recbole_hstu.layers.losses import l2_normalise
+from recbole_hstu.model.text_model import TextModel
+from recbole_hstu.support.errors import InputError
 
 logger = logging.getLogger(__name__)
 
 
-class LIS(TextVectors, SequentialRecommender):
+class LIS(TextModel, SequentialRecommender):
     """Scores every item by its text's likeness to that of the last item of the history.
 
     `retriever: vectors` is the cosine of their text vectors, from any side-feature file; `bm25`

@@ -6,17 +6,17 @@ from typing import Any
 
 import torch
 
-from recbole_hstu.config import option
-from recbole_hstu.errors import InputError
-from recbole_hstu.model.losses import (
+from recbole_hstu.config.config import option
+from recbole_hstu.layers.items_in_use import ItemsInUse
+from recbole_hstu.layers.losses import (
     full_softmax,
     log_correction,
     sampled_softmax,
     shared_softmax,
 )
-from recbole_hstu.model.packing import tokens_of
-from recbole_hstu.model.stochastic_length import keep, kept_events
-from recbole_hstu.model.touched import Touched
+from recbole_hstu.layers.packing import tokens_of
+from recbole_hstu.layers.stochastic_length import keep, kept_events
+from recbole_hstu.support.errors import InputError
 
 LOSS_TYPES = ("sampled", "shared", "full")
 
@@ -131,7 +131,7 @@ class PositionLoss:
     def touched(self, interaction, negatives: torch.Tensor):
         """The batch and the negatives with rows of a smaller table for ids, and its items (U,)."""
         history, target = interaction[self.ITEM_SEQ], interaction[self.ITEM_ID]
-        step = Touched(self.n_items, history, target, negatives)
+        step = ItemsInUse(self.n_items, history, target, negatives)
         keys = (self.ITEM_SEQ_LEN, self.TIME_SEQ, self.TIME)
         batch = {key: interaction[key] for key in keys}
         batch |= {self.ITEM_SEQ: step.rows(history), self.ITEM_ID: step.rows(target)}

@@ -7,17 +7,14 @@ another model: it trains on every prefix with full cross-entropy and unnormalise
 
 from __future__ import annotations
 
-import torch
-import torch.nn.functional as F
 from torch import nn
 
-from recbole_hstu.config import option
-from recbole_hstu.errors import InputError
+from recbole_hstu.config.config import option
+from recbole_hstu.layers.packing import Packing
+from recbole_hstu.layers.softmax_block import SoftmaxLayer, same_row_mask
 from recbole_hstu.model.hstu import HSTU
-from recbole_hstu.model.layers import dropout
-from recbole_hstu.model.packing import Packing
+from recbole_hstu.support.errors import InputError
 
-LAYER_NORM_EPS = 1e-8
 # Options of HSTU, and what stands in their place.
 NOT_HERE = {
     **dict.fromkeys(("qk_size", "v_size"), "a head is hidden_size / n_heads wide"),
@@ -50,78 +47,4 @@ class SASRecSS(HSTU):
 
     def layer_context(self, interaction, packing: Packing) -> tuple:
         groups = packing.lines(packing.pad(packing.row.unsqueeze(-1)))
-        return ([_mask(rows.squeeze(-1)) for rows in groups],)
-
-
-class SoftmaxLayer(nn.Module):
-    """Causal softmax attention, then a feed-forward network, on packed tokens.
-
-        q = LN(x);  y = LN(q + attention(q, x, x));  x <- y + W_2 ReLU(W_1 y)
-
-    As in the original SASRec only the queries are normalised, and the residual starts from them.
-    LN has no weights; dropout acts on attention weights and after each feed-forward step.
-
-    Args:
-        hidden_size: D.
-        n_heads: H, a divisor of D.
-        inner_size: width of the feed-forward network.
-        dropout: of all three places.
-
-    Raises:
-        InputError: heads that do not divide `hidden_size`.
-    """
-
-    def __init__(self, *, hidden_size: int, n_heads: int, inner_size: int, dropout: float):
-        super().__init__()
-        if hidden_size % n_heads:
-            raise InputError(f"n_heads: {n_heads} must divide hidden_size: {hidden_size}")
-        self.n_heads, self.dropout = n_heads, dropout
-        self.qkv = nn.Linear(hidden_size, 3 * hidden_size)
-        self.output = nn.Linear(hidden_size, hidden_size)
-        self.inner = nn.Linear(hidden_size, inner_size)
-        self.outer = nn.Linear(inner_size, hidden_size)
-        for linear in (self.qkv, self.output, self.inner, self.outer):
-            nn.init.xavier_normal_(linear.weight)
-        for linear in (self.qkv, self.output):
-            nn.init.zeros_(linear.bias)
-
-    def forward(
-        self, x: torch.Tensor, packing: Packing, masks: list[torch.Tensor | None]
-    ) -> torch.Tensor:
-        """(S, D) -> (S, D).
-
-        Args:
-            packing: which slots form a line.
-            masks: of each group of `packing`, (B, 1, L, L), see `_mask`.
-        """
-        query = _norm(x)
-        wq, wk, wv = self.qkv.weight.chunk(3)
-        bq, bk, bv = self.qkv.bias.chunk(3)
-        q, k, v = F.linear(query, wq, bq), F.linear(x, wk, bk), F.linear(x, wv, bv)
-        groups = zip(packing.lines(torch.cat([q, k, v], dim=-1)), masks, strict=True)
-        mixed = torch.cat([self.attend(*group).flatten(0, 1) for group in groups])
-        y = _norm(query + self.output(mixed))
-        inner = dropout(F.relu(self.inner(y)), self.dropout, self.training)
-        return y + dropout(self.outer(inner), self.dropout, self.training)
-
-    def attend(self, qkv: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-        """(B, L, 3 * D) -> (B, L, D). Padding stands after the tokens, out of their sight."""
-        parts = qkv.chunk(3, dim=-1)
-        q, k, v = (part.unflatten(-1, (self.n_heads, -1)).transpose(1, 2) for part in parts)
-        dropped = self.dropout if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(
-            q, k, v, attn_mask=mask, dropout_p=dropped, is_causal=mask is None
-        )
-        return mixed.transpose(1, 2).flatten(-2)
-
-
-def _mask(row: torch.Tensor) -> torch.Tensor | None:
-    """The earlier positions of the same row, True: (B, L) rows -> (B, 1, L, L); None where no line
-    holds a second row, and a kernel without a mask does."""
-    if not ((row != row[:, :1]) & (row != 0)).any():
-        return None
-    return (row.unsqueeze(2) == row.unsqueeze(1)).tril().unsqueeze(1)
-
-
-def _norm(x: torch.Tensor) -> torch.Tensor:
-    return F.layer_norm(x, x.shape[-1:], eps=LAYER_NORM_EPS)
+        return ([same_row_mask(rows.squeeze(-1)) for rows in groups],)

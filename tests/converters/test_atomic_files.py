@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 
 from dataset_converters.atomic import dataset_lock, replacing, write_rows
 from dataset_converters.convert import _STOCK_MISSING, Options, convert
-from dataset_converters.own_data import Columns, open_source
-from dataset_converters.reading import find_file, read_raw_lines
-from dataset_converters.text import is_clean_token, plain_text
+from dataset_converters.reading.clean_text import is_clean_token, plain_text
+from dataset_converters.reading.lines import find_file, read_raw_lines
+from dataset_converters.sources.own_data import Columns, open_source
 
 read_atomic = pytest.importorskip("recbole_hstu.data.atomic_file").read_atomic
 

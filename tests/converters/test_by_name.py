@@ -9,7 +9,8 @@ import threading
 import pytest
 from converted_files import stats_of
 
-from dataset_converters import ConversionError, convert_by_name, fetcher
+from dataset_converters import ConversionError, convert_by_name
+from dataset_converters.downloads import fetcher
 
 
 @pytest.fixture
@@ -100,7 +101,7 @@ def test_many_processes_at_once_make_one_data_set(raw, tmp_path):
 
 
 def test_the_paper_s_table_is_explained():
-    from dataset_converters.paper import compare
+    from dataset_converters.sources.paper_counts import compare
 
     settings = {"category": "Video_Games", "limit": None}
     stats = {"users": 94_762, "items": 25_612, "interactions": 814_586}

@@ -9,8 +9,8 @@ import socket
 
 import pytest
 
-from dataset_converters import download as module
-from dataset_converters.download import Remote, download, remote_size
+from dataset_converters.downloads import download as module
+from dataset_converters.downloads.download import Remote, download, remote_size
 from dataset_converters.errors import ConversionError
 
 PLAIN = random.Random(7).randbytes(300_000)

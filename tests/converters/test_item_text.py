@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dataset_converters.text import amazon_text, is_clean_token, plain_text
+from dataset_converters.reading.clean_text import amazon_text, is_clean_token, plain_text
 
 anything = st.recursive(st.none() | st.text(st.characters()), lambda s: st.lists(s, max_size=3))
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from dataset_converters import literals
-from dataset_converters.literals import dict_parser
+from dataset_converters.reading import literals
+from dataset_converters.reading.literals import dict_parser
 
 KEYS = ("a", "username", "it's", 'a"b', "text")
 

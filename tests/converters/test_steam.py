@@ -11,7 +11,7 @@ import time
 import pytest
 from converted_files import stats_of
 
-from dataset_converters.steam import lost_by_published_code, seconds_of
+from dataset_converters.sources.steam import lost_by_published_code, seconds_of
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recbole_hstu.errors import InputError
 from recbole_hstu.evaluation import ranks as ranks_module
 from recbole_hstu.evaluation.metrics import user_metric
 from recbole_hstu.evaluation.ranks import MISSED, target_ranks
+from recbole_hstu.support.errors import InputError
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 

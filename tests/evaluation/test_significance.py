@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recbole_hstu.errors import InputError
-from recbole_hstu.evaluation.rank_file import RankFile
 from recbole_hstu.evaluation.ranks import MISSED
 from recbole_hstu.evaluation.significance import compare_to_best, holm, paired_test
+from recbole_hstu.records.rank_file import RankFile
+from recbole_hstu.support.errors import InputError
 
 
 def rank_file(ranks, users=None):

@@ -7,9 +7,9 @@ import pytest
 import torch
 from small_data import small_options
 
-from recbole_hstu import checkpoint
 from recbole_hstu.cli import main
 from recbole_hstu.quick_start import run
+from recbole_hstu.training import checkpoint
 
 FULL = Path("/dev/full")
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from embeddings_server import config, sentences
 from killing import Victims, moment
 from small_data import small_options
-from test_openai import config, sentences, server  # noqa: F401 - a fixture
 from text_files import texts_of, write_items
 
-from recbole_hstu import checkpoint
-from recbole_hstu.experiments.records import read_record, read_records
+from recbole_hstu.records.run_record import read_record, read_records
+from recbole_hstu.training import checkpoint
 
 KILLS = 20
 pytestmark = pytest.mark.slow
@@ -22,8 +22,8 @@ pytestmark = pytest.mark.slow
 TRAINING = """
 import torch
 torch.set_num_threads(1)
-import recbole_hstu.experiments.compare
-from recbole_hstu.experiments.compare import compare
+import recbole_hstu.studies.compare
+from recbole_hstu.studies.compare import compare
 import recbole_hstu.model.hstu, recbole_hstu.quick_start
 """
 
@@ -94,7 +94,7 @@ from recbole_hstu.encoders import ensure_text_features
 """
 
 
-def test_encoding(server, tmp_path):  # noqa: F811
+def test_encoding(server, tmp_path):
     folder = write_items(tmp_path / "toy", texts_of(200))
     settings = config(server, text_batch_size=4)
     server.pause = 0.01

@@ -7,13 +7,13 @@ import pytest
 from small_data import random_rows, write_inter
 
 from recbole_hstu.cli import main
-from recbole_hstu.config import PROPERTIES
-from recbole_hstu.errors import InputError
-from recbole_hstu.evaluation.rank_file import read_rank_file
-from recbole_hstu.experiments.records import read_records
-from recbole_hstu.experiments.reproduce import published
-from recbole_hstu.registry import OWN_MODELS
-from recbole_hstu.yaml_values import load_yaml
+from recbole_hstu.config.config import PROPERTIES
+from recbole_hstu.config.model_registry import OWN_MODELS
+from recbole_hstu.records.rank_file import read_rank_file
+from recbole_hstu.records.run_record import read_records
+from recbole_hstu.studies.reproduce import published
+from recbole_hstu.support.errors import InputError
+from recbole_hstu.support.yaml_values import load_yaml
 
 
 def test_every_published_figure_is_whole():

@@ -15,12 +15,12 @@ from filelock import FileLock
 from small_data import random_rows, small_options, write_inter
 
 from recbole_hstu.cli import main
-from recbole_hstu.errors import InputError
 from recbole_hstu.evaluation.metrics import mean_metrics
-from recbole_hstu.evaluation.rank_file import read_rank_file
-from recbole_hstu.experiments.compare import compare
-from recbole_hstu.experiments.records import read_records
 from recbole_hstu.quick_start import run
+from recbole_hstu.records.rank_file import read_rank_file
+from recbole_hstu.records.run_record import read_records
+from recbole_hstu.studies.compare import compare
+from recbole_hstu.support.errors import InputError
 
 FOLDER = Path("results/toy-recbole")
 
@@ -40,7 +40,7 @@ def study(models=("Pop", "HSTU"), **more):
 
 
 def said(caplog):
-    return [r.getMessage() for r in caplog.records if r.name.startswith("recbole_hstu.experiments")]
+    return [r.getMessage() for r in caplog.records if r.name.startswith("recbole_hstu.studies")]
 
 
 def rows(folder=FOLDER):

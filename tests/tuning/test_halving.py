@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.trial import TrialState
 
-from recbole_hstu.experiments.halving import Halving
+from recbole_hstu.tuning.halving import Halving
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 SCORES = st.lists(st.lists(st.integers(0, 9), min_size=10, max_size=10), min_size=1, max_size=12)

@@ -7,9 +7,9 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from test_tuning import WIDE, no_plots, rows, start, tune, wait_for  # noqa: F401 - a fixture
+from small_searches import WIDE, rows, start, tune, wait_for
 
-from recbole_hstu.experiments.storage import open_storage, read_url
+from recbole_hstu.tuning.storage import open_storage, read_url
 
 PATHS = [os.environ["PATH"], *map(str, Path("/usr/lib/postgresql").glob("*/bin"))]
 PG_CTL = shutil.which("pg_ctl", path=os.pathsep.join(PATHS))

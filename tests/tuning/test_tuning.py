@@ -1,57 +1,28 @@
 """Searches: what a trial is, what is kept, what a kill changes (nothing)."""
 
-import csv
 import json
 import os
 import signal
 import sqlite3
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import optuna
 import pytest
 import yaml
-from small_data import random_rows, small_options, write_inter
+from small_data import random_rows, write_inter
+from small_searches import FOLDER, GRID, WIDE, line, rows, start, tune, wait_for, wait_until
 
 from recbole_hstu.cli import main
-from recbole_hstu.experiments import trials, tuning, tuning_report
 from recbole_hstu.quick_start import run
-from recbole_hstu.trainer import PlainTrainer
-
-FOLDER = Path("results/tune-HSTU-toy")
-GRID = "learning_rate: {choice: [1e-3, 1e-2]}\nn_layers: {int: [1, 2]}\n"
-WIDE = "learning_rate: {loguniform: [1e-4, 1e-1]}\nhidden_dropout_prob: {uniform: [0, 0.5]}\n"
-
-
-@pytest.fixture(autouse=True)
-def no_plots(monkeypatch):
-    """They take longer than the small searches here; one test draws them."""
-    monkeypatch.setattr(tuning, "plot", lambda search: None)
-
-
-def line(space=GRID, **options):
-    Path("space.yaml").write_text(space)
-    given = small_options(params_file="space.yaml") | options
-    varied = yaml.safe_load(space) if ":" in space else {}
-    return ["tune", "--model=HSTU", "--dataset=toy"] + [
-        f"--{key}={value}" for key, value in given.items() if key not in varied
-    ]
-
-
-def tune(space=GRID, **options):
-    return main(line(space, **options))
-
-
-def rows(folder=FOLDER):
-    with (Path(folder) / "trials.csv").open() as file:
-        return list(csv.DictReader(file))
+from recbole_hstu.training.trainer import PlainTrainer
+from recbole_hstu.tuning import trials, trials_report
+from recbole_hstu.tuning import tune as tuning
 
 
 def test_exhaustive_and_what_it_leaves(toy, monkeypatch, capsys):
     with monkeypatch.context() as patch:
-        patch.setattr(tuning, "plot", tuning_report.plot)
+        patch.setattr(tuning, "plot", trials_report.plot)
         patch.setattr(PlainTrainer, "test", None)  # a trial that is tested would fail
         assert tune(algo="exhaustive", seed=7) == 0
     assert [(r["learning_rate"], r["n_layers"]) for r in rows()] == [
@@ -114,7 +85,7 @@ def test_what_stops_every_trial_is_no_trials_failure(toy, monkeypatch, capsys):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("recbole_hstu.checkpoint.torch.save", full)
+        patch.setattr("recbole_hstu.training.checkpoint.torch.save", full)
         assert tune(algo="exhaustive") == 2
     assert "No space left on device" in capsys.readouterr().err
     assert tune(algo="exhaustive") == 0
@@ -278,25 +249,6 @@ def test_killed_at_any_write_the_search_is_the_same(toy, monkeypatch, algo, stat
     assert status == 0
     assert kills > 3
     assert rows() == rows("whole")
-
-
-def start(*more, **options):
-    command = [sys.executable, "-m", "recbole_hstu.cli", *line(WIDE, **options), *more]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    with Path("said.txt").open("a") as said:
-        return subprocess.Popen(command, env=environment, stderr=said, text=True)
-
-
-def wait_for(pattern, process):
-    wait_until(lambda: list(FOLDER.glob(pattern)), process)
-
-
-def wait_until(happened, process):
-    deadline = time.time() + 400
-    while not happened():
-        assert process.poll() is None, Path("said.txt").read_text()
-        assert time.time() < deadline, Path("said.txt").read_text()
-        time.sleep(0.01)
 
 
 def test_one_of_two_machines_is_killed(toy):

@@ -1,0 +1,1 @@
+"""Files from the publishers: where they are, and getting them whole."""

@@ -1,0 +1,1 @@
+"""Raw files to records: lines, tables, literals, clean text."""

@@ -1,0 +1,1 @@
+"""What each publisher's files look like."""

@@ -1,0 +1,165 @@
+"""One's own data: a file of interactions, and one of items if there is one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta, timezone
+from pathlib import Path
+
+from dataset_converters.atomic import INTER_HEADER
+from dataset_converters.convert import Source
+from dataset_converters.errors import ConversionError
+from dataset_converters.interactions import Row, checked_row
+from dataset_converters.reading.clean_text import plain_text
+from dataset_converters.reading.lines import Tally
+from dataset_converters.reading.tables import Record, read_records
+
+UNITS = {"s": timedelta(seconds=1), "ms": timedelta(milliseconds=1)}
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_INTEGER = re.compile(r"-?[0-9]+(?:\.0*)?")
+_TAKEN = tuple(column.partition(":")[0] for column in INTER_HEADER)
+_FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which column of the files is what; `text` maps fields of the `.item` file to columns.
+
+    Without a `rating` column every interaction gets 1. `item_id` is the id's column in the items
+    file, the same as `item` if None.
+    """
+
+    user: str = "user_id"
+    item: str = "item_id"
+    time: str = "timestamp"
+    rating: str | None = None
+    item_id: str | None = None
+    text: Mapping[str, str] = field(default_factory=dict)
+
+
+def open_source(
+    interactions: Path,
+    items: Path | None,
+    columns: Columns,
+    *,
+    time_unit: str,
+    max_malformed: float,
+) -> Source:
+    """The source of one's own files; see `records.FORMATS`.
+
+    Times are whole numbers, kept as they are, or ISO dates, which become `time_unit` ("s" or "ms")
+    since 1970 UTC; a date without a zone is UTC.
+
+    Raises:
+        ConversionError: text fields without an items file or the reverse, bad names of fields.
+    """
+    if (items is None) != (not columns.text):
+        raise ConversionError("an items file (--items) and its text columns (--text) go together")
+    for name in columns.text:
+        if not _FIELD.fullmatch(name) or name in _TAKEN:
+            raise ConversionError(
+                f"'{name}' cannot be the name of a text field; write --text NAME='{name}' with "
+                f"a NAME of letters, digits and underscores, none of {', '.join(_TAKEN)}"
+            )
+    tally = Tally(interactions, max_malformed)
+    settings: dict[str, object] = {"dates_rounded_down": 0}
+    item_tally = Tally(items, max_malformed) if items else None
+    return Source(
+        name="csv",
+        rows=_rows(tally, columns, _Clock(time_unit, settings)),
+        row_tally=tally,
+        items=_items(item_tally, columns) if item_tally else None,
+        item_tally=item_tally,
+        text=columns.text,
+        clean=plain_text,
+        settings=settings,
+    )
+
+
+class _Clock:
+    """Reads times, all of one kind: whole numbers or dates."""
+
+    def __init__(self, unit: str, settings: dict[str, object]) -> None:
+        self._unit = UNITS[unit]
+        self._settings = settings
+        self._kind = ""
+
+    def read(self, value: object) -> int:
+        """A whole number as it is, a date in the clock's unit. Raises ValueError for all else."""
+        number = _whole_number(value)
+        kind = "date" if number is None else "number"
+        time = self._of_date(value) if number is None else number
+        self._kind = self._kind or kind
+        if kind != self._kind:
+            raise ValueError(f"time {value!r} is a {kind}, those before it were not")
+        return time
+
+    def _of_date(self, value: object) -> int:
+        moment = _date(value)
+        time, rest = divmod(moment - _EPOCH, self._unit)
+        if rest:
+            self._settings["dates_rounded_down"] = (
+                int(str(self._settings["dates_rounded_down"])) + 1
+            )
+        return time
+
+
+def _whole_number(value: object) -> int | None:
+    if isinstance(value, str) and _INTEGER.fullmatch(value.strip()):
+        return int(value.strip().split(".")[0])
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if isinstance(value, float):
+        if not value.is_integer():
+            raise ValueError(f"time {value!r} has a fraction")
+        return int(value)
+    return None
+
+
+def _date(value: object) -> datetime:
+    if isinstance(value, datetime):
+        moment = value
+    elif isinstance(value, date):
+        moment = datetime(value.year, value.month, value.day)
+    elif isinstance(value, str):
+        try:
+            moment = datetime.fromisoformat(re.sub(r"[zZ]$", "+00:00", value.strip()))
+        except ValueError:
+            raise ValueError(f"time {value!r:.60} is no whole number and no ISO date") from None
+    else:
+        raise ValueError(f"time {value!r:.60} is no whole number and no ISO date")
+    return moment.replace(tzinfo=timezone.utc) if moment.tzinfo is None else moment
+
+
+def _rows(tally: Tally, columns: Columns, clock: _Clock) -> Iterator[Row]:
+    needed = [columns.user, columns.item, columns.time]
+    needed += [columns.rating] if columns.rating else []
+    for record in read_records(tally, needed):
+        try:
+            rating = record.get(columns.rating) if columns.rating else 1.0
+            yield checked_row(
+                _token(record, columns.user),
+                _token(record, columns.item),
+                rating,
+                clock.read(record.get(columns.time)),
+            )
+        except (ValueError, TypeError, OverflowError) as error:
+            tally.reject(error)
+
+
+def _items(tally: Tally, columns: Columns) -> Iterator[tuple[str, Record]]:
+    id_column = columns.item_id or columns.item
+    for record in read_records(tally, [id_column, *columns.text.values()]):
+        item = _token(record, id_column)
+        if isinstance(item, str) and item:
+            yield item, record
+        else:
+            tally.reject(f"item id {item!r} is empty or no text")
+
+
+def _token(record: Record, column: str) -> object:
+    """An id as it stands; whole numbers of JSON and Parquet become their digits."""
+    value = record.get(column)
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value

@@ -1,0 +1,1 @@
+"""What was asked for: configuration, models by name, checks of values."""

@@ -1,0 +1,1 @@
+"""Several processes, one training: who takes part, and the loss that they share."""

@@ -1,0 +1,215 @@
+"""Several processes, one training: who takes part, and what they tell each other.
+
+Two ways lead here. `--nproc=N`: the process that runs the command is the first, and starts the
+others for the duration of one training. `torchrun`: all are there already, and find rank and size
+in the environment. Either way each process runs the whole training on its share of the rows.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+
+from recbole_hstu.distributed.followers import FOLLOWER, Followers
+from recbole_hstu.support.errors import InputError, ProcessDied
+
+T = TypeVar("T")
+
+# Waiting for the first process (it may convert a data set, or encode texts) has no limit: one that
+# dies closes its connections, which ends the wait at once.
+_PATIENCE = timedelta(days=365)
+
+
+class _Training:
+    """The training that goes on: the group through which its processes exchange objects (gloo)."""
+
+    group: Any = None
+
+
+def requested(nproc: int) -> int:
+    """How many processes a training is to have: torchrun's number, or else `nproc`.
+
+    Raises:
+        InputError: both are given and differ.
+    """
+    found = int(os.environ.get("WORLD_SIZE", "1"))
+    if found > 1 and nproc not in (1, found):
+        raise InputError(
+            f"--nproc={nproc}: torchrun has started {found} processes; leave --nproc out"
+        )
+    return found if found > 1 else nproc
+
+
+def by_torchrun() -> bool:
+    """Whether the processes were started from outside."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and FOLLOWER not in os.environ
+
+
+def rank() -> int:
+    """The number of this process, 0 for the first one and for the only one."""
+    return int(os.environ.get("RANK", "0")) if int(os.environ.get("WORLD_SIZE", "1")) > 1 else 0
+
+
+def is_main() -> bool:
+    """Whether this process is the one that logs and writes."""
+    return rank() == 0
+
+
+def device(processes: int, use_gpu: bool) -> torch.device:
+    """What this process computes on: with several processes and GPUs, a GPU each.
+
+    Raises:
+        InputError: more processes than GPUs.
+    """
+    if not use_gpu:
+        return torch.device("cpu")
+    if processes == 1:
+        return torch.device("cuda")
+    here, gpus = int(os.environ.get("LOCAL_WORLD_SIZE", processes)), torch.cuda.device_count()
+    if here > gpus:
+        raise InputError(
+            f"--nproc={here}: there are {gpus} GPUs, and each process needs one; use "
+            f"--nproc={gpus}, or --use_gpu=False to train on CPUs"
+        )
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+
+
+def count() -> int:
+    """How many processes take part in the training that goes on now."""
+    return dist.get_world_size(_Training.group) if _Training.group is not None else 1
+
+
+def own_rows(rows: int) -> range:
+    """Which of `rows` are this process's, when the processes share them in order."""
+    own, of = (rank(), count()) if count() > 1 else (0, 1)
+    return range(rows * own // of, rows * (own + 1) // of)
+
+
+def gather(value: T) -> list[T]:
+    """The value of every process, in their order, in every process."""
+    if count() == 1:
+        return [value]
+    values: list[Any] = [None] * count()
+    dist.all_gather_object(values, value, group=_Training.group)
+    return values
+
+
+def from_main(value: T) -> T:
+    """The first process's value, in every process."""
+    if count() == 1:
+        return value
+    values = [value]
+    dist.broadcast_object_list(values, src=0, group=_Training.group)
+    return values[0]
+
+
+def barrier() -> None:
+    """Wait for all processes."""
+    if count() > 1:
+        dist.barrier(group=_Training.group)
+
+
+def mean(values: torch.Tensor) -> torch.Tensor:
+    """The mean over the processes of a float64 tensor on the CPU."""
+    if count() > 1:
+        dist.all_reduce(values, group=_Training.group)
+    return values / count()
+
+
+def main_first(action: Callable[[], T]) -> T:
+    """Do something that may write files: the first process alone, then the others.
+
+    Raises:
+        InputError: in the others, where the first process failed (its own error says why).
+    """
+    if count() == 1:
+        return action()
+    if is_main():
+        done = False
+        try:
+            result = action()
+            done = True
+        finally:
+            from_main(done)
+        return result
+    if not from_main(False):
+        raise InputError("the first process failed")
+    return action()
+
+
+@contextmanager
+def team(config: Any, call: tuple) -> Iterator[None]:
+    """Take part in a training for the duration of a block.
+
+    Args:
+        config: its `nproc` says how many processes there are to be, its `device` where.
+        call: what the other processes hand to `quick_start.run`.
+
+    Raises:
+        ProcessDied: another process ended before its work was done.
+    """
+    if config["nproc"] == 1:
+        yield
+        return
+    threads = torch.get_num_threads()
+    followers = None if rank() or by_torchrun() else Followers(config["nproc"], call)
+    try:
+        _join(config, followers)
+        yield
+        if followers:
+            followers.wait()
+    except RuntimeError as error:
+        died = followers.who_died() if followers else _lost(error)
+        if died:
+            raise ProcessDied(died) from error
+        raise
+    finally:
+        if followers:
+            followers.end()
+        _leave()
+        torch.set_num_threads(threads)
+
+
+def _join(config: Any, followers: Followers | None) -> None:
+    cuda = config["device"].type == "cuda"
+    if cuda:
+        torch.cuda.set_device(config["device"])
+    elif "OMP_NUM_THREADS" not in os.environ:
+        here = int(os.environ.get("LOCAL_WORLD_SIZE", config["nproc"]))
+        torch.set_num_threads(max(1, _cores() // here))
+    backend = "nccl" if cuda else "gloo"
+    if followers:
+        followers.wait_until_here()
+        store = dist.PrefixStore("default_pg", followers.store)
+        dist.init_process_group(backend, store=store, rank=0, world_size=config["nproc"])
+    else:
+        if FOLLOWER in os.environ:
+            port = int(os.environ["MASTER_PORT"])
+            dist.TCPStore("127.0.0.1", port, is_master=False).set(f"here/{rank()}", "")
+        dist.init_process_group(backend)
+    _Training.group = dist.new_group(backend="gloo", timeout=_PATIENCE)
+
+
+def _leave() -> None:
+    _Training.group = None
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def _cores() -> int:
+    usable = getattr(os, "sched_getaffinity", None)
+    return len(usable(0)) if usable else os.cpu_count() or 1
+
+
+def _lost(error: RuntimeError) -> str:
+    """What a failed collective says of the others; empty if it is another kind of error."""
+    text = str(error)
+    if isinstance(error, dist.DistError) or "gloo" in text or "onnection" in text:
+        return "another process of this training has died; its own error says why"
+    return ""

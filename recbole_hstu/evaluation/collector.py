@@ -1,0 +1,142 @@
+"""RecBole's collector and evaluator of results, over ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from recbole.evaluator import Collector, Evaluator
+from recbole.evaluator.register import metrics_dict
+
+from recbole_hstu.distributed import processes
+from recbole_hstu.evaluation.metrics import user_metric
+from recbole_hstu.evaluation.ranks import target_ranks
+
+# RecBole's metrics that follow from the rank of a row's one target.
+_FROM_RANK: dict[str, Callable[[Any, int], Any]] = {
+    "hit": lambda ranks, k: user_metric(ranks, f"hit@{k}"),
+    "recall": lambda ranks, k: user_metric(ranks, f"hit@{k}"),
+    "precision": lambda ranks, k: user_metric(ranks, f"hit@{k}") / k,
+    "ndcg": lambda ranks, k: user_metric(ranks, f"ndcg@{k}"),
+    "mrr": lambda ranks, k: user_metric(ranks, f"mrr@{k}"),
+    "map": lambda ranks, k: user_metric(ranks, f"mrr@{k}"),
+}
+
+
+class RankCollector(Collector):
+    """RecBole's collector, fed from the rank of each row's one target.
+
+    RecBole builds an integer matrix of the catalogue's size for every batch and leaves ties to
+    the sort; here a rank a row is kept, and `rec.topk` is written from it where a metric asks
+    for it.
+    """
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.ranks: list[torch.Tensor] = []
+        self.ties: list[torch.Tensor] = []
+        self.lists: list[torch.Tensor] = []
+        self.partial = False  # some rows had other than one target
+        self.list_length = 0  # of the recommendations that are kept, (B, list_length) a batch
+        self._written = 0  # batches of ranks that stand in rec.topk
+        self._needs_hits = any(
+            "rec.topk" in metrics_dict[name].metric_need and name not in _FROM_RANK
+            for name in (str(metric).lower() for metric in config["metrics"])
+        )
+
+    def eval_batch_collect(self, scores_tensor, interaction, positive_u, positive_i):
+        others = ("rec.meanrank", "rec.score", "data.label")
+        one_each = positive_i is not None and len(positive_i) == len(scores_tensor)
+        if self.partial or not one_each or any(map(self.register.need, others)):
+            self._write_hits()
+            self.partial = True
+            super().eval_batch_collect(scores_tensor, interaction, positive_u, positive_i)
+            return
+        rank, ties = target_ranks(scores_tensor, positive_i.to(scores_tensor.device))
+        self.ranks.append(rank.cpu())
+        self.ties.append(ties.cpu())
+        if self.list_length:
+            best, items = scores_tensor.topk(self.list_length, dim=-1)
+            self.lists.append(items.masked_fill(best == -torch.inf, 0).cpu())
+        if self.register.need("rec.items"):
+            items = scores_tensor.topk(max(self.topk), dim=-1).indices
+            self.data_struct.update_tensor("rec.items", items)
+
+    def _write_hits(self) -> None:
+        """`rec.topk`: for every rank a row of RecBole's hits within the longest cut-off."""
+        cut = max(self.topk)
+        for rank in self.ranks[self._written :]:
+            hits = torch.zeros(len(rank), cut + 1, dtype=torch.int32)
+            hits[:, cut] = 1  # one target a row
+            found = torch.nonzero(rank <= cut).squeeze(1)
+            hits[found, rank[found] - 1] = 1
+            self.data_struct.update_tensor("rec.topk", hits)
+        self._written = len(self.ranks)
+
+    def get_data_struct(self):
+        """RecBole's, which fails on the counts that some metrics need beside tensors; `rec.rank`
+        (N,) are the ranks, if every row had one target."""
+        if self._needs_hits:
+            self._write_hits()
+        kept = {k: v for k, v in self.data_struct._data_dict.items() if not torch.is_tensor(v)}
+        for key in kept:
+            del self.data_struct[key]
+        struct = super().get_data_struct()
+        for key, value in kept.items():
+            struct.set(key, value)
+            self.data_struct.set(key, value)
+        if self.ranks and not self.partial:
+            struct.set("rec.rank", torch.cat(self.ranks))
+        return struct
+
+    def clear(self) -> None:
+        """Forget the rows of the last evaluation."""
+        self.ranks, self.ties, self.lists = [], [], []
+        self.partial, self._written = False, 0
+
+
+class SharedCollector(RankCollector):
+    """`RankCollector` over the rows of all processes, in the order that one process has them."""
+
+    shared = False  # whether each process has seen rows of its own
+
+    def get_data_struct(self):
+        if self.shared:
+            if any(processes.gather(self.partial)):
+                self._write_hits()
+                self.partial = True
+            found = self.data_struct._data_dict.items()
+            own = {key: value.cpu() for key, value in found if _of_rows(key, value)}
+            lists = (self.ranks, self.ties, self.lists)
+            everybody = processes.gather((own, *lists))
+            for key in own:
+                self.data_struct.set(key, torch.cat([struct[key] for struct, *_ in everybody]))
+            _, ranks, ties, kept = zip(*everybody, strict=True)
+            self.ranks, self.ties, self.lists = (
+                [tensor for part in parts for tensor in part] for parts in (ranks, ties, kept)
+            )
+            self._written = len(self.ranks) if self.partial else 0
+        return super().get_data_struct()
+
+
+def _of_rows(key: str, value: Any) -> bool:
+    return torch.is_tensor(value) and (key.startswith("rec.") or key == "data.label")
+
+
+class RankEvaluator(Evaluator):
+    """RecBole's evaluator; what follows from ranks is computed from them, by the same formulas
+    and rounded alike, without a row of `topk` numbers a user and metric."""
+
+    def evaluate(self, dataobject):
+        ranks = dataobject.get("rec.rank").numpy() if "rec.rank" in dataobject else None
+        result = {}
+        for name in self.metrics:
+            if ranks is None or name not in _FROM_RANK:
+                result.update(self.metric_class[name].calculate_metric(dataobject))
+                continue
+            for k in self.config["topk"]:
+                value = float(np.mean(_FROM_RANK[name](ranks, k)))
+                result[f"{name}@{k}"] = round(value, self.config["metric_decimal_place"])
+        return result

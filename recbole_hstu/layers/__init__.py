@@ -1,0 +1,1 @@
+"""Plain torch: HSTU's block, losses, packing, item vectors; nothing here knows RecBole."""

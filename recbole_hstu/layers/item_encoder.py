@@ -1,0 +1,166 @@
+"""Item vectors from ids and text: one table a step, gathered from, never projected per item."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from recbole_hstu.support.errors import InputError
+
+FUSIONS = ("sum", "gate", "text_only")
+NEGATIVE_PROJECTIONS = ("shared", "separate")
+# Items in one product of `_Project`.
+BLOCK_ITEMS = 2048
+
+
+class IdEncoder(nn.Module):
+    """A learned vector an item.
+
+    Args:
+        n_items: V, padding included.
+        hidden_size: D.
+    """
+
+    def __init__(self, *, n_items: int, hidden_size: int):
+        super().__init__()
+        self.ids = nn.Parameter(_truncated_normal(n_items, hidden_size))
+
+    def forward(self, rows: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """The table of inputs and positives and the table of negatives and candidates, (V, D)
+        each, or (U, D) of the items `rows` (U,) alone; here they are one."""
+        ids = _rows_of(self.ids, rows)
+        return ids, ids
+
+
+class FusedEncoder(nn.Module):
+    """Ids and frozen text vectors, fused (HSTU-BLaIR, equations 1 and 2).
+
+        sum        e_id + W e_text
+        gate       g * e_id + (1 - g) * W e_text, g learned in R^D (section 4 of the paper)
+        text_only  W e_text
+
+    Args:
+        text: (V, text width) float32; frozen, in no checkpoint, kept out of DDP's broadcasts.
+        text_hash: stands for `text` in a checkpoint.
+        hidden_size: D.
+        fusion: one of the above.
+        negative_projection: `shared` uses one W everywhere, as the research code does;
+            `separate` gives negatives and candidates a W of their own, as the paper says.
+
+    Raises:
+        InputError: an unknown fusion or projection.
+    """
+
+    text: torch.Tensor
+
+    def __init__(
+        self,
+        *,
+        text: torch.Tensor,
+        text_hash: str,
+        hidden_size: int,
+        fusion: str = "sum",
+        negative_projection: str = "shared",
+    ):
+        super().__init__()
+        for key, value, known in (
+            ("fusion", fusion, (*FUSIONS, "id_only")),
+            ("negative_projection", negative_projection, NEGATIVE_PROJECTIONS),
+        ):
+            if value not in known:
+                raise InputError(f"{key}: {value}; known are {', '.join(known)}")
+        n_items, width = text.shape
+        self.text_hash = text_hash
+        self.register_buffer("text", text, persistent=False)
+        if fusion != "text_only":
+            self.ids = nn.Parameter(_truncated_normal(n_items, hidden_size))
+        self.projection = _projection(width, hidden_size)
+        if negative_projection == "separate":
+            self.negative_projection = _projection(width, hidden_size)
+        if fusion == "gate":
+            self.gate = nn.Parameter(torch.full((hidden_size,), 0.5))
+        self.fusion = fusion
+
+    def forward(self, rows: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """The table of inputs and positives and the table of negatives and candidates, (V, D)
+        each, or (U, D) of the items `rows` (U,) alone; the very same with a shared projection."""
+        text = _rows_of(self.text, rows)
+        ids = None if self.fusion == "text_only" else _rows_of(self.ids, rows)
+        inputs = self._fuse(ids, text, self.projection)
+        if not hasattr(self, "negative_projection"):
+            return inputs, inputs
+        return inputs, self._fuse(ids, text, self.negative_projection)
+
+    def _fuse(self, ids: torch.Tensor | None, text: torch.Tensor, linear: nn.Linear):
+        projected = _Project.apply(text, linear.weight, linear.bias)
+        if ids is None:
+            return projected
+        if self.fusion == "sum":
+            return projected.add_(ids)
+        return self.gate * ids + (1 - self.gate) * projected
+
+    def get_extra_state(self) -> str:
+        return self.text_hash
+
+    def set_extra_state(self, state: Any) -> None:
+        if state != self.text_hash:
+            raise InputError(
+                "the checkpoint was trained with other text vectors "
+                f"({str(state)[:12]}, not {self.text_hash[:12]}); name their file with "
+                "--text_features_file, or train anew"
+            )
+
+
+class _Project(torch.autograd.Function):
+    """text @ weight.T + bias for a text that needs no gradient.
+
+    The products of both passes go over blocks of items, as one batch: for the few columns that a
+    model has, one product of everything takes a CPU a third longer.
+
+    Shapes: text (V, K), weight (D, K), bias (D,) -> (V, D).
+    """
+
+    @staticmethod
+    def forward(ctx, text, weight, bias):
+        ctx.save_for_backward(text)
+        blocks, rest = _in_blocks(text)
+        columns = weight.t().expand(len(blocks), -1, -1)
+        out = text.new_empty(len(text), len(weight))
+        head, tail = _in_blocks(out)
+        torch.baddbmm(bias, blocks, columns, out=head)
+        torch.addmm(bias, rest, weight.t(), out=tail)
+        return out
+
+    @staticmethod
+    def backward(ctx, grad):
+        (text,) = ctx.saved_tensors
+        blocks, rest = _in_blocks(text)
+        grads, grad_rest = _in_blocks(grad)
+        with torch.autocast(grad.device.type, enabled=False):  # one precision for both parts
+            of_weight = torch.bmm(grads.transpose(1, 2), blocks).sum(0)
+            return None, of_weight.addmm_(grad_rest.t(), rest), grad.sum(0)
+
+
+def _in_blocks(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(V, F) -> (blocks, BLOCK_ITEMS, F) and the rows that are left."""
+    n_blocks = len(rows) // BLOCK_ITEMS
+    whole = n_blocks * BLOCK_ITEMS
+    return rows[:whole].unflatten(0, (n_blocks, BLOCK_ITEMS)), rows[whole:]
+
+
+def _rows_of(table: torch.Tensor, rows: torch.Tensor | None) -> torch.Tensor:
+    return table if rows is None else F.embedding(rows, table)
+
+
+def _truncated_normal(*shape: int) -> torch.Tensor:
+    return nn.init.trunc_normal_(torch.empty(shape), std=0.02, a=-0.04, b=0.04)
+
+
+def _projection(width: int, hidden_size: int) -> nn.Linear:
+    linear = nn.Linear(width, hidden_size)
+    for parameter in (linear.weight, linear.bias):
+        nn.init.trunc_normal_(parameter, std=0.02, a=-0.04, b=0.04)
+    return linear

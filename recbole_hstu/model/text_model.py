@@ -1,0 +1,34 @@
+"""What models that read item text have in common."""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+
+from recbole_hstu.config.config import option
+from recbole_hstu.data.side_feature_file import align, read_text_features
+
+
+class TextModel:
+    """Mix-in of a model that reads a side-feature file (`properties/model/TextModel.yaml`).
+
+    A run sees to it that the file is there: `text_features_file`, or one made from the item text.
+    """
+
+    needs_text_features = True
+
+    def text_vectors(self, config, dataset) -> tuple[torch.Tensor, str]:
+        """The frozen vectors (V, text width) float32 in the order of the item ids, and the hash
+        that stands for them in a checkpoint.
+
+        Raises:
+            InputError: no text vectors, or none for some items.
+        """
+        features = read_text_features(option(config, "text_features_file"))
+        table = align(
+            features,
+            dataset.field2id_token[dataset.iid_field],
+            missing="zero" if config["text_missing"] == "zero" else "error",
+        )
+        return torch.from_numpy(table), hashlib.sha256(table.tobytes()).hexdigest()

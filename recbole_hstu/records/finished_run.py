@@ -1,0 +1,145 @@
+"""What a finished run leaves behind: its record, and every user's rank."""
+
+from __future__ import annotations
+
+import sys
+from logging import getLogger
+from typing import Any
+
+import numpy as np
+import torch
+from recbole.utils import ModelType
+
+from recbole_hstu import __version__
+from recbole_hstu.data.sequence_rows import SequenceRows
+from recbole_hstu.evaluation.beyond import list_metrics, tie_share
+from recbole_hstu.evaluation.metrics import metric_names
+from recbole_hstu.evaluation.segments import (
+    ITEM_SEGMENTS,
+    USER_SEGMENTS,
+    Segment,
+    item_segments,
+    metrics_by_segment,
+    popularity_bounds,
+    user_segments,
+)
+from recbole_hstu.records.rank_file import RankFile
+from recbole_hstu.records.run_record import Epoch, RunRecord
+from recbole_hstu.support.errors import InputError
+
+
+def run_record(
+    config: Any, trainer: Any, train: Any, test: Any, valid_result: Any, test_result: Any
+) -> tuple[RunRecord, RankFile | None]:
+    """The record of a run that was just tested, and its ranks.
+
+    There are no ranks, and so no segments, where a user has several targets or the model is judged
+    on other rows than a `SequenceDataset`'s; the log then says so.
+
+    Args:
+        train: the training loader.
+        test: the test loader, in the order in which `trainer` has ranked its rows.
+    """
+    history = tuple(
+        Epoch(e["epoch"] + 1, e["seconds"], e["train_loss"], e.get("valid", {}))
+        for e in getattr(trainer, "history", ())
+    )
+    counts = _train_counts(train)
+    ranks = _rank_file(config, trainer, test, counts)
+    traditional = config["MODEL_TYPE"] == ModelType.TRADITIONAL  # counts or texts, no weights
+    parameters = [p.numel() for p in trainer.model.parameters() if p.requires_grad]
+    record = RunRecord(
+        model=config["model"],
+        dataset=config["dataset"],
+        seed=config["seed"],
+        protocol=config["protocol"] or "",
+        config=config.plain(),
+        metrics={key: float(value) for key, value in (test_result or {}).items()},
+        valid_metrics={key: float(value) for key, value in (valid_result or {}).items()},
+        history=history,
+        training_seconds=getattr(trainer, "trained_seconds", 0.0),
+        epochs=len(history),
+        parameters=0 if traditional else sum(parameters),
+        device=str(config["device"]),
+        versions={
+            "recbole_hstu": __version__,
+            "torch": torch.__version__,
+            "python": sys.version.split()[0],
+        },
+        converged=None if traditional else getattr(trainer, "converged", None),
+        segments=_segments(config, ranks, counts) if ranks else {},
+        beyond=_beyond(config, trainer, ranks, counts) if ranks else {},
+    )
+    return record, ranks
+
+
+def check_segments(config: Any) -> None:
+    """Whether `user_segments` and `item_segments` can be used, before anything is trained.
+
+    Raises:
+        InputError: they cannot.
+    """
+    for key, segment, values in (
+        ("user_segments", user_segments, np.ones(1, dtype=np.int64)),
+        ("item_segments", popularity_bounds, np.ones(1, dtype=np.int64)),
+    ):
+        low_high = config[key]
+        try:
+            low, high = low_high
+            names = ("low", "high") if key == "user_segments" else ("head", "middle")
+            segment(values, **dict(zip(names, (low, high), strict=True)))
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{key}: {low_high}: expected two rising numbers ({error})") from error
+
+
+def _train_counts(train: Any) -> np.ndarray:
+    """(V,) how often every item occurs in training."""
+    dataset = train._dataset
+    counts = np.zeros(dataset.item_num, dtype=np.int64)
+    counter = dataset.counter(dataset.iid_field)
+    counts[list(counter)] = list(counter.values())
+    return counts
+
+
+def _rank_file(config: Any, trainer: Any, test: Any, counts: np.ndarray) -> RankFile | None:
+    found = getattr(getattr(trainer, "eval_collector", None), "ranks", None)
+    if test is None:
+        return None
+    dataset, rows = test._dataset, test._dataset.inter_feat
+    users = dataset.field2id_token[dataset.uid_field][rows[dataset.uid_field].numpy()]
+    if not found or not isinstance(rows, SequenceRows) or len(np.unique(users)) != len(users):
+        getLogger().info("No ranks are kept: the test set does not have one target a user")
+        return None
+    return RankFile(
+        users=users.astype(np.str_),
+        ranks=torch.cat(found).numpy(),
+        ties=torch.cat(trainer.eval_collector.ties).numpy(),
+        history_length=rows.uncut_lengths().numpy(),
+        target_count=counts[rows[dataset.iid_field].numpy()],
+        meta={key: config[key] for key in ("model", "dataset", "seed", "protocol")},
+    )
+
+
+def _segments(config: Any, ranks: RankFile, counts: np.ndarray) -> dict[str, list[Segment]]:
+    low, high = config["user_segments"]
+    head, middle = config["item_segments"]
+    names = metric_names(config["topk"])
+    users = user_segments(ranks.history_length, low=low, high=high)
+    items = item_segments(ranks.target_count, popularity_bounds(counts, head=head, middle=middle))
+    return {
+        "users": metrics_by_segment(ranks.ranks, users, USER_SEGMENTS, names),
+        "items": metrics_by_segment(ranks.ranks, items, ITEM_SEGMENTS, names),
+    }
+
+
+def _beyond(config: Any, trainer: Any, ranks: RankFile, counts: np.ndarray) -> dict[str, float]:
+    """Coverage and its relatives of the recommended lists, and the share of ties."""
+    result = {"tie_share": tie_share(ranks.ties)}
+    if not trainer.eval_collector.lists:
+        return result
+    lists = torch.cat(trainer.eval_collector.lists).numpy()
+    if (lists == 0).any():
+        getLogger().info("Fewer candidates than recommendations: coverage is left out")
+        return result
+    tail_ratio = config["tail_ratio"] or 0.1  # as RecBole's TailPercentage
+    return result | list_metrics(lists, counts, [lists.shape[1]], tail_ratio=tail_ratio)

@@ -1,0 +1,95 @@
+"""RecBole's log: coloured on the terminal, plain in `log/MODEL/`.
+
+The file appears when the run has shown that its input is good; bad input leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import logging.handlers
+from pathlib import Path
+from typing import Any
+
+import colorama
+import colorlog
+from recbole.utils import get_local_time
+from recbole.utils.logger import RemoveColorFilter, log_colors_config
+
+from recbole_hstu.distributed import processes
+from recbole_hstu.support.errors import InputError
+
+
+class RunLog:
+    """Handlers on the root logger for the duration of one run, as a context manager.
+
+    Args:
+        config: names the file and sets the level (`state`).
+        quiet: the terminal shows warnings only.
+    """
+
+    def __init__(self, config: Any, *, quiet: bool = False):
+        digest = hashlib.md5(str(sorted(config.plain().items())).encode()).hexdigest()[:6]
+        name = f"{config['model']}-{config['dataset']}-{get_local_time()}-{digest}.log"
+        self.path = Path("log") / config["model"] / name
+        self.level = getattr(logging, str(config["state"] or "INFO").upper(), logging.INFO)
+        self._quiet = quiet
+        if not processes.is_main():  # the first process speaks for all
+            self.level = logging.ERROR
+        self._early = logging.handlers.MemoryHandler(1 << 20, flushLevel=logging.CRITICAL + 1)
+        self._handlers: list[logging.Handler] = []
+
+    def __enter__(self) -> RunLog:
+        colorama.init(autoreset=True)
+        terminal = logging.StreamHandler()
+        pattern = "%(log_color)s%(asctime)-15s %(levelname)s  %(message)s"
+        terminal.setFormatter(
+            colorlog.ColoredFormatter(pattern, "%d %b %H:%M", log_colors=log_colors_config)
+        )
+        self._add(terminal)
+        if self._quiet:
+            terminal.setLevel(max(self.level, logging.WARNING))
+        self._add(self._early)
+        self._previous = logging.getLogger().level
+        logging.getLogger().setLevel(self.level)
+        return self
+
+    def open(self) -> Path:
+        """Create the file and write to it what was logged so far; the first process does.
+
+        Raises:
+            InputError: the folder cannot be written.
+        """
+        if not processes.is_main():
+            self._remove(self._early)
+            return self.path
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            file = logging.FileHandler(self.path, encoding="utf-8")
+        except OSError as error:
+            raise InputError(f"{self.path}: the log cannot be written ({error})") from error
+        file.setFormatter(
+            logging.Formatter("%(asctime)-15s %(levelname)s  %(message)s", "%a %d %b %Y %H:%M:%S")
+        )
+        file.addFilter(RemoveColorFilter())
+        self._early.setTarget(file)
+        self._early.flush()
+        self._remove(self._early)
+        self._add(file)
+        return self.path
+
+    def _add(self, handler: logging.Handler) -> None:
+        handler.setLevel(self.level)
+        logging.getLogger().addHandler(handler)
+        self._handlers.append(handler)
+
+    def _remove(self, handler: logging.Handler) -> None:
+        logging.getLogger().removeHandler(handler)
+        self._handlers.remove(handler)
+
+    def __exit__(self, *_: Any) -> None:
+        for handler in list(self._handlers):
+            self._remove(handler)
+            if handler is not self._early:
+                handler.close()
+        logging.getLogger().setLevel(self._previous)

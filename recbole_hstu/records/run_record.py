@@ -1,0 +1,194 @@
+"""What one run of a study leaves behind: one JSON file a run, the input of tables and plots."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from recbole_hstu.evaluation.segments import Segment
+from recbole_hstu.records.rank_file import SUFFIX as RANK_SUFFIX
+from recbole_hstu.records.rank_file import RankFile, write_rank_file
+from recbole_hstu.support.errors import InputError
+from recbole_hstu.support.whole_file import whole_file
+
+SUFFIX = ".run.json"
+VERSION = 1
+OK, FAILED = "ok", "failed"
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One epoch: its number from 1, seconds since training began, mean loss, validation.
+
+    `valid` is empty where the epoch was not validated.
+    """
+
+    epoch: int
+    seconds: float
+    train_loss: float
+    valid: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One run, finished or failed.
+
+    Attributes:
+        model: the model's class name.
+        label: the row of a table it belongs to, where one model runs in several variants; the
+            model's name if not given.
+        config: the run's settings, plain values only.
+        status: "ok", or "failed" with the reason in `error`.
+        metrics: of the test set, by RecBole's names; segments and ranks are kept beside them.
+        history: the epochs in order.
+        training_seconds: wall clock of the training epochs, without validation.
+        epochs: trained, not the best one's number.
+        parameters: trainable ones.
+        converged: whether validation stopped getting better before time or epochs ran out;
+            None where that has no meaning (no training, no validation).
+        segments: "users" and "items", each a list of segments with sizes and metrics.
+        beyond: figures of the recommended lists (`itemcoverage@k`, ...) and `tie_share`.
+        rank_file: name of the run's file of ranks in the same folder, or "".
+    """
+
+    model: str
+    dataset: str
+    seed: int
+    protocol: str
+    label: str = ""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    status: str = OK
+    error: str = ""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    valid_metrics: Mapping[str, float] = field(default_factory=dict)
+    history: Sequence[Epoch] = ()
+    training_seconds: float = 0.0
+    epochs: int = 0
+    parameters: int = 0
+    device: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    converged: bool | None = None
+    segments: Mapping[str, Sequence[Segment]] = field(default_factory=dict)
+    beyond: Mapping[str, float] = field(default_factory=dict)
+    rank_file: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.label:
+            object.__setattr__(self, "label", self.model)
+        if self.status not in (OK, FAILED):
+            raise ValueError(f"status must be {OK!r} or {FAILED!r}, not {self.status!r}")
+        if (self.status == FAILED) != bool(self.error):
+            raise ValueError(f"a failed run has an error, another has none: {self.error!r}")
+
+
+def record_name(record: RunRecord) -> str:
+    """The record's file name without suffix: one for every label, data set, protocol and seed."""
+    parts = (record.label, record.dataset, record.protocol, f"seed{record.seed}")
+    return "+".join(quote(part, safe="") for part in parts)
+
+
+def write_record(folder: Path | str, record: RunRecord, *, name: str | None = None) -> Path:
+    """Write the record in `folder`, whole or not at all; returns the path.
+
+    Args:
+        name: of the file, without suffix; `record_name` by default.
+
+    Raises:
+        TypeError: a setting is not a plain value.
+    """
+    path = Path(folder) / f"{name or record_name(record)}{SUFFIX}"
+    content = {"version": VERSION, **_finite(asdict(record))}
+    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
+    with whole_file(path) as stream:
+        stream.write(text.encode())
+    return path
+
+
+def write_run(
+    folder: Path | str, record: RunRecord, ranks: RankFile | None, *, name: str | None = None
+) -> Path:
+    """Write the ranks, if there are any, and then the record: a record speaks of a whole run.
+
+    Returns:
+        The record's path.
+    """
+    name = name or record_name(record)
+    if ranks is not None:
+        record = replace(record, rank_file=f"{name}{RANK_SUFFIX}")
+        write_rank_file(Path(folder) / record.rank_file, ranks)
+    return write_record(folder, record, name=name)
+
+
+def read_record(path: Path | str) -> RunRecord:
+    """Read back what `write_record` wrote.
+
+    Raises:
+        InputError: the file is missing, damaged, of another version or has unknown fields.
+    """
+    try:
+        content = json.loads(Path(path).read_bytes())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not a readable record of a run ({error})") from error
+    if not isinstance(content, dict) or content.pop("version", None) != VERSION:
+        raise InputError(f"{path}: not a record of a run of version {VERSION}: run it again")
+    try:
+        return _from_plain(content)
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise InputError(f"{path}: not a record of a run ({error}): run it again") from error
+
+
+def read_records(folder: Path | str) -> list[RunRecord]:
+    """All records of a folder, ordered by file name.
+
+    Raises:
+        InputError: there is none, or one cannot be read.
+    """
+    paths = sorted(Path(folder).glob(f"*{SUFFIX}"))
+    if not paths:
+        raise InputError(f"{folder}: no results here (files named *{SUFFIX}): run a study first")
+    return [read_record(path) for path in paths]
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN and no infinity: they are written as text, which `float` reads."""
+    if isinstance(value, Mapping):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else str(value)
+    return value
+
+
+def _from_plain(content: dict[str, Any]) -> RunRecord:
+    known = {f.name: f.type for f in fields(RunRecord)}
+    unknown = sorted(set(content) - set(known))
+    if unknown:
+        raise ValueError(f"unknown fields {', '.join(unknown)}")
+    for name, kind in (("str", str), ("int", int)):
+        for key in content:
+            if known[key] == name and (type(content[key]) is not kind):
+                raise TypeError(f"{key} is {content[key]!r}, not {name}")
+    content["training_seconds"] = float(content["training_seconds"])
+    for name in ("metrics", "valid_metrics", "beyond"):
+        content[name] = _floats(content.get(name, {}))
+    content["history"] = tuple(
+        Epoch(e["epoch"], float(e["seconds"]), float(e["train_loss"]), _floats(e["valid"]))
+        for e in content["history"]
+    )
+    content["segments"] = {
+        kind: tuple(
+            Segment(s["name"], s["users"], float(s["share"]), _floats(s["metrics"])) for s in parts
+        )
+        for kind, parts in content["segments"].items()
+    }
+    return RunRecord(**content)
+
+
+def _floats(values: dict[str, Any]) -> dict[str, float]:
+    return {name: float(value) for name, value in values.items()}

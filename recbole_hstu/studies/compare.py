@@ -1,0 +1,106 @@
+"""Several models, several seeds, on one data set under one protocol, in one table."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from recbole_hstu.distributed import processes
+from recbole_hstu.quick_start import run
+from recbole_hstu.records.run_record import FAILED
+from recbole_hstu.reports.report import (
+    ReportOptions,
+    check_baselines,
+    study_table,
+    write_tables,
+)
+from recbole_hstu.reports.table_formats import to_text
+from recbole_hstu.reports.tables import comparison_table
+from recbole_hstu.studies.plan import (
+    PlannedRun,
+    named_models,
+    plan_runs,
+    read_seeds,
+    read_variants,
+)
+from recbole_hstu.studies.study import run_study
+from recbole_hstu.studies.study_log import study_log
+from recbole_hstu.support.errors import InputError
+
+STUDY_OPTIONS = ("seeds", "compare", "baseline", "results_dir")
+
+
+def compare(
+    models: Sequence[str],
+    dataset: str | None,
+    config_files: Sequence[str | Path] = (),
+    options: Mapping[str, Any] | None = None,
+) -> tuple[str, bool]:
+    """Run every model with every seed and lay their test metrics side by side.
+
+    Every configuration is checked before the first model trains. A single model without any of
+    `STUDY_OPTIONS` is a plain run: its error is raised and no folder of results is made. Else the
+    records, ranks and tables go to `results_dir`, and a run that fails is reported in its row.
+
+    Args:
+        options: those of the models, and `seeds` ("1,2,3"), `compare` (a file of variants in
+            place of `models`), `baseline` (labels; gains over the first, tests against the best),
+            `results_dir` (`results/DATASET-PROTOCOL` by default).
+
+    Returns:
+        The table as text, and whether a run failed.
+
+    Raises:
+        InputError: bad input; nothing has been trained.
+    """
+    options = dict(options or {})
+    study = {key: options.pop(key) for key in STUDY_OPTIONS if options.get(key) is not None}
+    if not study and len(models) < 2:
+        record = run(models[0] if models else None, dataset, config_files, options)["record"]
+        return to_text(comparison_table([record])), False
+    if options.get("resume"):
+        raise InputError("--resume goes on with one run: name one model, without a study's options")
+    if processes.by_torchrun():
+        raise InputError("torchrun starts one training; several of them take --nproc instead")
+    plan = _plan(models, dataset, config_files, options, study)
+    labels = list(dict.fromkeys(planned.label for planned in plan))
+    baselines = [part for part in str(study.get("baseline", "")).split(",") if part]
+    shown = ReportOptions(
+        baseline=baselines[0] if baselines else None, baselines=baselines, order=labels
+    )
+    check_baselines(labels, shown)
+    folder = study_folder(plan, study.get("results_dir"))
+    with study_log():
+        records = run_study(plan, folder)
+        place = {label: i for i, label in enumerate(labels)}
+        records.sort(key=lambda record: place[record.label])  # stable: seeds stay in order
+        table = study_table(records, folder, shown)
+        write_tables(table, records, folder / "table")
+        logging.getLogger(__name__).info("tables: %s", folder / "table.md")
+    return to_text(table), any(record.status == FAILED for record in records)
+
+
+def study_folder(plan: Sequence[PlannedRun], given: Any) -> Path:
+    """`--results_dir`, or a folder named after data set and protocol."""
+    config = plan[0].config
+    return Path(str(given or f"results/{plan[0].dataset}-{config['protocol'] or 'own'}"))
+
+
+def _plan(
+    models: Sequence[str],
+    dataset: str | None,
+    config_files: Sequence[str | Path],
+    options: Mapping[str, Any],
+    study: Mapping[str, Any],
+) -> list[PlannedRun]:
+    names = [name for name in models if name]
+    if "compare" not in study:
+        variants = named_models(models)
+    elif names:
+        raise InputError("--compare names the models itself: leave out --model")
+    else:
+        variants = read_variants(str(study["compare"]))
+    with study_log():
+        return plan_runs(variants, dataset, config_files, options, read_seeds(study.get("seeds")))

@@ -1,0 +1,192 @@
+"""What a study is going to run: labels, seeds and configurations, all checked beforehand."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from recbole_hstu.config.config import Config
+from recbole_hstu.support.errors import InputError, UnknownOption
+from recbole_hstu.support.yaml_values import load_yaml
+
+logger = logging.getLogger(__name__)
+
+# Settings that decide what a metric means: one value for every row of a table.
+JUDGED = (
+    "data_path",
+    "protocol",
+    "eval_args",
+    "mask_seen",
+    "metrics",
+    "topk",
+    "metric_decimal_place",
+    "limit_users",
+    "user_inter_num_interval",
+    "item_inter_num_interval",
+    "val_interval",
+    "filter_inter_by_user_or_item",
+    "rm_dup_inter",
+    "benchmark_filename",
+    "USER_ID_FIELD",
+    "ITEM_ID_FIELD",
+    "TIME_FIELD",
+)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A row of the table: a model, and its options over those that all share."""
+
+    label: str
+    model: str
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One training: `config` is what `quick_start.run` will make of the other fields."""
+
+    label: str
+    model: str
+    dataset: str
+    config_files: tuple[str | Path, ...]
+    options: Mapping[str, Any]
+    config: Config
+
+    @property
+    def seed(self) -> int:
+        return self.config["seed"]
+
+
+def named_models(names: Sequence[str]) -> list[Variant]:
+    """A variant a model, as `--model=HSTU,SASRec` names them."""
+    return _distinct([Variant(name, name, {}) for name in names])
+
+
+def read_variants(path: str | Path) -> list[Variant]:
+    """The variants of a `compare.yaml`: label -> {model: NAME, options: {key: value}}.
+
+    A label that is a model's name needs no `model`, and no options none: `SASRec:` is enough.
+
+    Raises:
+        InputError: the file cannot be read or has another form.
+    """
+    variants = []
+    for label, entry in load_yaml(path).items():
+        entry = {} if entry is None else entry
+        options = entry.get("options") or {} if isinstance(entry, dict) else None
+        if not isinstance(options, dict) or set(entry) - {"model", "options"}:
+            raise InputError(
+                f"{path}: {label}: expected {{model: NAME, options: {{key: value}}}}, "
+                f"found {entry!r}"
+            )
+        variants.append(Variant(str(label), str(entry.get("model", label)), options))
+    if not variants:
+        raise InputError(f"{path}: names no model")
+    return _distinct(variants)
+
+
+def read_seeds(value: Any) -> list[int] | None:
+    """`--seeds`: 1,2,3 or [1, 2, 3] or 1; None if not given.
+
+    Raises:
+        InputError: anything else, or a seed twice.
+    """
+    if value is None:
+        return None
+    parts = value.split(",") if isinstance(value, str) else value
+    parts = parts if isinstance(parts, list) else [parts]
+    try:
+        seeds = [int(str(part)) for part in parts]
+    except ValueError:
+        seeds = []
+    if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0:
+        raise InputError(f"--seeds={value}: expected different whole numbers, as in --seeds=1,2,3")
+    return seeds
+
+
+def plan_runs(
+    variants: Sequence[Variant],
+    dataset: str | None,
+    config_files: Sequence[str | Path],
+    shared: Mapping[str, Any],
+    seeds: Sequence[int] | None,
+) -> list[PlannedRun]:
+    """Every variant with every seed, seed by seed, so that a study cut short has all models.
+
+    An option of `shared` goes to the models that know it; those that do not are told of in the
+    log. A variant's own options win over the shared ones.
+
+    Raises:
+        InputError: a bad configuration, an option that no model knows, or variants that would
+            not be judged alike.
+    """
+    plans = []
+    unknown: dict[str, list[tuple[str, UnknownOption]]] = {}
+    for variant in variants:
+        mine = dict(shared)
+        while True:
+            options = {**mine, **variant.options}
+            try:
+                Config(variant.model or None, dataset, config_files, options)
+                break
+            except UnknownOption as error:
+                if error.key in variant.options or error.key not in mine:
+                    raise
+                unknown.setdefault(error.key, []).append((variant.label, error))
+                del mine[error.key]
+        plans.append((variant, options))
+    for key, refusals in unknown.items():
+        if len(refusals) == len(variants):
+            raise refusals[0][1]
+        logger.info("--%s is no option of %s", key, ", ".join(label for label, _ in refusals))
+    runs = [
+        _planned(variant, dataset, config_files, options, seed)
+        for seed in (seeds if seeds is not None else [None])
+        for variant, options in plans
+    ]
+    _check_judged_alike(runs)
+    return runs
+
+
+def _planned(
+    variant: Variant,
+    dataset: str | None,
+    config_files: Sequence[str | Path],
+    options: Mapping[str, Any],
+    seed: int | None,
+) -> PlannedRun:
+    options = dict(options) if seed is None else {**options, "seed": seed}
+    config = Config(variant.model or None, dataset, config_files, options)
+    return PlannedRun(
+        label=variant.label or config["model"],
+        model=config["model"],
+        dataset=config["dataset"],
+        config_files=tuple(config_files),
+        options=options,
+        config=config,
+    )
+
+
+def _check_judged_alike(runs: Sequence[PlannedRun]) -> None:
+    first = runs[0]
+    masked = ("MAX_ITEM_LIST_LENGTH",) if first.config["mask_seen"] else ()
+    for run in runs:
+        for key in (*JUDGED, *masked):
+            ours, theirs = run.config[key], first.config[key]
+            if ours != theirs:
+                raise InputError(
+                    f"{run.label} and {first.label} would not be judged alike: {key} is {ours} "
+                    f"and {theirs}; give every row of a table the same"
+                )
+
+
+def _distinct(variants: list[Variant]) -> list[Variant]:
+    labels = [variant.label for variant in variants]
+    twice = sorted({label for label in labels if labels.count(label) > 1})
+    if twice:
+        raise InputError(f"{', '.join(twice)}: named twice; name every row of the table once")
+    return variants

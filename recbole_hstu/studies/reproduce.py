@@ -1,0 +1,175 @@
+"""Published tables run again: ours beside the paper's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from texttable import Texttable
+
+from recbole_hstu.config.config import PROPERTIES
+from recbole_hstu.records.run_record import FAILED, RunRecord
+from recbole_hstu.reports.report import ReportOptions, study_table, write_tables
+from recbole_hstu.reports.table_formats import escape_markdown
+from recbole_hstu.reports.tables import DIGITS, Table
+from recbole_hstu.studies.plan import Variant, plan_runs, read_seeds
+from recbole_hstu.studies.study import INDIFFERENT, run_study
+from recbole_hstu.studies.study_log import study_log
+from recbole_hstu.support.errors import InputError
+from recbole_hstu.support.whole_file import whole_file
+from recbole_hstu.support.yaml_values import load_yaml
+
+
+@dataclass(frozen=True)
+class Published:
+    """One data set's part of a paper's table; `figures` is row -> metric -> value."""
+
+    name: str
+    dataset: str
+    source: str
+    options: Mapping[str, Any]
+    seeds: Sequence[int]
+    models: Mapping[str, str]
+    metrics: Sequence[str]
+    figures: Mapping[str, Mapping[str, float]]
+
+
+def published(name: str, dataset: str | None) -> Published:
+    """What `properties/reproduce.yaml` says of a table and a data set.
+
+    Raises:
+        InputError: no such table, or none of this data set.
+    """
+    known = load_yaml(PROPERTIES / "reproduce.yaml")
+    if name not in known:
+        raise InputError(f"reproduce {name}: no such table; known are {', '.join(known)}")
+    entry = known[name]
+    figures = entry.pop("figures")
+    if dataset is None and len(figures) == 1:
+        (dataset,) = figures
+    if dataset is None or dataset not in figures:
+        given = "is missing" if dataset is None else f"{dataset}: {name} has no such data set"
+        raise InputError(f"--dataset {given}; known are {', '.join(figures)}")
+    rows = {
+        row: dict(zip(entry["metrics"], values, strict=True))
+        for row, values in figures[dataset].items()
+    }
+    return Published(name=name, dataset=dataset, figures=rows, **entry)
+
+
+def reproduce(
+    name: str,
+    dataset: str | None,
+    config_files: Sequence[str | Path] = (),
+    options: Mapping[str, Any] | None = None,
+) -> tuple[str, bool]:
+    """Run the models of a published table with its settings and print ours beside the paper's.
+
+    It is a study: start it again and it goes on. Options that change what is computed (`epochs`,
+    `limit_users`, ...) make it a rehearsal, in a folder of its own, and the table says so.
+
+    Args:
+        options: those of the models, and `model` (rows of the table, all by default), `seeds`,
+            `results_dir`.
+
+    Returns:
+        The table as text, and whether a run failed.
+
+    Raises:
+        InputError: bad input; nothing has been trained.
+    """
+    options = dict(options or {})
+    paper = published(name, dataset)
+    seeds = read_seeds(options.pop("seeds", None)) or paper.seeds
+    rows = _rows(paper, options.pop("model", None))
+    given = options.pop("results_dir", None)
+    changed = {key: value for key, value in options.items() if key not in INDIFFERENT}
+    folder = Path(str(given or f"results/reproduce-{name}-{paper.dataset}"))
+    if changed and not given:
+        folder = folder.with_name(f"{folder.name}-rehearsal")
+    variants = [Variant(row, paper.models[row], {}) for row in rows]
+    shared = {**paper.options, **options}
+    with study_log():
+        plan = plan_runs(variants, paper.dataset, config_files, shared, seeds)
+        records = run_study(plan, folder)
+        table = study_table(records, folder, ReportOptions(order=rows))
+        write_tables(table, records, folder / "table")
+    lines = _lines(table, paper)
+    remarks = [f"{row.label}: {row.remark}" for row in table.rows if row.remark]
+    notes = [*_notes(paper, records, changed, config_files), *remarks]
+    with whole_file(folder / "reproduce.md") as stream:
+        stream.write(_markdown(lines, notes).encode())
+    return _text(lines, notes), any(record.status == FAILED for record in records)
+
+
+def _rows(paper: Published, chosen: Any) -> list[str]:
+    if chosen is None:
+        return list(paper.figures)
+    rows = [part for part in str(chosen).split(",") if part]
+    unknown = [row for row in rows if row not in paper.figures]
+    if unknown or not rows:
+        raise InputError(
+            f"--model={chosen}: {paper.name} has the rows {', '.join(paper.figures)}; name some of "
+            "them"
+        )
+    return list(dict.fromkeys(rows))
+
+
+def _lines(table: Table, paper: Published) -> list[list[str]]:
+    """The heading, then three lines a row: ours, the paper's, the relative difference."""
+    lines = [["", *paper.metrics]]
+    for row in table.rows:
+        cells = dict(zip(table.metrics, row.cells, strict=True))
+        ours, theirs, difference = [row.label], ["  paper"], ["  difference"]
+        for metric in paper.metrics:
+            cell, figure = cells.get(metric), paper.figures[row.label][metric]
+            theirs.append(f"{figure:.{DIGITS}f}")
+            if cell is None or cell.mean is None:
+                ours.append("-")
+                difference.append("-")
+                continue
+            spread = f" ± {cell.std:.{DIGITS}f}" if cell.std is not None else ""
+            ours.append(f"{cell.mean:.{DIGITS}f}{spread}")
+            difference.append(f"{100 * (cell.mean / figure - 1):+.1f}%")
+        lines += [ours, theirs, difference]
+    return lines
+
+
+def _notes(
+    paper: Published,
+    records: Sequence[RunRecord],
+    changed: Mapping[str, Any],
+    config_files: Sequence[str | Path],
+) -> list[str]:
+    seeds = ", ".join(str(seed) for seed in dict.fromkeys(r.seed for r in records))
+    epochs = ", ".join(sorted({str(r.epochs) for r in records if r.epochs}))
+    notes = [
+        f"{paper.dataset}; paper: {paper.source}. Ours: seed {seeds}, {epochs or 'no'} epochs, "
+        "the last one reported."
+    ]
+    if changed or config_files:
+        given = [f"{key}={value}" for key, value in changed.items()]
+        given += [f"config_files={file}" for file in config_files]
+        notes.append(f"A rehearsal, not comparable with the paper: {', '.join(given)}.")
+    return notes
+
+
+def _text(lines: list[list[str]], notes: Sequence[str]) -> str:
+    shown = Texttable(max_width=0)
+    shown.set_deco(Texttable.HEADER)
+    shown.set_cols_dtype(["t"] * len(lines[0]))
+    align = ["l", *["r"] * (len(lines[0]) - 1)]
+    shown.set_cols_align(align)
+    shown.set_header_align(align)
+    shown.header(lines[0])
+    shown.add_rows(lines[1:], header=False)
+    return "\n".join([str(shown.draw()), "", *notes]) + "\n"
+
+
+def _markdown(lines: list[list[str]], notes: Sequence[str]) -> str:
+    rule = ["---", *["---:"] * (len(lines[0]) - 1)]
+    shown = [" | ".join(escape_markdown(cell.strip()) for cell in line) for line in lines]
+    table = [f"| {line} |" for line in (shown[0], " | ".join(rule), *shown[1:])]
+    return "\n".join([*table, "", *map(escape_markdown, notes)]) + "\n"

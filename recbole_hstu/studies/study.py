@@ -1,0 +1,265 @@
+"""A study: planned runs, one after the other, in a folder that remembers which are finished."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from recbole_hstu.data.loaders import make_loaders
+from recbole_hstu.quick_start import load_dataset, run
+from recbole_hstu.records.finished_run import check_segments
+from recbole_hstu.records.run_record import (
+    FAILED,
+    OK,
+    SUFFIX,
+    RunRecord,
+    read_record,
+    record_name,
+    write_record,
+    write_run,
+)
+from recbole_hstu.studies.plan import PlannedRun
+from recbole_hstu.support.errors import InputError, ProcessDied
+from recbole_hstu.support.whole_file import whole_file
+from recbole_hstu.training import checkpoint
+
+logger = logging.getLogger(__name__)
+
+# Where things lie and how they are shown: a run with other values here is the same run. The data
+# and the text vectors enter by their hash.
+INDIFFERENT = frozenset(
+    {
+        "device",
+        "use_gpu",
+        "gpu_id",
+        "worker",
+        "nproc",
+        "world_size",
+        "local_rank",
+        "ip",
+        "port",
+        "offset",
+        "single_spec",
+        "data_path",
+        "output_path",
+        "checkpoint_dir",
+        "resume",
+        "eval_batch_size",
+        "config_files",
+        "show_progress",
+        "state",
+        "log_wandb",
+        "wandb_project",
+        "save_dataset",
+        "dataset_save_path",
+        "save_dataloaders",
+        "dataloaders_save_path",
+        "text_features_file",
+        "text_device",
+        "text_batch_size",
+    }
+)
+
+
+def run_study(plan: Sequence[PlannedRun], folder: Path) -> list[RunRecord]:
+    """The records of all planned runs, in their order.
+
+    A run whose record lies in `folder` with the same configuration is not run again; one that was
+    cut off goes on from its last epoch; one that fails is recorded as failed.
+
+    Raises:
+        InputError: the data cannot be used at all, the folder cannot be written, or another
+            command is at work in it. Nothing has been trained then.
+    """
+    pending = [p for p in plan if _finished(p, folder) is None]
+    if pending:
+        check_segments(pending[0].config)
+        make_loaders(pending[0].config, load_dataset(pending[0].config))
+    with _alone(folder):
+        return [
+            _run_once(planned, folder, f"run {place} of {len(plan)}")
+            for place, planned in enumerate(plan, start=1)
+        ]
+
+
+def settings(plain: Mapping[str, Any], *, text: bool) -> dict[str, Any]:
+    """What of a plain configuration decides the outcome of a run.
+
+    Args:
+        text: whether the model reads item text, so that the text settings count.
+    """
+    return {
+        key: value
+        for key, value in plain.items()
+        if key not in INDIFFERENT and (text or not key.startswith(("text_", "item_text")))
+    }
+
+
+def wanted_settings(planned: PlannedRun) -> dict[str, Any]:
+    """The settings of a run, and a hash of the files that it reads."""
+    config = planned.config
+    text = getattr(config.model_class, "needs_text_features", False)
+    wanted = settings(config.plain(), text=text)
+    folder, name = Path(config["data_path"]), glob.escape(planned.dataset)
+    kinds = {"inter", *(config["load_col"] or ("item", "user", "kg", "link"))}
+    kinds |= {"item"} if text else set()
+    files = [file for kind in sorted(kinds) for file in sorted(folder.glob(f"{name}*.{kind}"))]
+    if text and config["text_features_file"]:
+        files.append(Path(config["text_features_file"]))
+    stats = [(file, file.stat()) for file in files if file.is_file()]
+    wanted["data_hash"] = _hash(tuple((f, s.st_mtime_ns, s.st_size) for f, s in stats))
+    return wanted
+
+
+@cache
+def _hash(files: tuple[tuple[Path, int, int], ...]) -> str:
+    digest = hashlib.sha256()
+    for file, _, _ in files:
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def _stem(planned: PlannedRun) -> str:
+    return record_name(_record(planned))
+
+
+def _record(planned: PlannedRun, **fields: Any) -> RunRecord:
+    return RunRecord(
+        model=planned.model,
+        label=planned.label,
+        dataset=planned.dataset,
+        seed=planned.seed,
+        protocol=planned.config["protocol"] or "",
+        **fields,
+    )
+
+
+def _finished(planned: PlannedRun, folder: Path) -> RunRecord | None:
+    """The run's record, if it ended well with the very settings that are wanted now."""
+    path = folder / f"{_stem(planned)}{SUFFIX}"
+    if not path.exists():
+        return None
+    record = read_record(path)
+    if record.status != OK or (record.rank_file and not (folder / record.rank_file).is_file()):
+        return None
+    return None if differences(record.config, wanted_settings(planned)) else record
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """The settings that changed; one that an older release did not have counts if it is set."""
+    return [
+        f"{key} {old.get(key)} -> {new.get(key)}"
+        for key in sorted({*old, *new})
+        if old.get(key) != new.get(key) and (key in old or new[key] not in (None, False))
+    ]
+
+
+def _run_once(planned: PlannedRun, folder: Path, place: str) -> RunRecord:
+    what = f"{place}: {planned.label}, seed {planned.seed}"
+    stem = _stem(planned)
+    mark = folder / f"{stem}.started.json"  # older than the run's checkpoints, gone at its end
+    kept = _finished(planned, folder)
+    if kept is not None:
+        logger.info("%s: finished before", what)
+        mark.unlink(missing_ok=True)
+        return kept
+    _say_why_again(folder / f"{stem}{SUFFIX}", planned, what)
+    options = dict(planned.options)
+    last = _cut_off(planned, mark)
+    if last is not None:
+        logger.info("%s: goes on from %s", what, last)
+        options["resume"] = str(last)
+    else:
+        logger.info("%s", what)
+        with whole_file(mark) as stream:
+            stream.write(json.dumps(wanted_settings(planned)).encode())
+    try:
+        result = run(planned.model, planned.dataset, planned.config_files, options)
+    except ProcessDied:
+        raise  # no fault of this run: the next start goes on with it
+    except Exception as error:
+        known = isinstance(error, InputError)
+        logger.error("%s failed: %s", what, error, exc_info=None if known else error)
+        record = _record(
+            planned,
+            config=wanted_settings(planned),
+            status=FAILED,
+            error=f"{type(error).__name__}: {error}",
+        )
+        write_record(folder, record)
+    else:
+        record = replace(result["record"], label=planned.label, config=wanted_settings(planned))
+        record = read_record(write_run(folder, record, result["ranks"]))
+    mark.unlink(missing_ok=True)
+    return record
+
+
+def _say_why_again(path: Path, planned: PlannedRun, what: str) -> None:
+    if not path.exists():
+        return
+    old = read_record(path)
+    changed = differences(old.config, wanted_settings(planned))
+    if old.status == FAILED:
+        logger.info("%s: failed before (%s), tried again", what, old.error)
+    elif changed:
+        logger.warning("%s: run again, its settings changed: %s", what, "; ".join(changed))
+    else:
+        logger.warning("%s: run again, its file of ranks is gone", what)
+
+
+def _cut_off(planned: PlannedRun, mark: Path) -> Path | None:
+    """The last state of this very run, if it was begun in this study and then cut off."""
+    wanted = wanted_settings(planned)
+    try:
+        if json.loads(mark.read_bytes()) != json.loads(json.dumps(wanted)):
+            return None
+    except (OSError, ValueError):
+        return None
+    began = mark.stat().st_mtime_ns
+    name = "-".join(glob.escape(part) for part in (planned.model, planned.dataset))
+    files = Path(planned.config["checkpoint_dir"]).glob(f"{name}-*-{planned.seed}.last.pth")
+    found = [(file.stat().st_mtime_ns, file) for file in files]
+    for changed, file in sorted(found, reverse=True):
+        if changed >= began and _is_of(file, wanted):
+            return file
+    return None
+
+
+def _is_of(file: Path, wanted: Mapping[str, Any]) -> bool:
+    try:
+        plain = checkpoint.load_checkpoint(file)["config"]
+    except InputError:
+        return False
+    return all(plain.get(key) == value for key, value in wanted.items() if key != "data_hash")
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold the folder against other commands; the lock ends with the process, however it ends."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock", timeout=0).acquire()
+    except Timeout as error:
+        raise InputError(
+            f"{folder}: another command is at work here; wait for it, or choose another "
+            "folder with --results_dir"
+        ) from error
+    except OSError as error:
+        raise InputError(
+            f"{folder}: the folder of results cannot be written ({error.strerror}); choose "
+            "another with --results_dir"
+        ) from error
+    with lock:
+        yield

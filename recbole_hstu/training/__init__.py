@@ -1,0 +1,1 @@
+"""One training: trainer, checkpoints, resuming, divergence, precision."""

@@ -1,0 +1,152 @@
+"""Checkpoints of tensors and plain values: written whole or not at all, read without pickle's
+dangers (`torch.load(weights_only=True)`) by every torch from 2.4 on, for RecBole's models too."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+import torch
+
+from recbole_hstu.support.errors import InputError
+from recbole_hstu.support.whole_file import whole_file
+
+# What a resumed run may set anew: how long it goes on, where it runs and what it shows.
+_MAY_CHANGE = {
+    *("epochs", "train_seconds", "stopping_step", "resume", "show_progress", "state", "worker"),
+    *("checkpoint_dir", "data_path", "output_path", "device", "gpu_id", "use_gpu", "log_wandb"),
+    *("text_features_file", "eval_batch_size", "config_files", "metrics", "topk"),
+    *("text_batch_size", "text_device", "nproc"),
+}
+
+
+def save_checkpoint(path: str | Path, state: dict[str, Any]) -> None:
+    """Write `state` beside `path` and rename it there.
+
+    Raises:
+        InputError: the disk is full or the folder cannot be written; what was there stays.
+    """
+    path = Path(path)
+    try:
+        with whole_file(path) as file:
+            torch.save(state, file)
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+        kept = "; the previous checkpoint is kept" if path.exists() else ""
+        raise InputError(f"{path}: the checkpoint cannot be written ({error}){kept}") from error
+
+
+def load_checkpoint(path: str | Path, device: Any = "cpu") -> dict[str, Any]:
+    """Read what `save_checkpoint` wrote.
+
+    Raises:
+        InputError: no such file, a file cut short, a file of something else.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such checkpoint")
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:  # torch raises half a dozen kinds for a damaged file
+        raise InputError(
+            f"{path}: damaged, or no checkpoint of recbole_hstu ({type(error).__name__}); "
+            "name another one, or train anew without it"
+        ) from error
+    if not isinstance(state, dict) or not {"config", "state_dict", "epoch"} <= set(state):
+        raise InputError(f"{path}: not a checkpoint of recbole_hstu")
+    return state
+
+
+def check_fits(state: dict[str, Any], path: str | Path, config: Any, dataset: Any) -> None:
+    """Whether a checkpoint belongs to this model and this data set.
+
+    Raises:
+        InputError: it is another model's, or another data set's.
+    """
+    if state["best_valid_result"] and not Path(best_file(path)).is_file():
+        raise InputError(f"{best_file(path)}: the best epoch's checkpoint is missing beside {path}")
+    now = config.plain()
+    for key in ("model", "dataset", *sorted(set(now) - _MAY_CHANGE)):
+        if key in state["config"] and state["config"][key] != now[key]:
+            raise InputError(
+                f"{path}: a checkpoint of --{key}={state['config'][key]}, not of "
+                f"--{key}={now[key]}; resume with the same settings, or train anew"
+            )
+    for what, tokens in (("items", item_tokens(dataset)), ("users", user_tokens(dataset))):
+        before = state[f"{what[:-1]}_tokens"]
+        if before != tokens:
+            raise InputError(
+                f"{path}: was trained on other {what} ({len(before) - 1:,}) than "
+                f"{config['dataset']} has now ({len(tokens) - 1:,}); train anew on these data"
+            )
+
+
+def best_file(resume_file: str | Path) -> str:
+    """The best epoch's checkpoint that belongs to a `.last.pth`."""
+    return f"{str(resume_file).removesuffix('.pth').removesuffix('.last')}.pth"
+
+
+def item_tokens(dataset: Any) -> list[str]:
+    """Tokens in the order of RecBole's ids; entry 0 is the padding."""
+    return [str(token) for token in dataset.field2id_token[dataset.iid_field]]
+
+
+def user_tokens(dataset: Any) -> list[str]:
+    """Tokens in the order of RecBole's ids; entry 0 is the padding."""
+    return [str(token) for token in dataset.field2id_token[dataset.uid_field]]
+
+
+def random_states(generators: dict[str, torch.Generator]) -> dict[str, Any]:
+    """The state of every random generator that a training draws from, as plain values."""
+    kind, keys, *rest = np.random.get_state(legacy=True)  # noqa: NPY002 - RecBole draws from it
+    return {
+        "python": random.getstate(),
+        "numpy": [str(kind), np.asarray(keys).tolist(), *rest],
+        "torch": torch.get_rng_state(),
+        "cuda": [torch.cuda.get_rng_state()] if torch.cuda.is_available() else [],
+        "generators": {name: generator.get_state() for name, generator in generators.items()},
+    }
+
+
+def restore_random_states(state: dict[str, Any], generators: dict[str, torch.Generator]) -> None:
+    """Undo of `random_states`."""
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
+    kind, keys, *rest = state["numpy"]
+    np.random.set_state((kind, np.array(keys, dtype=np.uint32), *rest))  # noqa: NPY002
+    torch.set_rng_state(state["torch"].cpu())
+    if state["cuda"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"][0].cpu())
+    for name, generator in generators.items():
+        generator.set_state(state["generators"][name].cpu())
+
+
+def encode(value: Any) -> Any:
+    """Arrays and sparse matrices (RecBole's neighbourhood models keep them) as tensors.
+
+    Modules are left out: their weights are in the state dict.
+    """
+    if isinstance(value, dict):
+        kept = {k: v for k, v in value.items() if not isinstance(v, torch.nn.Module)}
+        return {key: encode(item) for key, item in kept.items()}
+    if scipy.sparse.issparse(value):
+        matrix = scipy.sparse.csr_matrix(value)
+        parts = [torch.from_numpy(p) for p in (matrix.data, matrix.indices, matrix.indptr)]
+        return {"__csr__": parts, "shape": list(matrix.shape)}
+    if isinstance(value, np.ndarray):
+        return {"__array__": torch.from_numpy(np.ascontiguousarray(value))}
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def decode(value: Any) -> Any:
+    """Undo of `encode`; a sparse matrix comes back in CSR form."""
+    if not isinstance(value, dict):
+        return value
+    if "__csr__" in value:
+        parts = tuple(part.cpu().numpy() for part in value["__csr__"])
+        return scipy.sparse.csr_matrix(parts, shape=value["shape"])
+    if "__array__" in value:
+        return value["__array__"].cpu().numpy()
+    return {key: decode(item) for key, item in value.items()}

@@ -1,0 +1,115 @@
+"""What a training needs to go on as if nothing had happened: its checkpoints, written and read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from recbole.utils import set_color
+
+from recbole_hstu.distributed import processes
+from recbole_hstu.training import checkpoint
+
+
+class Resumable:
+    """The part of `PlainTrainer` that writes checkpoints and resumes from them."""
+
+    config: Any
+    model: Any
+    logger: Any
+    device: Any
+    optimizer: Any
+    saved_model_file: Any
+    best_valid_score: float
+    best_valid_result: dict[str, float] | None
+    cur_step: int
+    start_epoch: int
+    trained_seconds: float
+    history: list[dict[str, Any]]
+    _train_data: Any = None
+    _dataset: Any = None
+    _resumed: dict[str, Any] | None = None
+    _stopped_early = False
+
+    @property
+    def last_file(self) -> Path:
+        """The state after the last epoch, to resume from; `saved_model_file` is the best one."""
+        return Path(self.saved_model_file).with_suffix(".last.pth")
+
+    def _generators(self) -> dict[str, torch.Generator]:
+        # RecBole's loader of knowledge graphs wraps two others and has no generator itself.
+        parts = {"loader": "", "general": "general_dataloader", "graph": "kg_dataloader"}
+        loaders = {
+            name: getattr(self._train_data, part, None) if part else self._train_data
+            for name, part in parts.items()
+        }
+        found = {k: v.generator for k, v in loaders.items() if v and hasattr(v, "generator")}
+        if hasattr(self.model, "generator"):
+            found["model"] = self.model.generator
+        return found
+
+    def _save_checkpoint(self, epoch, verbose=True, **kwargs):
+        file = kwargs.pop("saved_model_file", self.saved_model_file)
+        self._write(file, epoch)
+        if verbose:
+            self.logger.info(set_color("Saving current", "blue") + f": {file}")
+
+    def save_pretrained_model(self, epoch, saved_model_file):
+        """RecBole's hook of models with a pre-training stage."""
+        self._write(saved_model_file, epoch)
+        self.saved_model_file = saved_model_file
+
+    def _write(self, file: str | Path, epoch: int) -> None:
+        random, *others = processes.gather(checkpoint.random_states(self._generators()))
+        if not processes.is_main():
+            processes.barrier()  # until it is written
+            return
+        state = {
+            "config": self.config.plain(),
+            "epoch": epoch,
+            "cur_step": self.cur_step,
+            "stopped_early": self._stopped_early,
+            "best_valid_score": float(self.best_valid_score),
+            "best_valid_result": dict(self.best_valid_result or {}),
+            "trained_seconds": self.trained_seconds,
+            "history": self.history,
+            "state_dict": self.model.state_dict(),
+            "other_parameter": checkpoint.encode(self.model.other_parameter()),
+            "optimizer": self.optimizer.state_dict(),
+            "random": random,
+            "random_of_others": others,
+            "item_tokens": checkpoint.item_tokens(self._dataset),
+            "user_tokens": checkpoint.user_tokens(self._dataset),
+        }
+        checkpoint.save_checkpoint(file, state)
+        processes.barrier()
+
+    def _restore_random_states(self, state: dict[str, Any]) -> None:
+        states = [state["random"], *state.get("random_of_others", [])]
+        known = processes.rank() < len(states)
+        own = states[processes.rank() if known else 0]
+        checkpoint.restore_random_states(own, self._generators())
+        if not known:  # there were fewer processes before
+            torch.manual_seed(self.config["seed"] + processes.rank() + (self.start_epoch << 16))
+
+    def resume_checkpoint(self, resume_file):
+        """Go on where `resume_file` (a `.last.pth`) ends: weights, optimiser, epoch, early
+        stopping, time used and random generators."""
+        state = checkpoint.load_checkpoint(resume_file, self.device)
+        self.saved_model_file = checkpoint.best_file(resume_file)
+        self.start_epoch = state["epoch"] + 1
+        self.cur_step = state["cur_step"]
+        self.best_valid_score = state["best_valid_score"]
+        self.best_valid_result = state["best_valid_result"] or None
+        self.trained_seconds = state["trained_seconds"]
+        self.history = state["history"]
+        self._stopped_early = state["stopped_early"]
+        self._load_weights(state)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self._resumed = state
+        self.logger.info(f"Checkpoint loaded. Resume training from epoch {self.start_epoch}")
+
+    def _load_weights(self, state: dict[str, Any]) -> None:
+        self.model.load_state_dict(state["state_dict"])
+        self.model.load_other_parameter(checkpoint.decode(state["other_parameter"]))

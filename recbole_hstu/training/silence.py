@@ -1,0 +1,23 @@
+"""One process writes for TensorBoard and wandb; the others are kept from it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import recbole.trainer.trainer
+
+
+def write_nothing(config: Any) -> None:
+    """Keep RecBole's trainer from writing for TensorBoard and wandb: the first process does."""
+    recbole.trainer.trainer.get_tensorboard = _Silent
+    config["log_wandb"] = False
+
+
+class _Silent:
+    """Stands where RecBole expects TensorBoard's writer."""
+
+    def __init__(self, logger): ...
+
+    def add_scalar(self, *args): ...
+
+    def add_hparams(self, *args): ...

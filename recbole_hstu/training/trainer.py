@@ -1,0 +1,247 @@
+"""RecBole's trainers with plain checkpoints, exact resuming, a time budget and the uncut MRR."""
+
+from __future__ import annotations
+
+import time
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from recbole.trainer import Trainer
+from recbole.utils import dict2str, early_stopping, get_local_time, get_trainer, set_color
+
+from recbole_hstu.distributed import processes
+from recbole_hstu.distributed.shared_loss import SharedLoss
+from recbole_hstu.evaluation.collector import RankEvaluator, SharedCollector
+from recbole_hstu.evaluation.ranks import MISSED
+from recbole_hstu.support.interrupts import Interrupts
+from recbole_hstu.training import checkpoint
+from recbole_hstu.training.divergence import diverged, finite_weights, users_of
+from recbole_hstu.training.resumable import Resumable
+from recbole_hstu.training.silence import write_nothing
+
+
+class PlainTrainer(Resumable, Trainer):
+    """RecBole's Trainer; `trainer_class` puts it before RecBole's other trainers, too."""
+
+    _own_loop = False
+
+    def __init__(self, config, model):
+        if not processes.is_main():
+            write_nothing(config)
+        super().__init__(config, model)
+        self.eval_collector, self.evaluator = SharedCollector(config), RankEvaluator(config)
+        self._shared_loss: SharedLoss | None = None
+        if processes.count() > 1:
+            self._share_with_others()
+        name = f"{config['model']}-{config['dataset']}-{get_local_time()}-{config['seed']}.pth"
+        self.saved_model_file = processes.from_main(str(Path(self.checkpoint_dir) / name))
+        self.trained_seconds = 0.0
+        self.history: list[dict[str, Any]] = []
+        self._interrupts = Interrupts()
+        self._batch: Any = None
+        self._step = 0  # of the epoch
+
+    def _share_with_others(self) -> None:
+        self._shared_loss = SharedLoss(self.model, self.device)
+        # Dropout differs from process to process. Numpy's and Python's generators stay alike:
+        # RecBole draws negatives and crops from them, for the whole batch in every process.
+        if processes.rank():
+            torch.manual_seed(self.config["seed"] + processes.rank())
+        self.logger.info(f"{processes.count()} processes share every batch")
+
+    def _build_optimizer(self, **kwargs):
+        """RecBole's, with the betas of adam and adamw (`adam_betas`), fused."""
+        learner = str(kwargs.get("learner", self.learner)).lower()
+        kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}.get(learner)
+        if kind is None or self.config["adam_betas"] is None:
+            return super()._build_optimizer(**kwargs)
+        return kind(
+            kwargs.get("params", self.model.parameters()),
+            lr=kwargs.get("learning_rate", self.learning_rate),
+            weight_decay=kwargs.get("weight_decay", self.weight_decay),
+            betas=tuple(self.config["adam_betas"]),
+            fused=True,
+        )
+
+    def fit(
+        self,
+        train_data,
+        valid_data=None,
+        verbose=True,
+        saved=True,
+        show_progress=False,
+        callback_fn=None,
+    ):
+        """RecBole's loop: an epoch, a validation, a checkpoint; early stopping.
+
+        Beside RecBole's: stops after the epoch that passes `train_seconds`, and keeps the state
+        of the last epoch in `last_file`. Without validation data the last epoch counts.
+
+        Returns:
+            The best validation score and result, as RecBole does.
+        """
+        self._train_data, self._dataset = train_data, train_data._dataset
+        if type(self)._own_loop:
+            self.logger.info("This model has a training loop of its own: no time limit, no resume.")
+            return super().fit(train_data, valid_data, verbose, saved, show_progress, callback_fn)
+        self.eval_collector.data_collect(train_data)
+        if self.config["train_neg_sample_args"].get("dynamic", False):
+            train_data.get_model(self.model)
+        if self._resumed is not None:
+            self._restore_random_states(self._resumed)
+        epoch = self.start_epoch
+        try:
+            with self._interrupts:
+                while epoch < self.epochs and not (self._stopped_early or self._out_of_time):
+                    self._run_epoch(epoch, valid_data, verbose, saved, show_progress, callback_fn)
+                    epoch += 1
+        except KeyboardInterrupt:
+            self._say_how_to_resume(epoch)
+            raise
+        has_best = valid_data and Path(self.saved_model_file).exists()
+        if saved and not processes.from_main(has_best):
+            self._save_checkpoint(epoch - 1, verbose=verbose)
+        self._add_hparam_to_tensorboard(self.best_valid_score)
+        return self.best_valid_score, self.best_valid_result
+
+    @property
+    def _out_of_time(self) -> bool:
+        limit = self.config["train_seconds"]
+        return limit is not None and self.trained_seconds >= limit
+
+    def _run_epoch(self, epoch, valid_data, verbose, saved, show_progress, callback_fn) -> None:
+        started = time.time()
+        loss = self._train_epoch(self._train_data, epoch, show_progress=show_progress)
+        ended = time.time()
+        self.trained_seconds += ended - started
+        self.trained_seconds = processes.from_main(self.trained_seconds)  # the clocks differ
+        total = sum(loss) if isinstance(loss, tuple) else loss
+        self.train_loss_dict[epoch] = total
+        if verbose:
+            self.logger.info(self._generate_train_loss_output(epoch, started, ended, loss))
+        self._add_train_loss_to_tensorboard(epoch, loss)
+        shown = {"epoch": epoch, "train_loss": loss, "train_step": epoch}
+        self.wandblogger.log_metrics(shown, head="train")
+        if not finite_weights(self.model):  # its last step did it: nothing to keep
+            raise diverged(f"weights are NaN after epoch {epoch}", self.optimizer, self.last_file)
+        entry = {"epoch": epoch, "seconds": self.trained_seconds, "train_loss": total}
+        self.history.append(entry)
+        if valid_data and self.eval_step > 0 and (epoch + 1) % self.eval_step == 0:
+            score, result = self._validate(epoch, valid_data, verbose, saved, show_progress)
+            entry["valid"] = dict(result)
+            if callback_fn:
+                callback_fn(epoch, score)
+        if self._out_of_time and not self._stopped_early:
+            self.logger.info(
+                f"Stopped after epoch {epoch}: {self.trained_seconds:.1f} s of training, "
+                f"train_seconds is {self.config['train_seconds']}"
+            )
+        if saved:
+            self._write(self.last_file, epoch)
+
+    def _validate(self, epoch, valid_data, verbose, saved, show_progress):
+        started = time.time()
+        score, result = self._valid_epoch(valid_data, show_progress=show_progress)
+        score, result = processes.from_main((score, result))
+        self.best_valid_score, self.cur_step, stop, improved = early_stopping(
+            score,
+            self.best_valid_score,
+            self.cur_step,
+            max_step=self.stopping_step,
+            bigger=self.valid_metric_bigger,
+        )
+        if verbose:
+            took = f"{set_color('time', 'blue')}: {time.time() - started:.2f}s"
+            shown = f"{set_color('valid_score', 'blue')}: {score:f}"
+            self.logger.info(f"{set_color(f'epoch {epoch} evaluating', 'green')} [{took}, {shown}]")
+            self.logger.info(set_color("valid result", "blue") + ": \n" + dict2str(result))
+        self.tensorboard.add_scalar("Vaild_score", score, epoch)  # RecBole's name for it
+        self.wandblogger.log_metrics({**result, "valid_step": epoch}, head="valid")
+        if improved:
+            self.best_valid_result = result
+            if saved:
+                self._save_checkpoint(epoch, verbose=verbose)
+        if stop:
+            best = epoch - self.cur_step * self.eval_step
+            self.logger.info(f"Finished training, best eval result in epoch {best}")
+            self._stopped_early = True
+        return score, result
+
+    def _say_how_to_resume(self, epoch: int) -> None:
+        if self.last_file.exists():
+            self.logger.info(f"Interrupted in epoch {epoch}; go on with --resume={self.last_file}")
+        else:
+            self.logger.info(f"Interrupted in epoch {epoch}, before the first checkpoint")
+
+    def _check_nan(self, loss):
+        """RecBole's hook after every batch: a good place to notice Ctrl-C as well."""
+        self._interrupts.check()
+        self._step += 1
+        if torch.isnan(loss):
+            field = self.config["USER_ID_FIELD"]
+            users = users_of(self._batch, field, self._dataset.field2id_token[field])
+            what = f"the training loss is NaN in epoch {len(self.history)}, step {self._step}"
+            raise diverged(what + users, self.optimizer, self.last_file)
+
+    def _train_epoch(self, train_data, epoch_idx, loss_func=None, show_progress=False):
+        self._step = 0
+        return super()._train_epoch(
+            train_data, epoch_idx, loss_func or self._loss, show_progress=show_progress
+        )
+
+    def _loss(self, interaction):
+        self._batch = interaction
+        if self._shared_loss is None:
+            return self.model.calculate_loss(interaction)
+        if len(self.history) == self.start_epoch and self._step == 0:
+            here = checkpoint.random_states(self._generators())
+            self._shared_loss.check(
+                interaction, lambda: checkpoint.restore_random_states(here, self._generators())
+            )
+        return self._shared_loss(interaction)
+
+    @property
+    def converged(self) -> bool | None:
+        """Whether validation had stopped to get better; None without validation."""
+        if self.best_valid_result is None:
+            return None
+        return self.cur_step > self.stopping_step
+
+    def test(self, test_data, load_best_model=True, show_progress=False):
+        """`evaluate`, which also keeps the shortest of the lists that `topk` asks for."""
+        if set(self.config["eval_args"]["mode"].values()) == {"full"}:
+            self.eval_collector.list_length = min(self.config["topk"])
+        return self.evaluate(test_data, load_best_model, show_progress=show_progress)
+
+    @torch.no_grad()
+    def evaluate(self, eval_data, load_best_model=True, model_file=None, show_progress=False):
+        """RecBole's evaluation, plus `mrr`, the MRR over the whole ranking."""
+        if not eval_data:
+            return None
+        if load_best_model:
+            file = model_file or self.saved_model_file
+            self._load_weights(checkpoint.load_checkpoint(file, self.device))
+            self.logger.info(f"Loading model structure and parameters from {file}")
+        self.eval_collector.clear()
+        self.eval_collector.shared = getattr(eval_data, "is_share", False)
+        result = super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
+        result = {key: float(value) for key, value in result.items()}
+        if self.eval_collector.partial:  # ranks of a part would pass for those of all
+            self.eval_collector.ranks, self.eval_collector.lists = [], []
+        if self.eval_collector.ranks:
+            rank = torch.cat(self.eval_collector.ranks)
+            reciprocal = (1.0 / rank.double()).masked_fill(rank == MISSED, 0)
+            result["mrr"] = round(reciprocal.mean().item(), self.config["metric_decimal_place"])
+        return result
+
+
+@cache
+def trainer_class(model_type: Any, model_name: str) -> type:
+    """RecBole's trainer of a model with `PlainTrainer` before it."""
+    base = get_trainer(model_type, model_name)
+    if not issubclass(base, Trainer):
+        return base  # gradient-boosted trees: no epochs, no tensors
+    own_loop = base.fit is not Trainer.fit
+    return type(f"Plain{base.__name__}", (PlainTrainer, base), {"_own_loop": own_loop})

@@ -1,0 +1,219 @@
+"""What a search may vary: YAML (`learning_rate: {loguniform: [1e-4, 1e-2]}`) or RecBole's lines
+(`learning_rate loguniform -8,0`)."""
+
+from __future__ import annotations
+
+import ast
+import itertools
+import json
+import math
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from decimal import ROUND_HALF_EVEN, Decimal
+from pathlib import Path
+from typing import Any
+
+from recbole_hstu.config.config import PROPERTIES
+from recbole_hstu.support.errors import InputError
+from recbole_hstu.support.yaml_values import load_yaml
+
+KINDS = ("choice", "uniform", "loguniform", "quniform", "int")
+_LINE_KINDS = KINDS[:4]  # RecBole's own
+_LINE = re.compile(rf"\s*[\w.-]+\s+({'|'.join(_LINE_KINDS)})\s+\S")
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One option to search for.
+
+    Attributes:
+        kind: one of `KINDS`.
+        values: the choices, or (low, high), or (low, high, step) of `quniform` and `int`.
+    """
+
+    name: str
+    kind: str
+    values: tuple[Any, ...]
+
+    def points(self) -> list[Any] | None:
+        """Every value that it can take, None where there is no end to them."""
+        if self.kind == "choice":
+            return list(self.values)
+        if self.kind in ("uniform", "loguniform"):
+            return None
+        low, high, step = (Decimal(str(value)) for value in self.values)
+        number = int if self.kind == "int" else float
+        return [number(low + i * step) for i in range(int((high - low) / step) + 1)]
+
+    def extremes(self) -> list[Any]:
+        """The choices, or the two bounds."""
+        return list(self.values if self.kind == "choice" else self.values[:2])
+
+    def suggest(self, trial: Any) -> Any:
+        """The value that an Optuna trial has or gets."""
+        if self.kind == "choice":
+            labels = [_label(value) for value in self.values]
+            return self.values[labels.index(trial.suggest_categorical(self.name, labels))]
+        low, high, *step = self.values
+        if self.kind == "int":
+            return trial.suggest_int(self.name, low, high, step=step[0])
+        if self.kind == "quniform":
+            return trial.suggest_float(self.name, low, high, step=step[0])
+        return trial.suggest_float(self.name, low, high, log=self.kind == "loguniform")
+
+
+@dataclass(frozen=True)
+class Space:
+    """The options to search for, in the order of the file that names them."""
+
+    file: str
+    parameters: tuple[Parameter, ...]
+
+    def suggest(self, trial: Any) -> dict[str, Any]:
+        """The options of an Optuna trial."""
+        return {parameter.name: parameter.suggest(trial) for parameter in self.parameters}
+
+    def grid(self) -> Iterator[dict[str, Any]]:
+        """Every combination as Optuna names it, the last option varying fastest.
+
+        Raises:
+            InputError: an option has no finite set of values.
+        """
+        columns = []
+        for parameter in self.parameters:
+            points = parameter.points()
+            if points is None:
+                raise InputError(
+                    f"{self.file}: {parameter.name}: --algo=exhaustive needs finite sets, and "
+                    f"{parameter.kind} is none; use choice, int or quniform, or another --algo"
+                )
+            columns.append([_label(p) if parameter.kind == "choice" else p for p in points])
+        names = [parameter.name for parameter in self.parameters]
+        return (dict(zip(names, row, strict=True)) for row in itertools.product(*columns))
+
+    def plain(self) -> dict[str, Any]:
+        """The space as its YAML says it."""
+        return {p.name: {p.kind: list(p.values)} for p in self.parameters}
+
+
+def read_space(file: str | Path) -> Space:
+    """Read a search space.
+
+    Args:
+        file: its path, or the name of one in `properties/hyper`.
+
+    Raises:
+        InputError: no such file, or an entry that makes no sense; the message names both.
+    """
+    path = _find(file)
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read ({error})") from error
+    told = [(i, line) for i, line in enumerate(lines, 1) if line.split("#")[0].strip()]
+    if told and _LINE.match(told[0][1]):
+        parameters = [_from_line(line, f"{path}, line {i}") for i, line in told]
+    else:
+        parameters = [_from_yaml(path, key, entry) for key, entry in load_yaml(path).items()]
+    names = [parameter.name for parameter in parameters]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice or not names:
+        wrong = f"{', '.join(twice)}: named twice" if twice else "names no option to search for"
+        raise InputError(f"{path}: {wrong}")
+    return Space(str(path), tuple(parameters))
+
+
+def _find(file: str | Path) -> Path:
+    own = PROPERTIES / "hyper"
+    for path in (Path(file), own / Path(file).name, own / f"{file}.yaml"):
+        if path.is_file():
+            return path
+    known = ", ".join(sorted(path.stem for path in own.glob("*.yaml")))
+    raise InputError(f"--params_file={file}: no such file; known by name are {known}")
+
+
+def _from_yaml(path: Path, name: Any, entry: Any) -> Parameter:
+    if not isinstance(entry, dict) or len(entry) != 1 or next(iter(entry)) not in KINDS:
+        raise InputError(
+            f"{path}: {name}: expected {{KIND: [...]}} with one of {', '.join(KINDS)}, "
+            f"found {entry!r}"
+        )
+    kind, values = next(iter(entry.items()))
+    if not isinstance(values, list):
+        raise InputError(f"{path}: {name}: {kind}: expected a list, found {values!r}")
+    return _parameter(str(name), kind, values, str(path))
+
+
+def _from_line(line: str, where: str) -> Parameter:
+    """RecBole's `name kind values`; the bounds of its loguniform are natural logarithms."""
+    name, kind, *rest = [*line.split(), "", ""]
+    text = "".join(rest)  # as RecBole does
+    if kind not in _LINE_KINDS or not text:
+        raise InputError(
+            f"{where}: expected `NAME KIND VALUES` with one of {', '.join(_LINE_KINDS)}, "
+            f"found {line.strip()!r}"
+        )
+    if kind == "choice":
+        try:
+            values = list(ast.literal_eval(text))
+        except (ValueError, SyntaxError, TypeError) as error:
+            raise InputError(f"{where}: {name}: {text} is no list of values") from error
+        return _parameter(name, kind, values, where)
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise InputError(f"{where}: {name}: {text} is no list of numbers") from error
+    if kind == "loguniform" and all(abs(number) < 700 for number in numbers):
+        numbers = [math.exp(number) for number in numbers]
+    if kind == "quniform" and len(numbers) == 3 and numbers[2] > 0:
+        # hyperopt: round(uniform(low, high) / q) * q
+        low, high, step = (Decimal(str(number)) for number in numbers)
+        low, high = ((n / step).quantize(Decimal(1), ROUND_HALF_EVEN) * step for n in (low, high))
+        numbers = [float(low), float(high), float(step)]
+    return _parameter(name, kind, numbers, where)
+
+
+def _parameter(name: str, kind: str, values: list[Any], where: str) -> Parameter:
+    """The parameter, if its values make sense."""
+    if kind == "choice":
+        labels = [_label(value) for value in values]
+        if not labels or len(set(labels)) != len(labels):
+            raise InputError(f"{where}: {name}: choice: expected different values, found {values}")
+        return Parameter(name, kind, tuple(values))
+    if kind == "int" and len(values) == 2:
+        values = [*values, 1]
+    expected, fits = _EXPECTED[kind]
+    kinds = int if kind == "int" else (int, float)
+    numbers = all(isinstance(v, kinds) and not isinstance(v, bool) for v in values)
+    if not numbers or not all(map(math.isfinite, values)) or not fits(values):
+        raise InputError(f"{where}: {name}: {kind}: expected {expected}, found {values}")
+    return Parameter(name, kind, tuple(values if kind == "int" else map(float, values)))
+
+
+def _rising(values: list[Any]) -> bool:
+    return len(values) == 2 and values[0] < values[1]
+
+
+def _stepped(values: list[Any]) -> bool:
+    if len(values) != 3 or not values[0] < values[1] or values[2] <= 0:
+        return False
+    low, high, step = (Decimal(str(value)) for value in values)
+    return (high - low) % step == 0
+
+
+def _multiples(values: list[Any]) -> bool:
+    return _stepped(values) and Decimal(str(values[0])) % Decimal(str(values[2])) == 0
+
+
+_EXPECTED: dict[str, tuple[str, Callable[[list[Any]], bool]]] = {
+    "uniform": ("[low, high]", _rising),
+    "loguniform": ("[low, high] with 0 < low < high", lambda v: _rising(v) and v[0] > 0),
+    "quniform": ("[low, high, q], low and high multiples of q", _multiples),
+    "int": ("whole numbers [low, high] or [low, high, step], whole steps apart", _stepped),
+}
+
+
+def _label(value: Any) -> Any:
+    """What Optuna stores of a choice: plain values themselves, lists and mappings as JSON."""
+    return json.dumps(value) if isinstance(value, list | tuple | dict) else value

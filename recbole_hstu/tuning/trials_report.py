@@ -1,0 +1,189 @@
+"""What a search leaves behind: the best options, a table of trials, RecBole's text, plots."""
+
+from __future__ import annotations
+
+import csv
+import io
+import logging
+from pathlib import Path
+from typing import Any
+
+import optuna
+import yaml
+from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+from optuna.trial import FrozenTrial, TrialState
+from recbole.utils import dict2str
+from texttable import Texttable
+
+from recbole_hstu.reports import plots
+from recbole_hstu.reports.table_formats import escape_markdown
+from recbole_hstu.studies.study import INDIFFERENT
+from recbole_hstu.support.errors import InputError
+from recbole_hstu.support.whole_file import whole_file
+from recbole_hstu.support.yaml_values import load_yaml
+from recbole_hstu.tuning.search import Search
+from recbole_hstu.tuning.trials_plots import importance_bars, parallel_coordinates
+
+logger = logging.getLogger(__name__)
+
+_STATES = {
+    TrialState.COMPLETE: "finished",
+    TrialState.PRUNED: "stopped early",
+    TrialState.FAIL: "failed",
+    TrialState.RUNNING: "running",
+}
+
+
+def write_results(search: Search, output_file: str | None = None) -> str:
+    """Write `best.yaml`, `trials.csv`, `trials.md` and RecBole's `hyper.result`.
+
+    Args:
+        output_file: where the last of them goes, if not to the search's folder.
+
+    Returns:
+        The table and the summary as text.
+    """
+    trials = [trial for trial in search.trials() if trial.state in _STATES]
+    best = search.best()
+    summary = _summary(search, trials, best)
+    rows = [_row(search, trial) for trial in trials]
+    names = ["trial", "state", search.plan.metric, "epochs"]
+    names += [parameter.name for parameter in search.plan.space.parameters] + ["remark"]
+    files = {
+        search.folder / "trials.csv": _csv(names, rows),
+        search.folder / "trials.md": _markdown(names, rows, best, summary),
+        Path(output_file or search.folder / "hyper.result"): _recbole(search, trials),
+    }
+    if best is not None:
+        files[search.folder / "best.yaml"] = _best(search, best, summary)
+    for path, content in files.items():
+        with whole_file(path) as stream:
+            stream.write(content.encode())
+    return _text(names, rows, summary)
+
+
+def epochs_of(trial: FrozenTrial) -> int:
+    """Epochs that a trial was trained, as far as they were validated."""
+    return trial.user_attrs.get("epochs") or max(trial.intermediate_values, default=0)
+
+
+def params_of(search: Search, trial: FrozenTrial) -> dict[str, Any]:
+    """The options of a trial, as its model got them."""
+    known = [p for p in search.plan.space.parameters if p.name in trial.params]
+    fixed = optuna.trial.FixedTrial(trial.params)
+    return {parameter.name: parameter.suggest(fixed) for parameter in known}
+
+
+def _row(search: Search, trial: FrozenTrial) -> list[Any]:
+    values = list(trial.intermediate_values.values())
+    last = values[-1] if values and trial.state == TrialState.PRUNED else None
+    score = trial.value if trial.state == TrialState.COMPLETE else last
+    params = params_of(search, trial)
+    cells = [params.get(parameter.name) for parameter in search.plan.space.parameters]
+    state = _STATES[trial.state]
+    error = trial.user_attrs.get("error", "")
+    return [trial.number + 1, state, score, epochs_of(trial), *cells, error]
+
+
+def _summary(search: Search, trials: list[FrozenTrial], best: FrozenTrial | None) -> str:
+    states = [_STATES[trial.state] for trial in trials]
+    counts = [f"{states.count(s)} {s}" for s in dict.fromkeys(_STATES.values()) if s in states]
+    plan = search.plan
+    text = f"{len(trials)} of {plan.max_trials} trials ({', '.join(counts)}), "
+    text += f"{sum(map(epochs_of, trials))} epochs"
+    if best is None:
+        return f"{text}; none has come to its end"
+    text += f"; best {plan.metric} on the validation set {best.value:.6f}"
+    return f"{text} (trial {best.number + 1})"
+
+
+def _best(search: Search, best: FrozenTrial, summary: str) -> str:
+    """The best options with all others that were given: it needs no other file."""
+    plan = search.plan
+    options: dict[str, Any] = {"model": plan.model, "dataset": plan.dataset}
+    for file in plan.config_files:
+        options |= load_yaml(file)
+    options |= plan.options
+    options = {k: v for k, v in options.items() if k not in INDIFFERENT or k == "data_path"}
+    options |= params_of(search, best)
+    listed = yaml.safe_dump(options, sort_keys=False, allow_unicode=True)
+    return (
+        f"# {summary}\n# python run_recbole.py --config_files={search.folder}/best.yaml\n{listed}"
+    )
+
+
+def _recbole(search: Search, trials: list[FrozenTrial]) -> str:
+    """The layout of RecBole's `export_result`; the test set stays unseen."""
+    parts = []
+    for trial in trials:
+        if trial.state == TrialState.COMPLETE:
+            params = ", ".join(f"{k}:{v}" for k, v in params_of(search, trial).items())
+            valid = dict2str(trial.user_attrs["valid"])
+            parts.append(f"{params}\nValid result:\n{valid}\nTest result:\nnot tested\n\n")
+    return "".join(parts)
+
+
+def _csv(names: list[str], rows: list[list[Any]]) -> str:
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerows([names, *rows])
+    return stream.getvalue()
+
+
+def _shown(value: Any) -> str:
+    if value is None or value == "":
+        return "" if value == "" else "-"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _markdown(
+    names: list[str], rows: list[list[Any]], best: FrozenTrial | None, summary: str
+) -> str:
+    lines = [names, ["---"] * len(names)]
+    for row in rows:
+        cells = [escape_markdown(_shown(value)) for value in row]
+        bold = best is not None and row[0] == best.number + 1
+        lines.append([f"**{cell}**" if bold and cell else cell for cell in cells])
+    table = [f"| {' | '.join(line)} |" for line in lines]
+    return "\n".join([*table, "", escape_markdown(summary)]) + "\n"
+
+
+def _text(names: list[str], rows: list[list[Any]], summary: str) -> str:
+    table = Texttable(max_width=0)
+    table.set_deco(Texttable.HEADER)
+    table.set_cols_dtype(["t"] * len(names))
+    table.header(names)
+    table.add_rows([[_shown(value) for value in row] for row in rows], header=False)
+    return f"{table.draw()}\n\n{summary}\n"
+
+
+def plot(search: Search) -> None:
+    """Parallel coordinates and importances as PNG and SVG; the log says why one is left out."""
+    trials = [t for t in search.trials() if t.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+    finished = [t for t in trials if t.state == TrialState.COMPLETE]
+    for name, least, draw in (("parallel", 1, _parallel), ("importance", 2, _importance)):
+        try:
+            if len(finished) < least:
+                raise InputError(f"{len(finished)} finished trials, it takes {least}")
+            path = plots.save(draw(search, trials), search.folder / name)[0]
+        except (ValueError, RuntimeError) as error:  # of fANOVA: all scores are equal
+            logger.info("The plot %s is left out: %s", name, error)
+        else:
+            logger.info("plot: %s", path)
+
+
+def _parallel(search: Search, trials: list[FrozenTrial]) -> Any:
+    told = [(trial, params_of(search, trial)) for trial in trials]
+    return parallel_coordinates(
+        search.plan.space.parameters,
+        [(params, t.values[0]) for t, params in told if t.state == TrialState.COMPLETE],
+        [params for t, params in told if t.state == TrialState.PRUNED],
+        search.plan.metric,
+        bigger=search.plan.bigger,
+    )
+
+
+def _importance(search: Search, _: list[FrozenTrial]) -> Any:
+    evaluator = FanovaImportanceEvaluator(seed=search.plan.seed)
+    found = get_param_importances(search.study, evaluator=evaluator)
+    return importance_bars(found, search.plan.metric)

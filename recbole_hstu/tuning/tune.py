@@ -1,0 +1,207 @@
+"""Hyper-parameter tuning: trials one after the other or side by side, judged by validation."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from recbole_hstu.config.config import Config
+from recbole_hstu.data.loaders import make_loaders
+from recbole_hstu.quick_start import check_folders, load_dataset, provide_text
+from recbole_hstu.records.finished_run import check_segments
+from recbole_hstu.studies.plan import JUDGED, PlannedRun, Variant, plan_runs
+from recbole_hstu.studies.study import wanted_settings
+from recbole_hstu.studies.study_log import study_log
+from recbole_hstu.support.errors import InputError
+from recbole_hstu.tuning.space import Space, read_space
+
+try:
+    from recbole_hstu.tuning.search import ALGORITHMS, Search, SearchPlan
+    from recbole_hstu.tuning.storage import storage_failures
+    from recbole_hstu.tuning.trials import work, work_side_by_side
+    from recbole_hstu.tuning.trials_report import plot, write_results
+except ImportError as error:
+    raise InputError('tuning needs optuna: pip install "recbole-hstu[hyper]"') from error
+
+logger = logging.getLogger(__name__)
+
+_DEFAULTS: dict[str, Any] = {
+    "params_file": None,
+    "algo": "bayes",
+    "max_trials": None,
+    "early_stop": None,
+    "jobs": 1,
+    "min_epochs": None,
+    "reduction_factor": 3,
+    "results_dir": None,
+    "output_file": None,
+    "storage": None,
+    "study_name": None,
+}
+_TRIALS = 20
+# Beside what decides how a trial is judged: what a search keeps for itself.
+_NOT_SEARCHED = (*JUDGED, "model", "dataset", "valid_metric", "checkpoint_dir", "resume", "seed")
+
+
+def tune(
+    model: str,
+    dataset: str | None,
+    config_files: Sequence[str | Path] = (),
+    options: Mapping[str, Any] | None = None,
+) -> tuple[str, bool]:
+    """Search for the options with the best validation score; the test set is never ranked.
+
+    The same call again goes on with the search; see docs/tuning.md for what lies in `results_dir`.
+
+    Args:
+        options: those of the model, and `params_file` (the space), `algo`, `max_trials` (RecBole's
+            `max_evals` is understood), `early_stop`, `jobs` (processes), `min_epochs` and
+            `reduction_factor` (of `halving`), `results_dir`, `output_file`, `storage`,
+            `study_name`.
+
+    Returns:
+        The table of trials as text, and whether no trial has come to its end.
+
+    Raises:
+        InputError: bad input, and nothing has been trained; or what stops every trial, such as a
+            full disk or a storage that fails.
+    """
+    options = dict(options or {})
+    if "max_evals" in options:
+        options.setdefault("max_trials", options.pop("max_evals"))
+    search = {key: options.pop(key, default) for key, default in _DEFAULTS.items()}
+    options.setdefault("show_progress", False)
+    jobs = _whole("jobs", search["jobs"])
+    planned, plan = _plan(model, dataset, config_files, options, search)
+    _check_data(planned)
+    check_folders("log", "log_tensorboard", str(plan.folder))
+    with study_log(), storage_failures(plan.storage_name):
+        opened = Search(plan)
+        logger.info("%s", _heading(opened))
+        if jobs == 1:
+            work(opened)
+        elif opened.open_trials():
+            work_side_by_side(plan, jobs)
+        with opened.lock:
+            text = write_results(opened, search["output_file"])
+        plot(opened)
+        left, failed = len(opened.open_trials()), opened.best() is None
+    if left:
+        raise InputError(
+            f"{plan.folder}: {left} trials are not finished, and all workers have ended; start "
+            "the same command again to go on"
+        )
+    return text, failed
+
+
+def _plan(
+    model: str,
+    dataset: str | None,
+    config_files: Sequence[str | Path],
+    options: Mapping[str, Any],
+    search: Mapping[str, Any],
+) -> tuple[PlannedRun, SearchPlan]:
+    """What is going to be searched.
+
+    Raises:
+        InputError: options or a space that make no sense.
+    """
+    for key in ("checkpoint_dir", "resume"):
+        if options.get(key):
+            raise InputError(f"--{key}: a search keeps checkpoints of its own; leave it out")
+    if search["params_file"] is None:
+        raise InputError("--params_file is missing: a search space, such as --params_file=HSTU")
+    if search["algo"] not in ALGORITHMS:
+        raise InputError(f"--algo={search['algo']}: known are {', '.join(ALGORITHMS)}")
+    (planned,) = plan_runs([Variant(model, model, {})], dataset, config_files, options, None)
+    config = planned.config
+    if config["nproc"] > 1:
+        raise InputError("--nproc: every trial trains in one process; use --jobs, or leave it out")
+    space = read_space(str(search["params_file"]))
+    _check_space(space, planned)
+    folder = search["results_dir"] or f"results/tune-{planned.model}-{planned.dataset}"
+    min_epochs = _whole("min_epochs", search["min_epochs"])
+    plan = SearchPlan(
+        model=planned.model,
+        dataset=planned.dataset,
+        config_files=planned.config_files,
+        options=planned.options,
+        space=space,
+        algo=search["algo"],
+        max_trials=_max_trials(search, space),
+        early_stop=_whole("early_stop", search["early_stop"]),
+        min_epochs=min_epochs or max(1, config["epochs"] // 27),
+        reduction_factor=_whole("reduction_factor", search["reduction_factor"], least=2),
+        epochs=config["epochs"],
+        seed=planned.seed,
+        metric=str(config["valid_metric"]).lower(),
+        bigger=config["valid_metric_bigger"],
+        folder=Path(str(folder)),
+        storage=search["storage"],
+        study_name=str(search["study_name"] or f"{planned.model}-{planned.dataset}"),
+        settings={},
+    )
+    return planned, replace(plan, settings=_settings(planned, plan))
+
+
+def _max_trials(search: Mapping[str, Any], space: Space) -> int:
+    wanted = _whole("max_trials", search["max_trials"])
+    if search["algo"] != "exhaustive":
+        return wanted or _TRIALS
+    grid = len(list(space.grid()))
+    return min(wanted or grid, grid)
+
+
+def _settings(planned: PlannedRun, plan: SearchPlan) -> dict[str, Any]:
+    """What must not change between the invocations of one search."""
+    settings = {**wanted_settings(planned), "algo": plan.algo}
+    if plan.algo == "halving":
+        settings |= {"min_epochs": plan.min_epochs, "reduction_factor": plan.reduction_factor}
+    return settings | {f"space of {name}": kind for name, kind in plan.space.plain().items()}
+
+
+def _whole(key: str, value: Any, least: int = 1) -> Any:
+    if value is not None and (type(value) is not int or value < least):
+        raise InputError(f"--{key}={value}: expected a whole number from {least} on")
+    return value
+
+
+def _check_space(space: Space, planned: PlannedRun) -> None:
+    """Whether every option is one of the model's and every value one that it takes."""
+    masked = ("MAX_ITEM_LIST_LENGTH",) if planned.config["mask_seen"] else ()
+    for parameter in space.parameters:
+        where = f"{space.file}: {parameter.name}"
+        if parameter.name in (*_NOT_SEARCHED, *masked):
+            raise InputError(f"{where}: decides how trials are judged or kept; leave it out")
+        if parameter.name in planned.options:
+            raise InputError(f"{where}: is given as an option, too; leave one of them out")
+        for value in parameter.extremes():
+            options = {**planned.options, parameter.name: value}
+            try:
+                Config(planned.model, planned.dataset, planned.config_files, options)
+            except InputError as error:
+                raise InputError(f"{where}: {error}") from error
+
+
+def _check_data(planned: PlannedRun) -> None:
+    """Whether the data can be used and validate; text vectors are made here, once for all."""
+    config = planned.config
+    check_segments(config)
+    train, valid, _ = make_loaders(config, load_dataset(config))
+    if valid is None or not config["eval_step"]:
+        name = f"--protocol={config['protocol']}" if config["eval_step"] else "--eval_step=0"
+        raise InputError(
+            f"{name}: nothing is validated, and validation decides a search, never the test set; "
+            "use --protocol=recbole --eval_step=1"
+        )
+    provide_text(config, train._dataset)
+
+
+def _heading(search: Search) -> str:
+    plan, trials = search.plan, search.trials()
+    done = sum(t.state.is_finished() for t in trials)
+    before = f", {done} of them finished before" if done else ""
+    return f"{plan.folder}: {plan.algo}, {plan.max_trials} trials{before}"

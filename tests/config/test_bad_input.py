@@ -1,0 +1,243 @@
+"""Every bad input: one clear line, exit status 2, nothing written."""
+
+from pathlib import Path
+
+import pytest
+from small_data import command, files, random_rows, small_options, write_inter
+
+from recbole_hstu.cli import main, read_options
+from recbole_hstu.quick_start import run
+from recbole_hstu.support.errors import InputError
+from recbole_hstu.training.checkpoint import load_checkpoint
+
+
+def refused(capfd, arguments, *words):
+    before = files()
+    status = main(arguments)
+    out, err = capfd.readouterr()
+    assert status == 2
+    errors = [line for line in err.splitlines() if "error:" in line]
+    assert len(errors) == 1, err
+    assert "Traceback" not in err
+    for word in words:
+        assert word in errors[0]
+    assert not out
+    assert files() == before
+
+
+def test_unknown_model(toy, capfd):
+    refused(capfd, command(model="SASRek"), "--model=SASRek", "did you mean SASRec")
+
+
+def test_unknown_model_among_several(toy, capfd):
+    refused(capfd, ["run", "--model=Pop,HTSU", "--dataset=toy"], "--model=HTSU")
+
+
+def test_unknown_dataset(toy, capfd):
+    refused(capfd, command(dataset="toi"), "--dataset=toi", "did you mean toy?")
+
+
+def test_unknown_option(toy, capfd):
+    refused(capfd, command("--learningrate=1"), "'learningrate'", "did you mean 'learning_rate'")
+
+
+def test_no_model(toy, capfd):
+    refused(capfd, ["run", "--dataset=toy"], "--model is missing")
+
+
+def test_an_argument_that_is_no_option(capfd):
+    refused(capfd, ["run", "HSTU"], "'HSTU' is no option")
+
+
+def test_no_time_column(capfd):
+    write_inter([("u", "a"), ("u", "b")], header="user_id:token\titem_id:token")
+    refused(capfd, command(), "no time column 'timestamp'")
+
+
+def test_a_time_that_is_no_number(capfd):
+    rows = random_rows(5)
+    rows[3] = ("u0", "i1", "yesterday")
+    write_inter(rows)
+    refused(capfd, command(), "toy.inter: line 5", "'yesterday'", "not a whole number")
+
+
+def test_a_time_that_is_no_whole_number(capfd):
+    write_inter([("u", "a", 1), ("u", "b", 1.5)])
+    refused(capfd, command(), "toy.inter: line 3", "'1.5'")
+
+
+@pytest.mark.parametrize("content", ["", "\n"])
+def test_an_empty_file(capfd, content):
+    write_inter([])
+    Path("dataset/toy/toy.inter").write_text(content)
+    refused(capfd, command(), "toy.inter: the file is empty")
+
+
+def test_a_header_and_no_row(capfd):
+    write_inter([])
+    refused(capfd, command(), "toy.inter: the file has a header and no row")
+
+
+def test_a_column_named_twice(capfd):
+    header = "user_id:token\titem_id:token\titem_id:token\ttimestamp:float"
+    write_inter([("u", "a", "a", 1)], header=header)
+    refused(capfd, command(), "line 1", "item_id more than once")
+
+
+def test_a_header_repeated_further_down(capfd):
+    rows = random_rows(5)
+    rows.insert(2, ("user_id:token", "item_id:token", "timestamp:float"))
+    write_inter(rows)
+    refused(capfd, command(), "toy.inter: line 4", "'timestamp:float'")
+
+
+def test_a_header_without_types(capfd):
+    write_inter([("u", "a", 1)], header="user_id\titem_id\ttimestamp")
+    refused(capfd, command(), "line 1: column 'user_id' is not name:type")
+
+
+def test_a_row_that_is_too_wide(capfd):
+    write_inter([("u", "a", 1), ("u", "b", 2, "more")])
+    refused(capfd, command(), "toy.inter", "line 3")
+
+
+def test_nobody_has_three_interactions(capfd):
+    write_inter([(f"u{u}", f"i{i}", i) for u in range(9) for i in range(2)])
+    refused(capfd, command(topk="[1]"), "nobody has the three interactions")
+
+
+def test_topk_above_the_number_of_items(toy, capfd):
+    refused(capfd, command(topk="[31]"), "topk: 31", "number of items (30)")
+
+
+def test_mask_with_sampled_candidates(toy, capfd):
+    refused(capfd, command("--eval_args={mode: uni5}", mask_seen=True), "--mask_seen=False")
+
+
+@pytest.fixture
+def trained(toy):
+    return run("HSTU", "toy", config_dict=small_options())["checkpoint"]
+
+
+def test_half_a_checkpoint(trained, capfd):
+    content = trained.read_bytes()
+    for size in (len(content) // 2, 10, 0):
+        Path("half.pth").write_bytes(content[:size])
+        capfd.readouterr()
+        refused(capfd, command(resume="half.pth"), "half.pth: damaged")
+
+
+def test_no_checkpoint(toy, capfd):
+    refused(capfd, command(resume="nowhere.pth"), "nowhere.pth: no such checkpoint")
+
+
+def test_a_checkpoint_of_another_data_set(trained, capfd):
+    write_inter(random_rows(), name="other")
+    capfd.readouterr()
+    refused(capfd, command(resume=trained, dataset="other"), "--dataset=toy", "--dataset=other")
+    write_inter(random_rows(n_items=29))
+    refused(capfd, command(resume=trained), "was trained on other items (30)", "(29)")
+
+
+def test_a_checkpoint_of_another_model(trained, capfd):
+    capfd.readouterr()
+    refused(capfd, command(model="SASRec", resume=trained), "--model=HSTU", "--model=SASRec")
+
+
+@pytest.mark.parametrize("name", ["log", "saved", "log_tensorboard"])
+def test_a_folder_that_cannot_be_written(toy, capfd, name):
+    """A file stands where the folder should be: that stops root, too."""
+    Path(name).write_text("in the way")
+    refused(capfd, command(), "cannot be written")
+
+
+def test_a_checkpoint_of_other_settings(trained, capfd):
+    capfd.readouterr()
+    refused(capfd, command(resume=trained, learning_rate=0.5), "--learning_rate=0.001")
+    refused(capfd, command(resume=trained, protocol="paper"), "--eval_args")
+    refused(capfd, command(resume=trained, seed=1), "--seed=2020", "--seed=1")
+
+
+def test_a_checkpoint_of_other_users(trained, capfd):
+    write_inter([(f"other {user}", item, time) for user, item, time in random_rows()])
+    capfd.readouterr()
+    refused(capfd, command(resume=trained), "was trained on other users (40)")
+
+
+def test_the_best_checkpoint_is_missing(trained, capfd):
+    last = trained.with_suffix(".last.pth")
+    trained.unlink()
+    capfd.readouterr()
+    refused(capfd, command(resume=last), str(trained), "is missing")
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("learning_rate=abc", "learning_rate: 'abc' must be a number above 0"),
+        ("epochs=0", "epochs: 0 must be a whole number from 1 on"),
+        ("train_seconds=0", "train_seconds: 0 must be a number above 0"),
+        ("mask_seen=maybe", "mask_seen: 'maybe' must be True or False"),
+        ("temperature=-1", "temperature: -1 must be a number above 0"),
+        ("hidden_size=big", "hidden_size: 'big' must be a whole number"),
+        ("input_dropout_prob=2", "input_dropout_prob: 2 must be"),
+        ("float32_matmul_precision=low", "float32_matmul_precision: 'low' must be one of highest"),
+        ("stochastic_length_alpha=0", "stochastic_length_alpha: 0 must be a number above 0"),
+        ("adam_betas=[1.5,2]", "adam_betas: [1.5, 2] must be two numbers"),
+        ("seed=2024-13-01", "seed: '2024-13-01' must be a whole number"),
+        ("checkpoint_dir=2024", "checkpoint_dir: 2024 must be a text"),
+        ("eval_args={spilt: 1}", "eval_args: unknown key 'spilt'"),
+        ("save_dataset=True", "save_dataset: RecBole's caches"),
+    ],
+)
+def test_values_that_make_no_sense(toy, capfd, option, words):
+    key = option.partition("=")[0]
+    line = [a for a in command() if not a.startswith(f"--{key}=")]
+    refused(capfd, [*line, f"--{option}"], words)
+
+
+def test_a_validation_metric_that_is_not_computed(toy, capfd):
+    refused(capfd, command(valid_metric="NDCG@7"), "valid_metric: NDCG@7", "ndcg@5")
+
+
+def test_a_file_that_is_not_utf8(capfd):
+    write_inter(random_rows(5))
+    path = Path("dataset/toy/toy.inter")
+    path.write_bytes(path.read_bytes() + "ü\ti1\t5\n".encode("latin-1"))
+    refused(capfd, command(), "toy.inter: is not utf-8 text", "--encoding=latin-1")
+
+
+def test_a_package_that_a_model_needs(capfd):
+    refused(capfd, ["run", "--model=KGAT", "--dataset=ml-100k"], "needs the package dgl")
+
+
+def test_resume_of_several_models(trained, capfd):
+    capfd.readouterr()
+    line = ["run", "--model=HSTU,Pop", "--dataset=toy", f"--resume={trained}"]
+    refused(capfd, line, "--resume goes on with one run")
+
+
+def test_help_and_version(capfd):
+    assert main(["--help"]) == 0
+    assert "--key=value" in capfd.readouterr().out
+    assert main(["--version"]) == 0
+    assert main([]) == 2
+
+
+def test_options_of_the_command_line():
+    line = ["--a=1e-3", "--b", "x", "--c", "--d=p=q", "--e={k: [1, 2]}"]
+    expected = {"a": 1e-3, "b": "x", "c": True, "d": "p=q", "e": {"k": [1, 2]}}
+    assert read_options(line) == expected
+    with pytest.raises(InputError, match="--a is given twice"):
+        read_options(["--a=1", "--a=2"])
+
+
+def test_several_models_go_on_after_a_failure(toy, capfd):
+    line = command(model="SASRec", learning_rate=1e30, train_batch_size=16)
+    line[1] = "--model=SASRec,Pop"
+    assert main(line) == 1
+    out = capfd.readouterr().out
+    assert "failed (seed 2020): InputError: the training loss is NaN" in " ".join(out.split())
+    assert "Pop" in out
+    assert len(list(Path("log/Pop").glob("*.run.json"))) == 1
+    assert load_checkpoint(next(Path("saved").glob("Pop*[0-9].pth")))

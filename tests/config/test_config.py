@@ -1,0 +1,187 @@
+"""Configuration: layers, protocols, values that are never evaluated, names that are known."""
+
+import dataclasses
+import sys
+
+import pytest
+import torch
+import yaml
+from recbole.utils.argument_list import dataset_arguments
+
+from recbole_hstu.config.config import PROPERTIES, Config
+from recbole_hstu.config.model_registry import OWN_MODELS, model_class, recbole_models
+from recbole_hstu.encoders import TextOptions
+from recbole_hstu.support.errors import InputError
+from recbole_hstu.support.yaml_values import load_yaml, parse_value
+
+
+def test_later_layers_win(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("learning_rate: 1e-2\ndropout_prob: 0.1\n")
+    config = Config("GRU4Rec", "ml-100k", [file], {"dropout_prob": "0.2"})
+    assert config["learning_rate"] == 0.01
+    assert config["dropout_prob"] == 0.2
+    assert config["hidden_size"] == 128  # RecBole's
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e-3", 1e-3),
+        ("[64, 32]", [64, 32]),
+        ("{mode: uni100}", {"mode": "uni100"}),
+        ("True", True),
+        ("None", None),
+        ("~", None),
+        ("abc", "abc"),
+        ("{broken", "{broken"),
+    ],
+)
+def test_values_are_yaml(text, value):
+    assert parse_value("key", text) == value
+
+
+def test_intervals_and_separators_stay_text():
+    assert parse_value("user_inter_num_interval", "[5,10]") == "[5,10]"
+    assert parse_value("field_separator", "\t") == "\t"
+
+
+def test_nothing_is_evaluated(tmp_path):
+    marker = tmp_path / "evaluated"
+    code = f"__import__('pathlib').Path({str(marker)!r}).touch()"
+    file = tmp_path / "evil.yaml"
+    file.write_text(f'wandb_project: "{code}"\n')
+    config = Config("HSTU", "ml-100k", [file], {"data_path": code})
+    assert config["wandb_project"] == code
+    assert not marker.exists()
+    file.write_text(f"wandb_project: !!python/object/apply:pathlib.Path.touch [{marker}]\n")
+    with pytest.raises(InputError, match="not YAML"):
+        Config("HSTU", "ml-100k", [file])
+
+
+def test_the_command_line_is_the_commands_business(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["prog", "--learning_rate=7"])
+    assert Config("SASRec", "ml-100k")["learning_rate"] == 1e-3
+
+
+def test_one_configuration_does_not_change_the_next():
+    before = list(dataset_arguments)
+    Config("HSTU", "ml-100k")
+    assert dataset_arguments == before
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"model": "HTSU"}, "did you mean HSTU"),
+        ({"learing_rate": 1}, "did you mean 'learning_rate'"),
+        ({"protocol": "papre"}, "known are paper, recbole"),
+        ({"metrics": "[Hitt]"}, "no metric named 'Hitt'"),
+        ({"topk": "[0]"}, "topk must be a positive integer"),
+    ],
+)
+def test_unknown_names(options, message):
+    model = options.pop("model", "SASRec")
+    with pytest.raises(InputError, match=message):
+        Config(model, "ml-100k", config_dict=options)
+
+
+@pytest.mark.parametrize("key", ["n_layers", "hidden_dropout_prob", "text_encoder", "loss_type"])
+def test_another_models_option_is_unknown(key):
+    with pytest.raises(InputError, match=f"unknown option '{key}'"):
+        Config("BPR", "ml-100k", config_dict={key: 1})
+
+
+def test_missing_and_broken_files(tmp_path):
+    with pytest.raises(InputError, match=r"nowhere\.yaml: cannot be read"):
+        Config("HSTU", "ml-100k", ["nowhere.yaml"])
+    file = tmp_path / "list.yaml"
+    file.write_text("- 1\n")
+    with pytest.raises(InputError, match="expected `key: value` lines"):
+        Config("HSTU", "ml-100k", [file])
+
+
+@pytest.mark.parametrize("model", ["HSTU", "SASRec", "GRU4Rec", "BERT4Rec", "BPR", "Pop"])
+def test_a_protocol_is_the_same_for_every_model(model):
+    paper = Config(model, "ml-100k", config_dict={"protocol": "paper"})
+    assert paper["eval_args"]["split"] == {"LS": "test_only"}
+    assert paper["mask_seen"] is True
+    assert paper["topk"] == [10, 50, 200]
+    own = Config(model, "ml-100k")
+    assert own["eval_args"]["split"] == {"LS": "valid_and_test"}
+    assert own["eval_args"]["order"] == "TO"
+    assert own["valid_metric"] == "NDCG@10"
+    assert own["mask_seen"] is False
+
+
+def test_part_of_eval_args_leaves_the_rest():
+    config = Config("SASRec", "ml-100k", config_dict={"eval_args": "{mode: uni100}"})
+    assert config["eval_args"]["mode"] == {"valid": "uni100", "test": "uni100"}
+    assert config["eval_args"]["order"] == "TO"
+
+
+def test_movielens_times_are_loaded_and_left_alone():
+    for name in ("ml-100k", "ml-1m"):
+        config = Config("HSTU", name)
+        assert "timestamp" in config["load_col"]["inter"]
+        assert not config["normalize_all"]
+
+
+def test_named_configuration():
+    large = Config("HSTU-large", "ml-1m")
+    assert large.model_class is model_class("HSTU")
+    assert (large["n_layers"], large["n_heads"], large["qk_size"]) == (8, 2, 25)
+    assert (large["hidden_size"], large["num_negatives"]) == (50, 128)  # HSTU's on MovieLens
+    assert Config("HSTU-large", "ml-20m")["hidden_size"] == 256
+    books = Config("HSTU-large", "amazon_books")
+    assert (books["n_layers"], books["hidden_size"], books["num_negatives"]) == (16, 64, 512)
+
+
+def test_the_papers_settings():
+    config = Config("HSTU", "musical_instruments")
+    expected = {"hidden_size": 64, "n_layers": 4, "n_heads": 4, "qk_size": 16, "v_size": 16}
+    expected |= {"input_dropout_prob": 0.5, "hidden_dropout_prob": 0.5, "num_negatives": 512}
+    expected |= {"MAX_ITEM_LIST_LENGTH": 50, "temperature": 0.05, "train_batch_size": 128}
+    expected |= {"learner": "adamw", "learning_rate": 1e-3, "adam_betas": [0.9, 0.98]}
+    expected |= {"weight_decay": 0.0, "epochs": 101, "extra_positions": 11}
+    assert {key: config[key] for key in expected} == expected
+    blair = Config("HSTUBLaIR", "musical_instruments")
+    assert {key: blair[key] for key in expected} == expected
+    assert blair["text_model"] == "hyp1231/blair-roberta-base"
+    assert blair["text_normalize"] is False
+    assert Config("HSTUOpenAI", "steam")["text_dimensions"] == 768
+
+
+def test_text_defaults_stand_in_one_place():
+    listed = load_yaml(PROPERTIES / "model" / "TextModel.yaml")
+    for field in dataclasses.fields(TextOptions):
+        assert listed[field.name] == field.default
+
+
+def test_every_model_of_the_registry_loads():
+    assert {"SASRec", "GRU4Rec", "BERT4Rec", "NARM", "BPR", "Pop", "Random"} <= set(
+        recbole_models()
+    )
+    for name in OWN_MODELS:
+        assert model_class(name).__name__ == name
+
+
+def test_the_plain_configuration_survives_yaml():
+    plain = Config("HSTU", "ml-100k").plain()
+    assert yaml.safe_load(yaml.safe_dump(plain)) == plain
+    assert plain["device"] == str(torch.device("cpu")) or plain["device"] == "cuda"
+
+
+@pytest.mark.parametrize("name", ["musical_instruments", "video_games", "office_products", "steam"])
+def test_the_papers_data_sets(name):
+    config = Config("HSTU", name)
+    assert config["protocol"] == "paper"
+    assert config["MAX_ITEM_LIST_LENGTH"] == 50
+    steam = name == "steam"
+    assert config["item_text"]["style"] == ("pipes" if steam else "sentences")
+    assert config["item_text"]["fields"][0] == ("app_name" if steam else "title")
+
+
+def test_any_category_of_amazon_has_amazons_properties():
+    assert Config("HSTU", "all_beauty")["item_text"] == Config("HSTU", "video_games")["item_text"]
+    assert Config("HSTU", "beauty_of_mine")["item_text"] is None

@@ -1,0 +1,112 @@
+"""SASRecSS: what holds whatever its weights, and its layer against plain arithmetic."""
+
+import math
+
+import pytest
+import torch
+from golden_model import SIZES, Settings, check_company_and_padding, dataset
+from hstu_batches import WIDTH, make_batch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from small_data import small_config
+
+from recbole_hstu.config.config import Config
+from recbole_hstu.layers.packing import Packing
+from recbole_hstu.model.sasrecss import SASRecSS, SoftmaxLayer
+from recbole_hstu.support.errors import InputError
+
+
+def make_model(**changes):
+    sizes = {**SIZES, "qk_size": None, "v_size": None, "inner_size": 24, **changes}
+    torch.manual_seed(0)
+    model = SASRecSS(Settings(sizes), dataset()).double().eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(std=0.5)
+    return model
+
+
+@given(st.lists(st.integers(1, WIDTH), min_size=1, max_size=12), st.integers(0, 99))
+@settings(max_examples=25, deadline=None)
+def test_scores_do_not_depend_on_company_or_padding(lengths, seed):
+    check_company_and_padding(make_model(), make_batch(lengths, seed))
+
+
+@pytest.mark.parametrize("position", range(WIDTH - 1))
+def test_nothing_depends_on_the_future(position):
+    model, batch = make_model(), make_batch([WIDTH])
+    before, _ = model.forward(batch, model.items()[0])
+    changed = {k: v.clone() for k, v in batch.items()}
+    changed["item_id_list"][0, position + 1 :] = 7
+    after, _ = model.forward(changed, model.items()[0])
+    assert torch.equal(before[: position + 1], after[: position + 1])
+    assert not torch.allclose(before[position + 1 :], after[position + 1 :])
+
+
+def test_times_are_not_read():
+    model, batch = make_model(), make_batch([5, 9])
+    later = {
+        **batch,
+        "timestamp_list": batch["timestamp_list"] * 3,
+        "timestamp": batch["timestamp"] * 5,
+    }
+    assert torch.equal(model.full_sort_predict(batch), model.full_sort_predict(later))
+
+
+def test_the_layer_by_its_formula():
+    torch.manual_seed(0)
+    layer = SoftmaxLayer(hidden_size=6, n_heads=2, inner_size=5, dropout=0.0).double()
+    x = torch.randn(4, 6, dtype=torch.double)
+
+    def norm(t):
+        centred = t - t.mean(-1, keepdim=True)
+        return centred / (centred.pow(2).mean(-1, keepdim=True) + 1e-8).sqrt()
+
+    query = norm(x)
+    w, b = layer.qkv.weight, layer.qkv.bias
+    q, k, v = query @ w[:6].t() + b[:6], x @ w[6:12].t() + b[6:12], x @ w[12:].t() + b[12:]
+    mixed = torch.zeros(4, 6, dtype=torch.double)
+    for head in (slice(0, 3), slice(3, 6)):
+        for j in range(4):
+            scores = [q[j, head] @ k[i, head] / math.sqrt(3) for i in range(j + 1)]
+            weights = torch.stack(scores).softmax(0)
+            mixed[j, head] = weights @ v[: j + 1, head]
+    y = norm(query + layer.output(mixed))
+    expected = y + layer.outer(torch.relu(layer.inner(y)))
+    found = layer(x, Packing(torch.tensor([4])), [None])
+    torch.testing.assert_close(found, expected)
+
+
+def test_the_papers_settings():
+    config = Config("SASRecSS", "musical_instruments")
+    expected = {"hidden_size": 64, "n_layers": 4, "n_heads": 4, "inner_size": 64}
+    expected |= {"num_negatives": 512, "temperature": 0.05, "learner": "adamw", "epochs": 101}
+    assert {key: config[key] for key in expected} == expected
+    movielens = Config("SASRecSS", "ml-1m")
+    expected = {"hidden_size": 50, "n_layers": 2, "n_heads": 1, "inner_size": 50}
+    assert {key: movielens[key] for key in expected} == expected
+
+
+def test_an_option_of_hstu_alone_is_refused():
+    with pytest.raises(InputError, match="qk_size: SASRecSS has no such option"):
+        make_model(qk_size=8)
+    with pytest.raises(InputError, match="n_heads: 3 must divide hidden_size: 16"):
+        make_model(n_heads=3)
+
+
+def test_it_learns(toy):
+    """The last item decides the next one: a few epochs find that out."""
+    from small_data import write_inter
+
+    from recbole_hstu.quick_start import run
+
+    steps = [(f"u{u}", f"i{(u + 3 * t) % 24}", 100 * t) for u in range(48) for t in range(8)]
+    write_inter(steps)
+    config = small_config("SASRecSS")
+    assert config["sequence_view"] == "user"
+    options = {"protocol": "paper", "topk": [1], "epochs": 40, "train_batch_size": 16}
+    options |= {"hidden_size": 16, "n_layers": 1, "n_heads": 2, "num_negatives": 16}
+    options |= {"input_dropout_prob": 0.0, "hidden_dropout_prob": 0.1, "learning_rate": 0.01}
+    options |= {"valid_metric": "NDCG@1", "show_progress": False, "mask_seen": False}
+    by_chance = 1 / 24
+    assert run("SASRecSS", "toy", config_dict=options)["test_result"]["hit@1"] > 19 * by_chance

@@ -1,0 +1,155 @@
+"""From a folder of runs to files: what is in them, and what happens when something is wrong."""
+
+from __future__ import annotations
+
+import re
+import sys
+from html.parser import HTMLParser
+
+import pytest
+from made_up_study import LEVELS, failed_run, finished_run, write_study
+
+from recbole_hstu.records.run_record import RunRecord, write_record
+from recbole_hstu.reports import plots
+from recbole_hstu.reports.report import ReportOptions, study_table, write_report
+from recbole_hstu.support.errors import InputError
+
+OPTIONS = ReportOptions(
+    baseline="SASRec", baselines=("SASRec", "GRU4Rec", "BERT4Rec"), order=tuple(LEVELS)
+)
+
+
+class Page(HTMLParser):
+    """What a browser would load, and the ids it would meet."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.loads, self.ids, self.refers, self.tags = [], [], [], []
+        self.feed(text)
+        self.refers += re.findall(r"url\(#([^)]+)\)", text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        for name, value in attrs:
+            if name == "id":
+                self.ids.append(value)
+            elif name in ("href", "xlink:href") and value.startswith("#"):
+                self.refers.append(value[1:])
+            elif name in ("src", "href", "xlink:href"):
+                self.loads.append(value)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("study")
+    records = write_study(folder / "runs", users=300)
+    written = write_report(folder / "runs", folder / "out", OPTIONS)
+    return folder, records, written
+
+
+def test_everything_is_written_once_and_nothing_else(study):
+    folder, _, written = study
+    assert sorted(p.name for p in (folder / "out").iterdir()) == sorted(p.name for p in written)
+    kinds = [p.suffix for p in written]
+    assert kinds.count(".png") == kinds.count(".svg") == 4
+    assert {".md", ".csv", ".tex", ".html"} < set(kinds)
+    assert all(p.stat().st_size > 300 for p in written)
+
+
+def test_the_page_stands_alone(study):
+    text = study[2][-1].read_text(encoding="utf-8")
+    page = Page(text)
+    assert page.loads == []
+    assert "script" not in page.tags
+    assert not re.search(r"@import|url\((?!#)", text)
+    assert page.tags.count("svg") == 4
+    assert len(page.ids) == len(set(page.ids))
+    assert set(page.refers) <= set(page.ids)
+    assert "toys &amp; &lt;games&gt;" in text
+    assert "<games>" not in text
+    assert "&lt;b&gt;5 &amp; 6&lt;/b&gt;" in text  # from a run's settings
+
+
+def test_a_failed_baseline_is_left_out_and_the_others_are_tested(study, caplog):
+    folder, records, _ = study
+    table = study_table(records, folder / "runs", OPTIONS)
+    assert "no runs of the baseline BERT4Rec" in caplog.text
+    rows = {row.label: row for row in table.rows}
+    assert rows["HSTUText (lsa)"].cells[0].mark == "better"
+    assert rows["BERT4Rec"].seeds == 0
+    assert list(rows)[: len(LEVELS)] == list(LEVELS)
+
+
+def test_several_settings_each_have_their_table(tmp_path, caplog):
+    for dataset, label in (("toys", "SASRec"), ("toys", "HSTU"), ("steam", "HSTU")):
+        record, _ = finished_run(label, 1, dataset, 80, 40)
+        write_record(tmp_path, RunRecord(**(record.__dict__ | {"history": (), "segments": {}})))
+    written = write_report(tmp_path, tmp_path / "out", ReportOptions(baseline="SASRec"))
+    tables = {p.name: p.read_text() for p in written if p.suffix == ".csv"}
+    assert {name: text.count("HSTU") for name, text in tables.items()} == {
+        "steam+recbole.csv": 1,
+        "toys+recbole.csv": 1,
+    }
+    assert "steam (recbole): no runs of the baseline SASRec" in caplog.text
+    with pytest.raises(InputError, match="unknown baseline LIS: choose among HSTU, SASRec"):
+        write_report(tmp_path, tmp_path / "none", ReportOptions(baselines=["LIS"]))
+    assert not (tmp_path / "none").exists()
+
+
+def test_plots_are_the_same_bytes_for_the_same_runs(study, tmp_path):
+    """So that committed plots change only when the runs do."""
+    folder, _, written = study
+    again = write_report(folder / "runs", tmp_path, OPTIONS)
+    for old, new in zip(written, again, strict=True):
+        assert old.read_bytes() == new.read_bytes(), old.name
+
+
+def test_curves_show_every_run_against_epochs_and_seconds(study):
+    _, records, _ = study
+    with_history = [r for r in records if r.history]
+    axes = plots.training_curves(records, "ndcg@10").axes
+    assert [len(a.get_lines()) for a in axes] == [len(with_history)] * 4
+    longest = max(with_history, key=lambda r: r.training_seconds)
+    assert max(x for line in axes[1].get_lines() for x in line.get_xdata()) == (
+        longest.history[-1].seconds
+    )
+    assert axes[0].get_yscale() == "log"  # SASRec's loss is 50 times the others'
+    validated = [e for e in with_history[0].history if e.valid]
+    assert list(axes[2].get_lines()[0].get_xdata()) == [e.epoch for e in validated]
+
+
+def test_bars_are_means_over_seeds(study):
+    _, records, _ = study
+    axes = plots.segment_bars(records, "users", "mrr").axes[0]
+    bars = axes.containers[0]
+    runs = [r for r in records if r.label == "SASRec" and r.segments]
+    expected = [sum(r.segments["users"][i].metrics["mrr"] for r in runs) / 3 for i in range(3)]
+    assert [bar.get_height() for bar in bars] == pytest.approx(expected)
+    with pytest.raises(InputError, match="no run has metrics"):
+        plots.segment_bars([failed_run("A", 1, "d", "x")], "users", "mrr")
+
+
+def test_every_model_of_many_looks_different():
+    records = [RunRecord(f"m{i}", "d", 1, "paper") for i in range(20)]
+    looks = plots._styles(records).values()
+    assert len({(s["color"], s["marker"], str(s["linestyle"])) for s in looks}) == 20
+
+
+def test_odd_names_and_free_models(tmp_path):
+    """Dollars, underscores, a training-free model at 0 seconds, a loss that is not a number."""
+    free = RunRecord("_L$I$_S", "d", 1, "paper", metrics={"mrr": 0.1})
+    costly = RunRecord(
+        "<B>", "d", 1, "paper", metrics={"mrr": 0.2}, training_seconds=5000.0, parameters=10**7
+    )
+    cheap = RunRecord("C", "d", 1, "paper", metrics={"mrr": 0.3}, training_seconds=5.0)
+    figure = plots.cost_scatter([free, costly, cheap], "mrr")
+    assert figure.axes[0].get_xscale() == "symlog"
+    text = plots.svg(figure)
+    assert "_L$I$_S" in text
+    assert [p.suffix for p in plots.save(figure, tmp_path / "cost")] == [".png", ".svg"]
+
+
+def test_without_matplotlib_the_error_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(InputError, match=r"recbole-hstu\[plot\]"):
+        plots.cost_scatter([RunRecord("A", "d", 1, "paper", metrics={"mrr": 0.1})], "mrr")

@@ -1,0 +1,169 @@
+"""The comparison's table: its figures by hand, and every format read back."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import statistics
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from made_up_study import failed_run
+
+from recbole_hstu.evaluation.significance import PairedTest
+from recbole_hstu.records.run_record import RunRecord
+from recbole_hstu.reports.table_formats import (
+    escape_latex,
+    escape_markdown,
+    to_csv,
+    to_latex,
+    to_markdown,
+    to_text,
+)
+from recbole_hstu.reports.tables import comparison_table
+from recbole_hstu.support.errors import InputError
+
+
+def run(label, seed, **metrics):
+    metrics = {name.replace("_", "@"): value for name, value in metrics.items()}
+    return RunRecord(
+        label, "toys", seed, "paper", metrics=metrics, training_seconds=90.0 + seed, epochs=7
+    )
+
+
+RECORDS = [
+    run("SASRec", 1, hit_10=0.20, giniindex_10=0.9),
+    run("HSTU", 1, hit_10=0.31, giniindex_10=0.8),
+    run("SASRec", 2, hit_10=0.24, giniindex_10=0.7),
+    run("HSTU", 2, hit_10=0.33, giniindex_10=0.9),
+    run("LIS", 1, hit_10=0.11),
+    failed_run("HSTU", 3, "toys", "out of\nmemory"),
+]
+RECORDS[-1] = RunRecord(**(RECORDS[-1].__dict__ | {"protocol": "paper"}))
+
+
+def rows_of(table):
+    return {row.label: row for row in table.rows}
+
+
+def test_figures_by_hand():
+    table = comparison_table(RECORDS, baseline="SASRec")
+    assert table.metrics == ("hit@10", "giniindex@10")
+    assert [row.label for row in table.rows] == ["SASRec", "HSTU", "LIS"]
+    rows = rows_of(table)
+    hit, gini = rows["HSTU"].cells
+    assert (hit.mean, hit.std) == pytest.approx((0.32, statistics.stdev([0.31, 0.33])))
+    assert hit.gain == pytest.approx(100 * (0.32 - 0.22) / 0.22)
+    assert rows["SASRec"].cells[0].gain is None
+    assert hit.best
+    assert not gini.best
+    assert rows["SASRec"].cells[1].best  # less of giniindex is better
+    assert rows["LIS"].cells[0].std is None  # one seed has no spread, not a spread of 0
+    assert rows["LIS"].cells[1].mean is None
+    assert (rows["HSTU"].seeds, rows["HSTU"].seconds, rows["HSTU"].epochs) == (2, 91.5, 7)
+    assert rows["HSTU"].remark == "failed (seed 3): out of memory"
+
+
+def test_rows_that_show_the_same_figure_are_best_together():
+    table = comparison_table([run("A", 1, mrr=0.300041), run("B", 1, mrr=0.300049)])
+    assert [row.cells[0].best for row in table.rows] == [True, True]
+    lonely = comparison_table([run("A", 1, mrr=0.3)])
+    assert not lonely.rows[0].cells[0].best
+
+
+def test_marks():
+    tests = {
+        ("HSTU", "hit@10"): PairedTest(0.1, 0.05, 0.15, 0.001, 0.004, "SASRec"),
+        ("HSTU", "giniindex@10"): PairedTest(0.1, 0.05, 0.15, 0.001, 0.004, "SASRec"),
+        ("LIS", "hit@10"): PairedTest(-0.1, -0.2, 0.01, 0.01, 0.05, "SASRec"),
+    }
+    table = comparison_table(RECORDS, tests=tests)
+    rows = rows_of(table)
+    assert [c.mark for c in rows["HSTU"].cells] == ["better", "worse"]
+    assert rows["LIS"].cells[0].mark == ""  # 0.05 is not below 0.05
+    assert "3 comparisons" in table.legend[-1]
+    assert "**0.3200**†" in to_markdown(table)
+    assert r"\textbf{0.3200}$^{\dagger}$" in to_latex(table)
+
+
+def test_models_without_a_value_and_not_converged():
+    late = RunRecord("Caser", "toys", 1, "paper", metrics={"mrr": 0.1}, converged=False)
+    broken = RunRecord("GRU4Rec", "toys", 1, "paper", status="failed", error="no GPU")
+    table = comparison_table([late, broken], baseline="GRU4Rec")
+    rows = rows_of(table)
+    assert rows["Caser"].remark == "not converged in its time (seed 1)"
+    assert rows["Caser"].cells[0].gain is None
+    assert rows["GRU4Rec"].remark == "failed (seed 1): no GPU"
+    assert rows["GRU4Rec"].seconds is None
+    text = to_text(table)
+    assert "no GPU" in text
+    assert "None" not in text + to_markdown(table) + to_latex(table) + to_csv(table)
+
+
+def test_one_table_never_mixes_settings():
+    other = RunRecord("HSTU", "toys", 1, "recbole", metrics={"mrr": 0.1})
+    with pytest.raises(InputError, match=r"toys \(paper\), toys \(recbole\)"):
+        comparison_table([*RECORDS, other])
+    with pytest.raises(InputError, match="no runs at all"):
+        comparison_table([])
+    with pytest.raises(InputError, match="choose among SASRec, HSTU, LIS"):
+        comparison_table(RECORDS, baseline="GRU4Rec")
+
+
+any_text = st.text(max_size=30)
+figure = st.floats(-1, 1)
+tables = st.lists(
+    st.tuples(any_text, st.one_of(st.none(), figure), any_text), min_size=1, max_size=5
+).map(
+    lambda rows: comparison_table(
+        [
+            RunRecord(f"m{i}{label}", "d", 1, "paper", metrics={"mrr": value})
+            if value is not None
+            else RunRecord(f"m{i}{label}", "d", 1, "paper", status="failed", error=f"x{error}")
+            for i, (label, value, error) in enumerate(rows)
+        ],
+        ["mrr"],
+    )
+)
+
+
+def unescaped(line, mark):
+    """The parts of a line between marks that no backslash takes back."""
+    return re.split(rf"(?<!\\)(?:\\\\)*{mark}", line)
+
+
+@given(tables)
+def test_csv_gives_back_labels_figures_and_errors(table):
+    read = list(csv.DictReader(io.StringIO(to_csv(table), newline="")))
+    assert [r["model"] for r in read] == [row.label for row in table.rows]
+    assert [r["remark"] for r in read] == [row.remark for row in table.rows]
+    for got, row in zip(read, table.rows, strict=True):
+        assert (float(got["mrr"]) if got["mrr"] else None) == row.cells[0].mean
+
+
+@given(tables)
+def test_every_line_of_markdown_and_latex_has_all_columns_and_no_more(table):
+    markdown = to_markdown(table).split("\n")
+    assert len(markdown) == 2 + len(table.rows) + 1
+    assert {len(unescaped(line, r"\|")) for line in markdown[:-1]} == {9}
+    latex = to_latex(table).split("\n")
+    assert len(latex) == 7 + len(table.rows) + 1
+    assert {len(unescaped(line, "&")) for line in latex[5:-3]} == {7}
+    assert len(to_text(table).split("\n")) >= 3 + len(table.rows)
+
+
+@given(any_text)
+def test_markdown_escapes_can_be_taken_back(text):
+    escaped = escape_markdown(text)
+    assert re.sub(r"\\([!-/:-@\[-`{-~])", r"\1", escaped) == text
+    assert not re.search(r"(?<!\\)[|*_`<\[]", escaped.replace(r"\\", ""))
+
+
+@given(any_text)
+def test_latex_has_no_bare_special_left(text):
+    bare = re.sub(
+        r"\\text\w+\{\}|\\[&%$#_{}]|\$\\pm\$|\$\^\{\\d?dagger\}\$", "", escape_latex(text)
+    )
+    assert not set(bare) & set("\\&%$#_{}~^<>|")

@@ -1,0 +1,286 @@
+"""Whole runs: every kind of model, checkpoints, resuming, budgets, protocols."""
+
+import gc
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from small_data import small_options, weights
+
+from recbole_hstu import quick_start
+from recbole_hstu.evaluation.ranks import MISSED
+from recbole_hstu.model.hstu import HSTU
+from recbole_hstu.quick_start import build_model, load_dataset, run
+from recbole_hstu.support.errors import InputError
+from recbole_hstu.support.interrupts import Interrupts
+from recbole_hstu.training import checkpoint
+from recbole_hstu.training.trainer import PlainTrainer, trainer_class
+
+SEQUENTIAL = ["HSTU", "SASRec", "GRU4Rec", "BERT4Rec", "NARM"]
+GENERAL = ["BPR", "Pop", "ItemKNN", "MultiVAE"]
+
+
+@pytest.mark.parametrize("model", SEQUENTIAL + GENERAL)
+@pytest.mark.parametrize("mode", ["full", "uni20"])
+def test_quick(toy, model, mode):
+    options = small_options(model, eval_args={"mode": mode}, metrics=["Recall", "NDCG", "MRR"])
+    result = run(model, "toy", config_dict=options)
+    assert set(result["test_result"]) == {"recall@5", "ndcg@5", "mrr@5", "mrr"}
+    assert all(0 <= value <= 1 for value in result["test_result"].values())
+    saved = torch.load(result["checkpoint"], weights_only=True)
+    assert saved["config"]["model"] == model
+    assert saved["item_tokens"][0] == "[PAD]"
+    assert len(saved["item_tokens"]) == 31
+
+
+@pytest.mark.parametrize("model", ["GRU4RecF", "DIN", "CFKG", "LightGCN", "FM"])
+def test_models_with_data_sets_or_features_of_their_own(model):
+    """They need names that numpy and scipy dropped, and keep modules beside their weights."""
+    options = {"epochs": 1, "show_progress": False, "limit_users": 25, "MAX_ITEM_LIST_LENGTH": 5}
+    result = run(model, "ml-100k", config_dict=options)
+    metric = "auc" if model == "FM" else "mrr"
+    assert 0 < result["test_result"][metric] < 1
+    assert checkpoint.load_checkpoint(result["checkpoint"])["epoch"] == 0
+
+
+@pytest.mark.parametrize("mask_seen", [True, False])
+def test_graph_models_heed_the_mask(mask_seen):
+    options = {"limit_users": 25, "mask_seen": mask_seen, "show_progress": False}
+    config = quick_start.Config("CFKG", "ml-100k", config_dict=options)
+    data = load_dataset(config)
+    assert data.item_num - 1 == len(set(data.inter_feat["item_id"]))  # unsold items are no rivals
+    _, _, test = quick_start.make_loaders(config, data)
+    for _, seen, _, target in test:
+        assert (seen is not None) == mask_seen
+        assert len(target) == 25
+
+
+@pytest.mark.parametrize("model", ["HSTU", "SASRec", "BPR", "Pop"])
+@pytest.mark.parametrize("mask_seen", [True, False])
+def test_metrics_equal_an_independent_computation(toy, model, mask_seen):
+    options = small_options(model, protocol="paper", mask_seen=mask_seen, topk=[1, 5])
+    result = run(model, "toy", config_dict=options)["test_result"]
+    reached = _rank_by_sorting(model, options, mask_seen)
+    found = np.array(reached)
+    for k in (1, 5):
+        hit = found <= k
+        assert result[f"hit@{k}"] == pytest.approx(hit.mean(), abs=1e-6)
+        gain = np.where(hit, 1 / np.log2(found + 1), 0)
+        assert result[f"ndcg@{k}"] == pytest.approx(gain.mean(), abs=1e-6)
+        assert result[f"mrr@{k}"] == pytest.approx(np.where(hit, 1 / found, 0).mean(), abs=1e-6)
+    assert result["mrr"] == pytest.approx((1 / found).mean(), abs=1e-6)
+
+
+def _rank_by_sorting(model, options, mask_seen):
+    """Train the same model again and rank every user's target with Python's sort."""
+    config = quick_start.Config(model, "toy", config_dict=options)
+    train, _, test = quick_start.make_loaders(config, load_dataset(config))
+    network = build_model(config, train._dataset)
+    trainer = trainer_class(config["MODEL_TYPE"], model)(config, network)
+    trainer.fit(train, saved=False)
+    network.eval()
+    ranks = []
+    for interaction, _, _, target in test:
+        with torch.no_grad():
+            scores = network.full_sort_predict(interaction).view(len(target), -1).tolist()
+        for row, wanted in enumerate(target.tolist()):
+            history = set(interaction["item_id_list"][row].tolist())
+            barred = history if mask_seen else {0}
+            order = sorted(set(range(1, 31)) - barred, key=lambda i: (-scores[row][i], i))
+            ranks.append(order.index(wanted) + 1 if wanted in order else MISSED)
+    return ranks
+
+
+@pytest.mark.parametrize("model", ["HSTU", "SASRec", "BPR"])
+@pytest.mark.parametrize("protocol", ["recbole", "paper"])
+def test_a_resumed_run_ends_with_the_very_weights(toy, model, protocol):
+    options = small_options(model, epochs=5, protocol=protocol)
+    whole = run(model, "toy", config_dict=options)
+    torch.rand(7)  # whatever happens between the two
+    options["checkpoint_dir"] = "interrupted"
+    first = run(model, "toy", config_dict={**options, "train_seconds": 1e-9})
+    assert first["record"].epochs == 1
+    last = first["checkpoint"].with_suffix(".last.pth")
+    resumed = run(model, "toy", config_dict={**options, "resume": str(last)})
+    assert resumed["test_result"] == whole["test_result"]
+    assert resumed["best_valid_result"] == whole["best_valid_result"]
+    assert [e.train_loss for e in resumed["record"].history] == [
+        e.train_loss for e in whole["record"].history
+    ]
+    expected = weights(whole["checkpoint"].with_suffix(".last.pth"))
+    for name, value in weights(resumed["checkpoint"].with_suffix(".last.pth")).items():
+        assert torch.equal(value, expected[name]), name
+
+
+def test_early_stopping_survives_a_cut_inside_its_patience(toy):
+    """The state of early stopping comes back, too: losing it would train on."""
+    options = small_options("SASRec", epochs=40, stopping_step=3, learning_rate=0.05)
+    whole = run("SASRec", "toy", config_dict=options)["record"]
+    assert whole.converged
+    assert whole.epochs < 40
+    options["checkpoint_dir"] = "interrupted"
+    cut = run("SASRec", "toy", config_dict={**options, "epochs": whole.epochs - 2})
+    last = cut["checkpoint"].with_suffix(".last.pth")
+    resumed = run("SASRec", "toy", config_dict={**options, "resume": str(last)})["record"]
+    assert resumed.epochs == whole.epochs
+    assert resumed.metrics == whole.metrics
+
+
+def test_mrr_is_given_for_everybody_or_not_at_all(toy):
+    """Ratio splits leave some users several targets; their ranks are not kept."""
+    split = {"split": {"RS": [0.6, 0.2, 0.2]}, "order": "RO"}
+    options = small_options("BPR", eval_args=split)
+    result = run("BPR", "toy", config_dict=options)
+    assert "mrr" not in result["test_result"]
+    assert "hit@5" in result["test_result"]
+
+
+def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_resume(toy):
+    command = [sys.executable, "-m", "recbole_hstu.cli", "run", "--model=HSTU", "--dataset=toy"]
+    options = small_options(epochs=100000, topk="[5]", protocol="paper")  # nothing stops early
+    command += [f"--{key}={value}" for key, value in options.items()]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    deadline = time.time() + 120
+    while not list(Path("saved").glob("*.last.pth")) and time.time() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    (file,) = Path("saved").glob("*.last.pth")
+    assert f"go on with --resume={file}" in err
+    assert "Traceback" not in err + out
+    assert checkpoint.load_checkpoint(file)["epoch"] >= 0
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_interrupt_that_python_drops_is_raised_again():
+    class Cleanup:
+        def __del__(self):
+            signal.raise_signal(signal.SIGINT)  # "Exception ignored in ..."
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), Interrupts() as interrupts:
+        interrupts.check()
+        Cleanup()
+        gc.collect()
+        interrupts.check()
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_train_seconds_stops_after_the_epoch_that_passes_it(toy):
+    for seconds, epochs in ((1e-9, 1), (1e9, 3)):
+        result = run("HSTU", "toy", config_dict=small_options(epochs=3, train_seconds=seconds))
+        assert result["record"].epochs == epochs
+
+
+def test_the_paper_protocol_reports_the_last_epoch(toy):
+    result = run("HSTU", "toy", config_dict=small_options(protocol="paper", epochs=3))
+    assert result["best_valid_result"] is None
+    saved = checkpoint.load_checkpoint(result["checkpoint"])
+    assert saved["epoch"] == 2
+    assert "eval_args" in saved["config"]
+
+
+def test_the_result_lies_beside_the_log(toy):
+    result = run("HSTU", "toy", config_dict=small_options())
+    (file,) = Path("log/HSTU").glob("*.run.json")
+    assert file.stem.removesuffix(".run") == result["log"].stem
+    content = json.loads(file.read_text())
+    assert content["metrics"] == result["test_result"]
+    assert content["config"]["learning_rate"] == 1e-3
+    assert len(content["history"]) == 2
+    log = result["log"].read_text()
+    assert "test result" in log
+    assert "\x1b" not in log
+
+
+def test_a_full_disk_keeps_the_previous_checkpoint(toy, tmp_path, monkeypatch):
+    file = tmp_path / "x.pth"
+    checkpoint.save_checkpoint(file, {"config": {}, "state_dict": {}, "epoch": 1})
+    before = file.read_bytes()
+
+    def full(state, stream):
+        stream.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(InputError, match=r"No space left on device.*previous checkpoint is kept"):
+        checkpoint.save_checkpoint(file, {})
+    assert file.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir() if p.is_file()] == ["x.pth"]
+
+
+def test_a_nan_loss_stops_the_run_and_says_where(toy, monkeypatch):
+    """The step, the rate, the users by name; the state of the epoch before stays."""
+    steps, seen = [], []
+    honest = HSTU.calculate_loss
+
+    def spoilt(self, interaction):
+        steps.append(len(interaction))
+        seen.append(interaction["user_id"].tolist())
+        loss = honest(self, interaction)
+        return loss * float("nan") if len(steps) == 5 else loss
+
+    monkeypatch.setattr(HSTU, "calculate_loss", spoilt)
+    options = small_options(train_batch_size=16, protocol="paper")  # 40 users: three steps
+    with pytest.raises(InputError) as caught:
+        run("HSTU", "toy", config_dict=options)
+    (last,) = Path("saved").glob("*.last.pth")
+    tokens = checkpoint.load_checkpoint(last)["user_tokens"]
+    users = ", ".join(tokens[id] for id in seen[4][:10])
+    assert str(caught.value) == (
+        f"the training loss is NaN in epoch 1, step 2 in a batch of the users {users} and 6 more, "
+        f"at learning_rate 0.001; lower the rate, or set clip_grad_norm; {last} holds the last "
+        "good state"
+    )
+    assert checkpoint.load_checkpoint(last)["epoch"] == 0
+    resumed = run("HSTU", "toy", config_dict={**options, "resume": str(last)})
+    assert resumed["record"].epochs == 2
+
+
+@pytest.mark.parametrize("epochs", [1, 3])
+def test_weights_that_the_last_step_spoilt_get_into_no_checkpoint(toy, monkeypatch, epochs):
+    finish = PlainTrainer._train_epoch
+
+    def spoil(self, data, epoch, *args, **kwargs):
+        loss = finish(self, data, epoch, *args, **kwargs)
+        if epoch == epochs - 1:
+            next(self.model.parameters()).data[1, 1] = float("nan")
+        return loss
+
+    monkeypatch.setattr(PlainTrainer, "_train_epoch", spoil)
+    options = small_options(epochs=epochs, protocol="paper")
+    with pytest.raises(InputError, match=f"weights are NaN after epoch {epochs - 1}, at learning"):
+        run("HSTU", "toy", config_dict=options)
+    found = list(Path("saved").glob("*.pth"))
+    assert len(found) == (epochs > 1)
+    for file in found:
+        assert all(torch.isfinite(v).all() for v in weights(file).values())
+
+
+def test_other_metrics_of_recbole(toy):
+    metrics = ["ItemCoverage", "AveragePopularity", "GiniIndex", "TailPercentage", "Hit"]
+    options = small_options(metrics=metrics, valid_metric="Hit@5")
+    result = run("HSTU", "toy", config_dict=options)["test_result"]
+    assert 0 < result["itemcoverage@5"] <= 1
+    assert result["averagepopularity@5"] > 0
+
+
+def test_a_known_data_set_is_converted_on_demand():
+    """The publisher's files lie where a download leaves them."""
+    here, cache = Path(__file__).parent / "converters" / "data", Path("dataset/raw/amazon2023")
+    cache.mkdir(parents=True)
+    shutil.copy(here / "Electronics_few.csv", cache / "All_Beauty.csv")
+    shutil.copy(here / "meta_Electronics_few.jsonl.gz", cache / "meta_All_Beauty.jsonl.gz")
+    options = small_options(topk=[1], valid_metric="NDCG@1", text_dimensions=4)
+    result = run("HSTUText", "all_beauty", config_dict=options)
+    assert 0 <= result["test_result"]["mrr"] <= 1
+    assert Path("dataset/all_beauty/all_beauty.stats.json").is_file()
+    assert list(Path("dataset/all_beauty").glob("*.safetensors"))

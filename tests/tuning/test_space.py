@@ -1,0 +1,137 @@
+"""Search spaces: both formats mean what they say, and nonsense is refused with file and key."""
+
+import math
+from pathlib import Path
+
+import optuna
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recbole_hstu.support.errors import InputError
+from recbole_hstu.tuning.space import Parameter, read_space
+
+YAML = """\
+learning_rate: {loguniform: [1e-4, 1e-2]}
+hidden_dropout_prob: {uniform: [0, 0.5]}
+n_layers: {int: [1, 3]}
+hidden_size: {int: [16, 48, 16]}
+weight_decay: {quniform: [0, 0.3, 0.1]}
+mlp_hidden_size: {choice: [[64], [64, 32]]}
+learner: {choice: [adam, null]}
+"""
+
+LINES = """\
+# RecBole's own
+learning_rate loguniform -8,0
+embedding_size choice [64, 96 , 128]
+train_batch_size quniform 300,1000,200
+drop uniform 0.1,0.5
+loss choice ['BPR','CE']
+"""
+
+
+def write(text, name="space.yaml"):
+    Path(name).write_text(text)
+    return name
+
+
+def test_yaml():
+    space = read_space(write(YAML))
+    points = {p.name: p.points() for p in space.parameters}
+    assert points == {
+        "learning_rate": None,
+        "hidden_dropout_prob": None,
+        "n_layers": [1, 2, 3],
+        "hidden_size": [16, 32, 48],
+        "weight_decay": [0.0, 0.1, 0.2, 0.3],
+        "mlp_hidden_size": [[64], [64, 32]],
+        "learner": ["adam", None],
+    }
+    assert space.parameters[0].values == (1e-4, 1e-2)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for _ in range(30):
+        values = space.suggest(study.ask())
+        assert 1e-4 <= values["learning_rate"] <= 1e-2
+        assert values["mlp_hidden_size"] in ([64], [64, 32])
+        assert type(values["n_layers"]) is int
+        assert values["weight_decay"] == pytest.approx(round(values["weight_decay"], 1))
+
+
+def test_recboles_lines_mean_what_recbole_means():
+    space = read_space(write(LINES, "HSTU.hyper"))
+    assert space.parameters == (
+        Parameter("learning_rate", "loguniform", (math.exp(-8), 1.0)),
+        Parameter("embedding_size", "choice", (64, 96, 128)),
+        # hyperopt rounds to multiples of q, half to even: 300 / 200 -> 2
+        Parameter("train_batch_size", "quniform", (400.0, 1000.0, 200.0)),
+        Parameter("drop", "uniform", (0.1, 0.5)),
+        Parameter("loss", "choice", ("BPR", "CE")),
+    )
+    assert space.parameters[2].points() == [400.0, 600.0, 800.0, 1000.0]
+
+
+@given(st.integers(-50, 50), st.integers(1, 40), st.sampled_from([0.1, 0.25, 1, 3]))
+def test_quniform_is_the_same_in_both_formats(low, steps, q):
+    low, high = round(low * q, 9), round((low + steps) * q, 9)
+    (of_yaml,) = read_space(write(f"a: {{quniform: [{low}, {high}, {q}]}}")).parameters
+    (of_line,) = read_space(write(f"a quniform {low},{high},{q}", "a.hyper")).parameters
+    assert of_yaml == of_line
+    points = of_yaml.points()
+    assert len(points) == steps + 1
+    assert (points[0], points[-1]) == (low, high)
+    assert all(type(point) is float for point in points)
+
+
+def test_the_grid_is_every_combination_once():
+    space = read_space(write("a: {choice: [x, [1, 2]]}\nb: {int: [1, 2]}\n"))
+    assert list(space.grid()) == [
+        {"a": "x", "b": 1},
+        {"a": "x", "b": 2},
+        {"a": "[1, 2]", "b": 1},
+        {"a": "[1, 2]", "b": 2},
+    ]
+
+
+def test_shipped_spaces_by_name():
+    assert read_space("HSTU").plain()["learning_rate"] == {"loguniform": [3e-4, 1e-2]}
+    assert read_space("properties/hyper/SASRec.yaml").parameters
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: 3", r"space.yaml: a: expected \{KIND: \[...\]\}"),
+        ("a: {normal: [0, 1]}", "a: expected .* one of choice, uniform, loguniform, quniform, int"),
+        ("a: {uniform: 3}", "a: uniform: expected a list"),
+        ("a: {uniform: [1, 1]}", r"a: uniform: expected \[low, high\], found \[1, 1\]"),
+        ("a: {uniform: [0, .inf]}", "a: uniform"),
+        ("a: {uniform: [x, y]}", "a: uniform"),
+        ("a: {loguniform: [0, 1]}", "a: loguniform: expected .* 0 < low"),
+        ("a: {loguniform: [-8, 0]}", "a: loguniform: expected .* 0 < low"),
+        ("a: {int: [1, 2.5]}", "a: int: expected whole numbers"),
+        ("a: {int: [1, 4, 2]}", "a: int: .* whole steps apart"),
+        ("a: {quniform: [1, 10, 4]}", "a: quniform: .* multiples of q"),
+        ("a: {quniform: [1, 10]}", "a: quniform"),
+        ("a: {choice: []}", "a: choice: expected different values"),
+        ("a: {choice: [1, 1]}", "a: choice: expected different values"),
+        ("", "names no option"),
+        ("- a", "expected `key: value` lines"),
+        ("a uniform 0,1\nb uniform 0", "space.yaml, line 2: b: uniform"),
+        ("a uniform 0,1\nb", "line 2: expected `NAME KIND VALUES` .*, found 'b'"),
+        ("a uniform 0,1\nb int 0,1,2", "line 2: expected .* found 'b int 0,1,2'"),
+        ("a uniform 0,x", "line 1: a: 0,x is no list of numbers"),
+        ("a choice [1,2", r"line 1: a: \[1,2 is no list of values"),
+        ("a choice __import__('os')", "is no list of values"),
+        ("a uniform 0,1\na uniform 0,2", "a: named twice"),
+        ("a loguniform 0,800", "a: loguniform"),
+    ],
+)
+def test_nonsense(text, message):
+    with pytest.raises(InputError, match=message):
+        read_space(write(text))
+
+
+def test_no_such_file():
+    with pytest.raises(InputError, match=r"--params_file=none.yaml: no such file; known .* HSTU"):
+        read_space("none.yaml")
