@@ -11,16 +11,21 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+import yaml
 from filelock import FileLock
 
 from dataset_converters.errors import ConversionError
 
 logger = logging.getLogger(__name__)
 
+_SETTINGS_HEAD = (
+    "# Read by every run on this data set; written by its conversion. Settings of your own belong\n"
+    "# in a file for --config_files, which wins over this one.\n"
+)
 INTER_HEADER = ("user_id:token", "item_id:token", "rating:float", "timestamp:float")
 
 
@@ -41,9 +46,19 @@ def write_json(path: Path, value: object) -> None:
     path.write_text(text + "\n", encoding="utf-8")
 
 
-def file_names(name: str) -> tuple[str, str, str]:
-    """The files of the data set `name`: interactions, items, statistics."""
-    return f"{name}.inter", f"{name}.item", f"{name}.stats.json"
+def write_settings(path: Path, item_text: Mapping[str, object] | None) -> None:
+    """Write the configuration that a run on this data set reads by itself."""
+    load = [column.partition(":")[0] for column in INTER_HEADER if not column.startswith("rating")]
+    settings: dict[str, object] = {"load_col": {"inter": load}}
+    if item_text:
+        settings["item_text"] = dict(item_text)
+    listed = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True, default_flow_style=None)
+    path.write_text(_SETTINGS_HEAD + listed, encoding="utf-8")
+
+
+def file_names(name: str) -> tuple[str, str, str, str]:
+    """The files of the data set `name`: interactions, items, statistics, settings."""
+    return f"{name}.inter", f"{name}.item", f"{name}.stats.json", f"{name}.yaml"
 
 
 def dataset_folder(out: Path, name: str) -> Path:
@@ -102,7 +117,7 @@ def replacing(folder: Path) -> Iterator[Path]:
         for path in new.iterdir():
             _flush(path)
         if folder.exists():
-            _carry_over(folder, new)
+            _carry_over(folder, new, folder.name)
             folder.rename(old)
         new.rename(folder)
     except BaseException:
@@ -130,15 +145,27 @@ def _tidy(folder: Path) -> None:
         old.rename(folder)
 
 
-def _carry_over(old: Path, new: Path) -> None:
+def _carry_over(old: Path, new: Path, name: str) -> None:
+    """Bring along what no conversion writes; items and settings of the old data set stay behind,
+    but for settings that would be lost."""
+    _, items, _, settings = own = file_names(name)
     for path in old.iterdir():
         target = new / path.name
-        if target.exists():
-            continue
         if path.is_dir() and not path.is_symlink():
             shutil.copytree(path, target, symlinks=True, copy_function=_link)
-        else:
+        elif path.name not in own:
             _link(path, target)
+    if (old / items).exists() and not (new / items).exists():
+        logger.warning("%s of the data set before is gone: this one has no items file", items)
+    if (old / settings).exists() and not _same_bytes(old / settings, new / settings):
+        kept = new / f"{name}.before.yaml"
+        kept.unlink(missing_ok=True)
+        _link(old / settings, kept)
+        logger.info("%s is written anew; the old one stays as %s", settings, kept.name)
+
+
+def _same_bytes(left: Path, right: Path) -> bool:
+    return left.is_file() and right.is_file() and left.read_bytes() == right.read_bytes()
 
 
 def _link(source: str | Path, target: str | Path) -> None:

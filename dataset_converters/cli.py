@@ -29,8 +29,12 @@ class _Parser(argparse.ArgumentParser):
         raise ConversionError(f"{message} (see {self.prog} --help)")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run one conversion; returns the exit status: 0, 2 for bad input, 130 when interrupted."""
+def main(argv: Sequence[str] | None = None, prog: str = "python -m dataset_converters") -> int:
+    """Run one conversion; returns the exit status: 0, 2 for bad input, 130 when interrupted.
+
+    Args:
+        prog: the command as the user typed it, for its help.
+    """
     logging.basicConfig(
         level=logging.INFO,
         stream=sys.stderr,
@@ -38,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         datefmt="%d %b %H:%M",
     )
     try:
-        _run(_parse(argv))
+        _run(_parse(argv, prog))
     except ConversionError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
@@ -57,10 +61,9 @@ def _run(args: argparse.Namespace) -> None:
     if comparison:
         logger.info(comparison)
     if args.source == "csv":
-        fields = ", ".join(args.text)
-        logger.info("use it by --dataset=%s --data_path=%s", folder.name, args.out)
-        if fields:
-            logger.info("its item texts: item_text: {fields: [%s], style: sentences}", fields)
+        model = "HSTUText" if args.text else "HSTU"
+        where = "" if args.out == Path("dataset") else f" --data_path={args.out}"
+        logger.info("train on it: --model=%s --dataset=%s%s", model, folder.name, where)
 
 
 def _name(args: argparse.Namespace) -> str:
@@ -98,6 +101,7 @@ def _source(args: argparse.Namespace) -> Source:
             columns,
             time_unit=args.time_unit,
             max_malformed=args.max_malformed,
+            encoding=args.encoding,
         )
     offline = args.offline or offline_by_environment()
     fetcher = Fetcher(args.raw, args.out / "raw", offline, args.sources)
@@ -106,8 +110,8 @@ def _source(args: argparse.Namespace) -> Source:
     return amazon2023.open_source(args.category, fetcher, args.max_malformed)
 
 
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = _Parser(prog="python -m dataset_converters", description=__doc__)
+def _parse(argv: Sequence[str] | None, prog: str) -> argparse.Namespace:
+    parser = _Parser(prog=prog, description=__doc__)
     commands = parser.add_subparsers(dest="source", required=True)
 
     amazon = commands.add_parser("amazon2023", help="one category of Amazon Reviews 2023")
@@ -207,6 +211,9 @@ def _add_own(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="COLUMN",
         help="text columns of --items, in the order they are to be read; FIELD=COLUMN renames",
+    )
+    parser.add_argument(
+        "--encoding", help="of both files, such as utf-16 or latin-1 (default: guessed)"
     )
     parser.add_argument(
         "--time_unit", choices=own_data.UNITS, default="s", help="what dates become (default: s)"

@@ -15,8 +15,9 @@ from dataset_converters.atomic import (
     replacing,
     write_json,
     write_rows,
+    write_settings,
 )
-from dataset_converters.interactions import Interactions, Row, require_rows
+from dataset_converters.interactions import Interactions, Row, doubtful_times, require_rows
 from dataset_converters.reading.lines import Tally, file_facts
 
 logger = logging.getLogger(__name__)
@@ -65,8 +66,9 @@ class Source:
     """The raw records of one data set; both iterators are read once, the interactions first.
 
     `text` maps each text field of the `.item` file to its key in an item's record; `clean` turns
-    such a value into one line. `dropped` counts, by reason, the records the iterators leave out
-    although they are well formed. `settings` are the source's own, for the statistics.
+    such a value into one line. `item_text` says how a model reads these fields (RecBole's
+    configuration key of that name). `dropped` counts, by reason, the records the iterators leave
+    out although they are well formed. `settings` are the source's own, for the statistics.
     """
 
     name: str
@@ -76,6 +78,7 @@ class Source:
     item_tally: Tally | None = None
     text: Mapping[str, str] = field(default_factory=dict)
     clean: Callable[[object], str] = str
+    item_text: Mapping[str, object] | None = None
     dropped: Counter[str] = field(default_factory=Counter)
     settings: dict[str, object] = field(default_factory=dict)
 
@@ -92,8 +95,11 @@ def convert(folder: Path, source: Source, options: Options) -> dict:
     source.row_tally.finish()
     require_rows(data, f"reading {source.row_tally.path}")
     read = data.counts()
+    doubt = doubtful_times(data.time)
+    if doubt:
+        logger.warning("%s: %s", source.row_tally.path.name, doubt)
     with replacing(folder) as new:
-        inter, item, stats_file = (new / name for name in file_names(folder.name))
+        inter, item, stats_file, settings = (new / name for name in file_names(folder.name))
         spool = new / "spool.jsonl"
         metadata = _Metadata(source, options, spool)
         metadata.read(data.item_tokens())
@@ -115,6 +121,7 @@ def convert(folder: Path, source: Source, options: Options) -> dict:
             "files": [_file_stats(t) for t in (source.row_tally, source.item_tally) if t],
         }
         write_json(stats_file, stats)
+        write_settings(settings, source.item_text)
     _report(folder, stats)
     _warn_about_stock_reader(data, metadata)
     return stats
@@ -224,6 +231,11 @@ def _report(folder: Path, stats: dict) -> None:
             f"{stats['metadata']['written']:,}",
             f"{stats['metadata']['without_metadata']:,}",
         )
+        if stats["metadata"]["repeated"]:
+            logger.warning(
+                "items: %s records repeat an item id; the first of each id counts",
+                f"{stats['metadata']['repeated']:,}",
+            )
 
 
 def _warn_about_stock_reader(data: Interactions, metadata: _Metadata) -> None:

@@ -13,6 +13,8 @@ import numpy as np
 from dataset_converters.errors import ConversionError
 from dataset_converters.reading.clean_text import is_clean_token
 
+_YEAR_S = 31_536_000
+_MANY_ROWS, _FEW_TIMES = 200, 20
 _INT64_MAX = 2**63 - 1
 
 Row = tuple[str, str, float, int]
@@ -144,6 +146,21 @@ class Interactions:
             "time": {"first": int(self.time.min()), "last": int(self.time.max())},
             "ties": int(ties.sum()),
         }
+
+
+def doubtful_times(time: np.ndarray) -> str | None:
+    """What looks wrong with the times (N,) int64 of all interactions, None if nothing does.
+
+    A column of star ratings, or of counts, is easily named in place of that of the times.
+    """
+    least, most = int(time.min()), int(time.max())
+    if least > -_YEAR_S and most < _YEAR_S:
+        what = f"all times lie between {least} and {most}, which is in or near 1970"
+    elif len(time) >= _MANY_ROWS and len(np.unique(time)) <= _FEW_TIMES:
+        what = f"{len(time):,} interactions have only {len(np.unique(time))} different times"
+    else:
+        return None
+    return f"{what}; is the column of the times (--time) the right one?"
 
 
 def checked_row(user: object, item: object, rating: object, time: int) -> Row:

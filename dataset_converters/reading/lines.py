@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import json
 import logging
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import orjson
 from tqdm import tqdm
@@ -29,10 +30,12 @@ class Tally:
     Args:
         path: the file, for messages.
         max_malformed: the share of records, 0 to 1, above which the run stops.
+        encoding: of the file's text.
     """
 
-    def __init__(self, path: Path, max_malformed: float) -> None:
+    def __init__(self, path: Path, max_malformed: float, encoding: str = "utf-8") -> None:
         self.path = path
+        self.encoding = encoding
         self.line = 0  # number of the current line, from 1
         self.records = 0
         self.malformed = 0
@@ -76,15 +79,17 @@ def read_lines(tally: Tally) -> Iterator[bytes]:
     Raises:
         ConversionError: the file is missing, damaged or cut short.
     """
-    for number, line in enumerate(read_raw_lines(tally.path), start=1):
+    for number, line in enumerate(read_raw_lines(tally.path, tally.encoding), start=1):
         if not line.isspace():
             tally.line = number
             tally.records += 1
             yield line
 
 
-def read_raw_lines(path: Path) -> Iterator[bytes]:
+def read_raw_lines(path: Path, encoding: str = "utf-8") -> Iterator[bytes]:
     """The lines of `path`, gzipped or not, with a progress bar over the bytes on disk.
+
+    They are UTF-8 as far as the file is: of another `encoding`, lines are brought to UTF-8.
 
     Raises:
         ConversionError: the file is missing, damaged or cut short.
@@ -96,7 +101,10 @@ def read_raw_lines(path: Path) -> Iterator[bytes]:
                 total=path.stat().st_size, desc=path.name, unit="B", unit_scale=True, disable=None
             ) as bar,
         ):
-            lines = gzip.GzipFile(fileobj=file) if path.suffix == ".gz" else file
+            lines: Any = gzip.GzipFile(fileobj=file) if path.suffix == ".gz" else file
+            if encoding != "utf-8":
+                text = io.TextIOWrapper(lines, encoding=encoding, newline="")
+                lines = (line.encode("utf-8", "replace") for line in text)
             for number, line in enumerate(lines):
                 if number % 4096 == 0:
                     bar.update(file.tell() - bar.n)
@@ -104,6 +112,10 @@ def read_raw_lines(path: Path) -> Iterator[bytes]:
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ConversionError(
             f"{path}: the file is damaged or cut short ({error}); delete it and fetch it again"
+        ) from error
+    except UnicodeError as error:
+        raise ConversionError(
+            f"{path}: not {encoding} text ({error}); name its encoding with --encoding"
         ) from error
     except OSError as error:
         raise ConversionError(f"{path}: cannot be read ({error.strerror})") from error

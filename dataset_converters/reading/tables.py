@@ -39,7 +39,7 @@ def read_records(tally: Tally, columns: Collection[str]) -> Iterator[Record]:
 
 def _csv_records(tally: Tally, columns: Collection[str]) -> Iterator[Record]:
     csv.field_size_limit(2**31 - 1)  # descriptions may be longer than the module's default
-    lines = _Decoded(tally.path)
+    lines = _Decoded(tally)
     separator, header = _header(next(lines, ""), columns)
     _require_columns(tally.path, columns, header)
     reader = csv.reader(lines, delimiter=separator, strict=True)
@@ -76,8 +76,8 @@ def _header(line: str, columns: Collection[str]) -> tuple[str, list[str]]:
 class _Decoded:
     """Decoded lines of a file, with their line ends; remembers a line that was not UTF-8."""
 
-    def __init__(self, path: Path) -> None:
-        self._lines = read_raw_lines(path)
+    def __init__(self, tally: Tally) -> None:
+        self._lines = read_raw_lines(tally.path, tally.encoding)
         self._first = True
         self._damaged = False
 

@@ -48,6 +48,8 @@ CATEGORIES = (
     "Video_Games",
 )
 TEXT_FIELDS = ("title", "features", "categories", "description", "store")
+# Without the store, and in ASCII, as BLaIR's own preparation.
+ITEM_TEXT = {"fields": list(TEXT_FIELDS[:4]), "style": "sentences", "ascii": True}
 _HEADER = ("user_id", "parent_asin", "rating", "timestamp")
 _INTEGER = re.compile(r"-?[0-9]+")
 _BY_SHORT_NAME = {category.lower(): category for category in CATEGORIES}
@@ -88,6 +90,7 @@ def open_source(category: str, fetcher: Fetcher, max_malformed: float) -> Source
         item_tally=metadata,
         text={name: name for name in TEXT_FIELDS},
         clean=amazon_text,
+        item_text=ITEM_TEXT,
         settings={"category": category},
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -13,8 +14,11 @@ from dataset_converters.convert import Source
 from dataset_converters.errors import ConversionError
 from dataset_converters.interactions import Row, checked_row
 from dataset_converters.reading.clean_text import plain_text
+from dataset_converters.reading.encodings import guess_encoding, known_encoding
 from dataset_converters.reading.lines import Tally
 from dataset_converters.reading.tables import Record, read_records
+
+logger = logging.getLogger(__name__)
 
 UNITS = {"s": timedelta(seconds=1), "ms": timedelta(milliseconds=1)}
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -46,14 +50,19 @@ def open_source(
     *,
     time_unit: str,
     max_malformed: float,
+    encoding: str | None = None,
 ) -> Source:
     """The source of one's own files; see `records.FORMATS`.
 
     Times are whole numbers, kept as they are, or ISO dates, which become `time_unit` ("s" or "ms")
     since 1970 UTC; a date without a zone is UTC.
 
+    Args:
+        encoding: of both files; guessed for each if None.
+
     Raises:
-        ConversionError: text fields without an items file or the reverse, bad names of fields.
+        ConversionError: an unknown encoding, text fields without an items file or the reverse, bad
+            names of fields.
     """
     if (items is None) != (not columns.text):
         raise ConversionError("an items file (--items) and its text columns (--text) go together")
@@ -63,9 +72,9 @@ def open_source(
                 f"'{name}' cannot be the name of a text field; write --text NAME='{name}' with "
                 f"a NAME of letters, digits and underscores, none of {', '.join(_TAKEN)}"
             )
-    tally = Tally(interactions, max_malformed)
+    tally = _tally(interactions, max_malformed, encoding)
     settings: dict[str, object] = {"dates_rounded_down": 0}
-    item_tally = Tally(items, max_malformed) if items else None
+    item_tally = _tally(items, max_malformed, encoding) if items else None
     return Source(
         name="csv",
         rows=_rows(tally, columns, _Clock(time_unit, settings)),
@@ -74,8 +83,20 @@ def open_source(
         item_tally=item_tally,
         text=columns.text,
         clean=plain_text,
+        item_text={"fields": list(columns.text), "style": "sentences"} if columns.text else None,
         settings=settings,
     )
+
+
+def _tally(path: Path, max_malformed: float, encoding: str | None) -> Tally:
+    if path.suffix == ".parquet":
+        return Tally(path, max_malformed)
+    if encoding is not None:
+        return Tally(path, max_malformed, known_encoding(encoding))
+    guessed = guess_encoding(path, max_malformed)
+    if guessed != "utf-8":
+        logger.info("%s: read as %s; --encoding names another one", path.name, guessed)
+    return Tally(path, max_malformed, guessed)
 
 
 class _Clock:

@@ -17,6 +17,7 @@ from dataset_converters.reading.literals import dict_parser
 
 VARIANTS = ("full", "published")
 TEXT_FIELDS = ("app_name", "publisher", "developer", "genres", "tags", "specs")
+ITEM_TEXT = {"fields": list(TEXT_FIELDS), "style": "pipes"}
 _parse_review = dict_parser(("username", "product_id", "date"))
 _parse_game = dict_parser(("id", *TEXT_FIELDS))
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
@@ -45,6 +46,7 @@ def open_source(fetcher: Fetcher, max_malformed: float, variant: str = "full") -
         item_tally=games,
         text={name: name for name in TEXT_FIELDS},
         clean=plain_text,
+        item_text=ITEM_TEXT,
         dropped=dropped,
         settings={"variant": variant},
     )
