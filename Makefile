@@ -1,5 +1,6 @@
 # make run   a virtual environment, the package, and the main job on data that need no download
 # make test  the same environment with the test tools, then the checks and the tests
+# make docs  the documentation as a site, its links checked
 # make bench the same environment, then ratios against the published algorithm, RecBole and the machine
 
 PYTHON ?= python3
@@ -7,7 +8,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 TRAIN_SECONDS ?= 90
 
-.PHONY: run test bench clean
+.PHONY: run test bench docs clean
 
 run: $(VENV)/installed
 	$(BIN)/python run_recbole.py --model=HSTU,HSTUText,SASRec --dataset=ml-100k \
@@ -26,6 +27,16 @@ bench: $(VENV)/installed
 	$(BIN)/python benchmarks/evaluation.py
 	$(BIN)/python benchmarks/data.py
 	$(BIN)/python benchmarks/epoch.py
+
+# A site in build/site; a link that leads nowhere is an error.
+docs: export NO_MKDOCS_2_WARNING = 1
+docs: $(VENV)/installed-docs
+	$(BIN)/mkdocs build --strict
+
+$(VENV)/installed-docs: setup.cfg constraints.txt
+	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt mkdocs-material
+	touch $@
 
 $(VENV)/installed: setup.cfg constraints.txt
 	$(PYTHON) -m venv $(VENV)
