@@ -78,6 +78,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"recbole\.")
     try:
         return _COMMANDS[command](arguments[1:])
+    except ModuleNotFoundError as error:
+        if error.name != "recbole":
+            raise
+        mend = "pip install --no-deps recbole==1.2.1"
+        sys.stderr.write(f"recbole-hstu: error: RecBole is not installed; {mend}\n")
+        return 2
     except InputError as error:
         if os.environ.get("RANK", "0") != "0":
             time.sleep(5)  # most errors the first process has, too: torchrun then ends this one

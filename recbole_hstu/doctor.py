@@ -103,8 +103,8 @@ def main() -> int:
 
 def _needed(name: str) -> Finding:
     mend = f'pip install "{_NEEDED[name]}"'
-    if sys.version_info >= (3, 12) and name == "recbole":
-        mend = "pip install --no-deps recbole==1.2.1, see README (Python 3.12 and 3.13)"
+    if name == "recbole":  # with its dependencies it cannot be installed from Python 3.12 on
+        mend = "pip install --no-deps recbole==1.2.1"
     try:
         importlib.import_module("recbole.trainer" if name == "recbole" else name)
     except Exception as error:  # a broken package raises anything

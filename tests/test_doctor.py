@@ -5,33 +5,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+from missing_modules import environment_without
+
 from recbole_hstu import doctor
 from recbole_hstu.doctor import BAD, NOTE, OK
 
-ROOT = Path(doctor.__file__).parents[1]
-
-# Python imports this module at its start, in the doctor and in the run that it tries.
-BLOCKER = """
-import sys
-
-class Blocker:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {blocked}:
-            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name.split(".")[0])
-
-sys.meta_path.insert(0, Blocker())
-"""
 SLOW = ["transformers", "openai", "optuna", "matplotlib", "bm25s"]
 
 
 def doctor_without(*modules):
     """Its exit status and its lines, where some modules cannot be imported."""
-    Path("blocker").mkdir()
-    Path("blocker/sitecustomize.py").write_text(BLOCKER.format(blocked={*modules}))
-    path = os.pathsep.join([str(Path("blocker").absolute()), str(ROOT)])
     done = subprocess.run(
         [sys.executable, "-m", "recbole_hstu.cli", "doctor"],
-        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+        env=environment_without(*modules),
         capture_output=True,
         text=True,
         check=False,

