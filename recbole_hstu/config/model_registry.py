@@ -11,8 +11,10 @@ import importlib
 import re
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 
 import recbole.model
+import torch
 
 from recbole_hstu.support.errors import InputError
 
@@ -56,8 +58,18 @@ def model_class(name: str) -> type | None:
     if module is None:
         return None
     try:
-        return getattr(importlib.import_module(module), name)
+        return getattr(_import(module), name)
     except ModuleNotFoundError as error:
         raise InputError(
             f"--model={name}: needs the package {error.name}; pip install {error.name}"
         ) from error
+
+
+def _import(module: str) -> ModuleType:
+    """RecBole's SINE, which comes along with any sequential model, switches autograd's search for
+    anomalies on: every training of the process would pay for it."""
+    searching = torch.is_anomaly_enabled()
+    try:
+        return importlib.import_module(module)
+    finally:
+        torch.autograd.set_detect_anomaly(searching)

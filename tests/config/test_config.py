@@ -1,6 +1,7 @@
 """Configuration: layers, protocols, values that are never evaluated, names that are known."""
 
 import dataclasses
+import subprocess
 import sys
 
 import pytest
@@ -22,6 +23,18 @@ def test_later_layers_win(tmp_path):
     assert config["learning_rate"] == 0.01
     assert config["dropout_prob"] == 0.2
     assert config["hidden_size"] == 128  # RecBole's
+
+
+def test_no_model_slows_the_others_down():
+    """Importing RecBole's SINE searches every later backward pass of the process for NaN."""
+    code = (
+        "import torch; from recbole_hstu.config.model_registry import model_class; "
+        "model_class('SASRec'), model_class('SINE'); print(torch.is_anomaly_enabled()); "
+        "torch.autograd.set_detect_anomaly(True); model_class('HSTU'); "
+        "print(torch.is_anomaly_enabled())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True"]
 
 
 @pytest.mark.parametrize(
