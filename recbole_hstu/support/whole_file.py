@@ -4,10 +4,21 @@ from __future__ import annotations
 
 import glob
 import os
+import platform
+import time
+import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
+
+try:
+    import fcntl
+except ImportError:  # Windows: what is left there goes by its age alone
+    fcntl = None  # type: ignore[assignment]
+
+ABANDONED_S = 7 * 24 * 3600.0
+"""What nobody has changed for so long, nobody is going to finish."""
 
 
 @contextmanager
@@ -15,17 +26,15 @@ def whole_file(path: Path | str) -> Iterator[IO[bytes]]:
     """A binary file for writing that takes the name `path` only when the block ends well.
 
     An error inside the block leaves an earlier file of that name as it was, and nothing beside it.
-    What a killed process has left of the same file is removed. The folder is made if it is
-    missing.
+    The folder is made if it is missing. What a killed process has left of the same file is
+    removed: at once if it was of this machine, else after `ABANDONED_S`.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
-        if not _is_alive(left.suffixes[-2].removeprefix(".")):
-            left.unlink(missing_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    _remove_left(path)
+    part, stream = _new_part(path)
     try:
-        with part.open("wb") as stream:
+        with stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
@@ -34,11 +43,53 @@ def whole_file(path: Path | str) -> Iterator[IO[bytes]]:
         part.unlink(missing_ok=True)
 
 
-def _is_alive(process: str) -> bool:
+def is_abandoned(path: Path) -> bool:
+    """Whether nobody has changed the file for `ABANDONED_S`."""
     try:
-        os.kill(int(process), 0)
-    except ProcessLookupError:
+        return time.time() - path.stat().st_mtime > ABANDONED_S
+    except FileNotFoundError:  # its owner was faster
         return False
-    except (ValueError, OSError):  # no number, or somebody else's process
-        return True
+
+
+def _new_part(path: Path) -> tuple[Path, IO[bytes]]:
+    """A file of our own, which says by its lock that its writer lives."""
+    while True:
+        part = path.with_name(f".{path.name}.{_MACHINE}.{uuid.uuid4().hex[:12]}.part")
+        stream = part.open("xb")
+        _lock(stream, wait=True)
+        if part.exists():
+            return part, stream
+        stream.close()  # `_remove_left` of another process saw it before it was locked
+
+
+def _remove_left(path: Path) -> None:
+    for part in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        ours = part.name.startswith(f".{path.name}.{_MACHINE}.")
+        if is_abandoned(part):
+            part.unlink(missing_ok=True)
+        elif ours:
+            with suppress(OSError), part.open("r+b") as stream:
+                if _lock(stream, wait=False):  # its writer is dead
+                    part.unlink(missing_ok=True)
+
+
+def _lock(stream: IO[bytes], *, wait: bool) -> bool:
+    """Hold a file until it is closed or the process ends; whether it could be had."""
+    if fcntl is None:
+        return False
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # another process has it, or this file system knows no locks
+        return False
     return True
+
+
+def _machine() -> str:
+    """This machine since it was started: containers and hosts may bear the same name."""
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    started = boot.read_text()[:8] if boot.is_file() else ""
+    name = "".join(c if c.isalnum() else "-" for c in platform.node())[:32]
+    return f"{name}-{started}" if started else name
+
+
+_MACHINE = _machine()

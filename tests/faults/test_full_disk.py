@@ -1,6 +1,5 @@
 """A disk that is full while a checkpoint is written: the error is the kernel's, by /dev/full."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -9,6 +8,7 @@ from small_data import small_options
 
 from recbole_hstu.cli import main
 from recbole_hstu.quick_start import run
+from recbole_hstu.support import whole_file
 from recbole_hstu.training import checkpoint
 
 FULL = Path("/dev/full")
@@ -19,10 +19,17 @@ def test_the_previous_checkpoint_stays_and_the_run_goes_on_from_it(toy, capfd, m
     options = small_options(epochs=4, protocol="paper")
     whole = run("HSTU", "toy", config_dict={**options, "checkpoint_dir": "whole"})
     write, written = checkpoint.save_checkpoint, []
+    new_part = whole_file._new_part
+
+    def on_full_disk(path):
+        monkeypatch.setattr(whole_file, "_new_part", new_part)
+        part = path.with_name(f".{path.name}.full.part")
+        part.symlink_to(FULL)
+        return part, part.open("wb")
 
     def save(file, state):
         if len(written) == 2:
-            Path(file).with_name(f".{Path(file).name}.{os.getpid()}.part").symlink_to(FULL)
+            monkeypatch.setattr(whole_file, "_new_part", on_full_disk)
         written.append(file)
         write(file, state)
 
