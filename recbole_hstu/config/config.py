@@ -8,6 +8,7 @@ never read here.
 from __future__ import annotations
 
 import difflib
+import hashlib
 import inspect
 import os
 import re
@@ -293,6 +294,10 @@ class Config(RecBoleConfig):
         """The configuration as a dictionary of plain values: it survives YAML, JSON and
         `torch.load(weights_only=True)`."""
         return {key: _plain(value) for key, value in self.final_config_dict.items()}
+
+    def digest(self) -> str:
+        """Six characters that tell the settings of one run from those of another."""
+        return hashlib.sha256(str(sorted(self.plain().items())).encode()).hexdigest()[:6]
 
 
 def _options_read_in(module: Any) -> list[str]:

@@ -5,7 +5,6 @@ The file appears when the run has shown that its input is good; bad input leaves
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import logging.handlers
 from pathlib import Path
@@ -29,8 +28,7 @@ class RunLog:
     """
 
     def __init__(self, config: Any, *, quiet: bool = False):
-        digest = hashlib.md5(str(sorted(config.plain().items())).encode()).hexdigest()[:6]
-        name = f"{config['model']}-{config['dataset']}-{get_local_time()}-{digest}.log"
+        name = f"{config['model']}-{config['dataset']}-{get_local_time()}-{config.digest()}.log"
         self.path = Path("log") / config["model"] / name
         self.level = getattr(logging, str(config["state"] or "INFO").upper(), logging.INFO)
         self._quiet = quiet
@@ -64,8 +62,7 @@ class RunLog:
             self._remove(self._early)
             return self.path
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            file = logging.FileHandler(self.path, encoding="utf-8")
+            file = self._new_file()
         except OSError as error:
             raise InputError(f"{self.path}: the log cannot be written ({error})") from error
         file.setFormatter(
@@ -77,6 +74,17 @@ class RunLog:
         self._remove(self._early)
         self._add(file)
         return self.path
+
+    def _new_file(self) -> logging.FileHandler:
+        """A file of this run alone: another one may have begun in the same second."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        named, number = self.path, 1
+        while True:
+            try:
+                return logging.FileHandler(self.path, mode="x", encoding="utf-8")
+            except FileExistsError:
+                number += 1
+                self.path = named.with_stem(f"{named.stem}-{number}")
 
     def _add(self, handler: logging.Handler) -> None:
         handler.setLevel(self.level)

@@ -3,7 +3,10 @@ dangers (`torch.load(weights_only=True)`) by every torch from 2.4 on, for RecBol
 
 from __future__ import annotations
 
+import itertools
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,7 @@ import scipy.sparse
 import torch
 
 from recbole_hstu.support.errors import InputError
-from recbole_hstu.support.whole_file import whole_file
+from recbole_hstu.support.whole_file import is_abandoned, whole_file
 
 # What a resumed run may set anew: how long it goes on, where it runs and what it shows.
 _MAY_CHANGE = {
@@ -21,6 +24,50 @@ _MAY_CHANGE = {
     *("text_features_file", "eval_batch_size", "config_files", "metrics", "topk"),
     *("text_batch_size", "text_device", "nproc"),
 }
+
+
+@contextmanager
+def claimed(folder: str | Path, name: str, seed: int) -> Iterator[Path]:
+    """A file name for the checkpoints of one run, for the duration of a block.
+
+    It is `NAME-SEED.pth`, or `NAME-2-SEED.pth` and so on where a checkpoint, or a run that has not
+    written any yet, bears that name. Such a run holds it by an empty `.FILE.claim`.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for left in folder.glob(".*.claim"):
+            if is_abandoned(left):
+                left.unlink(missing_ok=True)
+        numbers = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
+        files = (folder / f"{name}{number}-{seed}.pth" for number in numbers)
+        file = next(file for file in files if _claim(file))
+    except OSError as error:
+        raise InputError(f"{folder}: the folder cannot be written ({error.strerror})") from error
+    try:
+        yield file
+    finally:
+        _claim_of(file).unlink(missing_ok=True)
+
+
+def _claim(file: Path) -> bool:
+    """Hold a name if it is free."""
+    claim = _claim_of(file)
+    try:
+        claim.touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    if file.exists() or last_file(file).exists():
+        claim.unlink()
+        return False
+    return True
+
+
+def _claim_of(file: Path) -> Path:
+    return file.with_name(f".{file.name}.claim")
 
 
 def save_checkpoint(path: str | Path, state: dict[str, Any]) -> None:
@@ -81,6 +128,11 @@ def check_fits(state: dict[str, Any], path: str | Path, config: Any, dataset: An
                 f"{path}: was trained on other {what} ({len(before) - 1:,}) than "
                 f"{config['dataset']} has now ({len(tokens) - 1:,}); train anew on these data"
             )
+
+
+def last_file(file: str | Path) -> Path:
+    """The `.last.pth` that belongs to the best epoch's checkpoint."""
+    return Path(file).with_suffix(".last.pth")
 
 
 def best_file(resume_file: str | Path) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ class Resumable:
     device: Any
     optimizer: Any
     saved_model_file: Any
+    checkpoint_dir: str
     best_valid_score: float
     best_valid_result: dict[str, float] | None
     cur_step: int
@@ -31,11 +34,25 @@ class Resumable:
     _dataset: Any = None
     _resumed: dict[str, Any] | None = None
     _stopped_early = False
+    _name: str
+    _named = False
 
     @property
     def last_file(self) -> Path:
         """The state after the last epoch, to resume from; `saved_model_file` is the best one."""
-        return Path(self.saved_model_file).with_suffix(".last.pth")
+        return checkpoint.last_file(self.saved_model_file)
+
+    @contextmanager
+    def _name_of_its_own(self, saved: bool) -> Iterator[None]:
+        """Checkpoints under a name that no other run has; a resumed run goes on under its own."""
+        with ExitStack() as held:
+            if saved and self._resumed is None and not self._named:
+                self._named = True
+                if processes.is_main():
+                    claim = checkpoint.claimed(self.checkpoint_dir, self._name, self.config["seed"])
+                    self.saved_model_file = str(held.enter_context(claim))
+                self.saved_model_file = processes.from_main(self.saved_model_file)
+            yield
 
     def _generators(self) -> dict[str, torch.Generator]:
         # RecBole's loader of knowledge graphs wraps two others and has no generator itself.

@@ -35,8 +35,9 @@ class PlainTrainer(Resumable, Trainer):
         self._shared_loss: SharedLoss | None = None
         if processes.count() > 1:
             self._share_with_others()
-        name = f"{config['model']}-{config['dataset']}-{get_local_time()}-{config['seed']}.pth"
-        self.saved_model_file = processes.from_main(str(Path(self.checkpoint_dir) / name))
+        name = f"{config['model']}-{config['dataset']}-{get_local_time()}-{config.digest()}"
+        self._name = processes.from_main(name)
+        self.saved_model_file = str(Path(self.checkpoint_dir, f"{self._name}-{config['seed']}.pth"))
         self.trained_seconds = 0.0
         self.history: list[dict[str, Any]] = []
         self._interrupts = Interrupts()
@@ -83,6 +84,10 @@ class PlainTrainer(Resumable, Trainer):
             The best validation score and result, as RecBole does.
         """
         self._train_data, self._dataset = train_data, train_data._dataset
+        with self._name_of_its_own(saved):
+            return self._fit(train_data, valid_data, verbose, saved, show_progress, callback_fn)
+
+    def _fit(self, train_data, valid_data, verbose, saved, show_progress, callback_fn):
         if type(self)._own_loop:
             self.logger.info("This model has a training loop of its own: no time limit, no resume.")
             return super().fit(train_data, valid_data, verbose, saved, show_progress, callback_fn)
