@@ -6,12 +6,14 @@ import hashlib
 import importlib
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from recbole_hstu import __version__
 from recbole_hstu.data.item_text import ItemText, read_item_texts
@@ -26,7 +28,7 @@ from recbole_hstu.data.side_feature_file import (
 from recbole_hstu.encoders.base import Encoder
 from recbole_hstu.encoders.options import TextOptions
 from recbole_hstu.encoders.store import VectorStore
-from recbole_hstu.support.errors import InputError
+from recbole_hstu.support.errors import InputError, in_a_line
 
 _CLASSES = {
     "lsa": "LSAEncoder",
@@ -86,14 +88,55 @@ def ensure_text_features(
     )
     texts = _wanted(known, tokens, options.text_missing)
     path = Path(output_folder or folder) / file_name(dataset, options)
-    header, stale = _judge(path, texts, options)
-    if stale is None:
+    if _judge(path, texts, options)[1] is None:
         logger.info("text features: %s", path)
         return path
-    logger.info("text features: %s; encoding with %s", stale, options.model_name or "lsa")
-    texts = {**_also(known, header, options), **texts}
+    with _alone(path):
+        header, stale = _judge(path, texts, options)
+        if stale is None:  # whoever was here before has made it
+            return path
+        logger.info("text features: %s; encoding with %s", stale, options.model_name or "lsa")
+        texts = {**_also(known, header, options), **texts}
+        _make(path, texts, options, item_text, progress=_get(config, "show_progress") is not False)
+    return path
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Hold a side-feature file against other processes and machines, waiting until it is free.
+
+    The lock lies beside the file: machines may share the data and not the cache.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            logger.info("%s is being made by another process; waiting for it to end", path)
+            lock.acquire()
+    except (OSError, NotImplementedError) as error:
+        raise InputError(f"{path.parent}: cannot be written ({in_a_line(error)})") from error
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # Windows: an open file stays until it is closed
+            Path(lock.lock_file).unlink()
+        lock.release()
+
+
+def _make(
+    path: Path,
+    texts: Mapping[str, str],
+    options: TextOptions,
+    item_text: ItemText,
+    *,
+    progress: bool,
+) -> None:
     encoder = build_encoder(options)
-    progress = _get(config, "show_progress") is not False
     vectors = encode_texts(encoder, list(texts.values()), progress=progress)
     if options.text_normalize:
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -102,7 +145,6 @@ def ensure_text_features(
     storage: Any = options.text_storage_dtype
     write_text_features(path, texts, vectors, provenance, storage_dtype=storage)
     logger.info("text features: wrote %s, %s items x %s", path, *vectors.shape)
-    return path
 
 
 def encode_texts(encoder: Encoder, texts: Sequence[str], *, progress: bool = True) -> np.ndarray:

@@ -7,10 +7,13 @@ import logging
 import os
 import subprocess
 import sys
+import threading
+import time
 
 import numpy as np
 import pytest
 from embeddings_server import KEY, WIDTH, config, sentences, vector
+from filelock import FileLock
 from text_files import texts_of, write_items
 
 from recbole_hstu.data.side_feature_file import read_text_features
@@ -103,25 +106,72 @@ def test_a_text_is_paid_for_once_whoever_asks(server, tmp_path, monkeypatch):
     assert read_text_features(path).vectors.shape == (20, WIDTH)
 
 
-def test_two_processes_pay_once(server, tmp_path):
-    server.pause = 0.1
+def encode_in_processes(folder, settings, *places):
+    """One process a place, all at once; a place is (output folder, cache)."""
     code = (
         "import sys, json; from recbole_hstu.encoders import ensure_text_features as run; "
         "run('toy', sys.argv[1], json.loads(sys.argv[2]), output_folder=sys.argv[3])"
     )
-    folder = write_items(tmp_path / "toy", texts_of(60))
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-    outs = [tmp_path / "a", tmp_path / "b"]
     children = [
         subprocess.Popen(
-            [sys.executable, "-c", code, str(folder), json.dumps(config(server)), str(out)], env=env
+            [sys.executable, "-c", code, str(folder), json.dumps(settings), str(out)],
+            env={**env, "RECBOLE_HSTU_CACHE": str(cache)},
         )
-        for out in outs
+        for out, cache in places
     ]
-    assert [child.wait(120) for child in children] == [0, 0]
+    assert [child.wait(120) for child in children] == [0] * len(places)
+
+
+def test_two_processes_pay_once(server, tmp_path, own_cache):
+    server.pause = 0.1
+    folder = write_items(tmp_path / "toy", texts_of(60))
+    outs = [tmp_path / "a", tmp_path / "b"]
+    encode_in_processes(folder, config(server), *((out, own_cache) for out in outs))
     assert sorted(server.paid) == sorted(sentences(60))
     first, second = (next(out.glob("*.safetensors")).read_bytes() for out in outs)
     assert first == second
+
+
+def test_two_machines_that_share_the_data_and_no_cache_pay_once(server, tmp_path):
+    server.pause = 0.1
+    folder = write_items(tmp_path / "toy", texts_of(60))
+    out = tmp_path / "shared"
+    encode_in_processes(folder, config(server), (out, tmp_path / "one"), (out, tmp_path / "two"))
+    assert sorted(server.paid) == sorted(sentences(60))
+    (file,) = out.iterdir()  # the lock is gone
+    assert file.suffix == ".safetensors"
+
+
+def test_who_waits_for_another_machine_says_so(server, tmp_path, caplog):
+    folder = write_items(tmp_path / "toy", texts_of(3))
+    path = ensure_text_features("toy", folder, config(server))
+    path.unlink()
+    held = threading.Event()
+
+    def other():
+        with FileLock(folder / f".{path.name}.lock"):
+            held.set()
+            time.sleep(0.5)
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    held.wait()
+    with caplog.at_level(logging.INFO):
+        ensure_text_features("toy", folder, config(server))
+    thread.join()
+    assert f"{path} is being made by another process; waiting for it to end" in caplog.text
+    assert path.exists()
+
+
+def test_a_file_that_will_do_is_read_from_a_folder_that_nobody_may_write(server, tmp_path):
+    folder = write_items(tmp_path / "toy", texts_of(3))
+    path = ensure_text_features("toy", folder, config(server))
+    (folder / f".{path.name}.lock").mkdir()  # no lock can be had there
+    assert ensure_text_features("toy", folder, config(server)) == path
+    path.unlink()
+    with pytest.raises(InputError, match="cannot be written"):
+        ensure_text_features("toy", folder, config(server))
 
 
 def test_the_key_is_nowhere(server, tmp_path, caplog, own_cache):
