@@ -7,6 +7,7 @@ never read here.
 
 from __future__ import annotations
 
+import copy
 import difflib
 import hashlib
 import inspect
@@ -14,7 +15,6 @@ import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,8 @@ from recbole_hstu.config.model_registry import model_class, unknown_model
 from recbole_hstu.config.option_checks import check_options
 from recbole_hstu.distributed import processes
 from recbole_hstu.support.errors import InputError, UnknownOption
-from recbole_hstu.support.yaml_values import YamlLoader, load_yaml, parse_value
+from recbole_hstu.support.secrets import masked
+from recbole_hstu.support.yaml_values import YamlLoader, load_yaml, parse_value, plain_value
 
 _PACKAGE = Path(__file__).parents[1]
 # Installed as recbole_hstu/properties; in a checkout the folder stands beside the package.
@@ -292,8 +293,17 @@ class Config(RecBoleConfig):
 
     def plain(self) -> dict[str, Any]:
         """The configuration as a dictionary of plain values: it survives YAML, JSON and
-        `torch.load(weights_only=True)`."""
-        return {key: _plain(value) for key, value in self.final_config_dict.items()}
+        `torch.load(weights_only=True)`. Secrets in addresses are masked."""
+        return {key: plain_value(value) for key, value in self.masked().final_config_dict.items()}
+
+    def masked(self) -> Config:
+        """A copy to be shown or kept: no address in it has a secret."""
+        shown = copy.copy(self)
+        shown.final_config_dict = masked(self.final_config_dict)
+        return shown
+
+    def __str__(self) -> str:
+        return RecBoleConfig.__str__(self.masked())
 
     def digest(self) -> str:
         """Six characters that tell the settings of one run from those of another."""
@@ -306,18 +316,6 @@ def _options_read_in(module: Any) -> list[str]:
     except (OSError, TypeError):  # typed into an interpreter: there is no source to look into
         return []
     return re.findall(r"config\[\s*[\"'](\w+)[\"']\s*\]", source)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set):
-        return [_plain(item) for item in value]
-    if isinstance(value, Enum):
-        return value.name
-    if value is None or type(value) in (bool, int, float, str):
-        return value
-    return value.item() if isinstance(value, np.generic) else str(value)
 
 
 def _optional_yaml(path: Path) -> dict[str, Any]:

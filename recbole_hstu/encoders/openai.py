@@ -17,6 +17,7 @@ import numpy as np
 from recbole_hstu.encoders.base import Batch, Encoder, log_cut, need, token_bar
 from recbole_hstu.encoders.options import TextOptions, public_url
 from recbole_hstu.support.errors import InputError, in_a_line
+from recbole_hstu.support.secrets import MASK, masked
 
 API = "https://api.openai.com/v1"
 REQUEST_TEXTS = 2048  # the API's own limit
@@ -43,7 +44,7 @@ class OpenAIEncoder(Encoder):
         self._openai = need("openai", "openai")
         self._options = options
         self._url = options.text_base_url or API
-        self._host = urlsplit(self._url).hostname or self._url
+        self._host = urlsplit(masked(self._url)).hostname or masked(self._url)
         self._max_length = options.text_max_length or 8191
         self._count, self._cut = _tokenizer(str(options.text_model))
         self.name = str(options.text_model)
@@ -69,6 +70,11 @@ class OpenAIEncoder(Encoder):
             raise InputError(
                 "text_encoder openai reads its key from the environment: set OPENAI_API_KEY "
                 "(to anything, for a server that asks for none)"
+            )
+        if MASK in self._url:
+            raise InputError(
+                f"text_base_url={self._url}: its secrets were masked, as in all that a run keeps; "
+                "give the whole address again"
             )
         counts = [self._count(text) for text in texts]
         client = self._openai.OpenAI(

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from recbole_hstu.support.errors import InputError
+from recbole_hstu.support.secrets import masked
 
 ENCODERS = ("lsa", "huggingface", "openai")
 CHOICES: dict[str, tuple[str, ...]] = {
@@ -160,7 +161,7 @@ def public_url(url: str | None) -> str | None:
     """The address without the user name, password and query that may stand in it."""
     if url is None:
         return None
-    parts = urlsplit(url)
+    parts = urlsplit(masked(url))
     host = parts.netloc.rpartition("@")[2]
     return parts._replace(netloc=host, query="", fragment="").geturl().rstrip("/")
 

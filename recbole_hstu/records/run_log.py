@@ -17,6 +17,7 @@ from recbole.utils.logger import RemoveColorFilter, log_colors_config
 
 from recbole_hstu.distributed import processes
 from recbole_hstu.support.errors import InputError
+from recbole_hstu.support.secrets import MaskSecrets
 
 
 class RunLog:
@@ -88,6 +89,7 @@ class RunLog:
 
     def _add(self, handler: logging.Handler) -> None:
         handler.setLevel(self.level)
+        handler.addFilter(MaskSecrets())
         logging.getLogger().addHandler(handler)
         self._handlers.append(handler)
 

@@ -18,6 +18,7 @@ from recbole_hstu.studies.plan import Variant, plan_runs, read_seeds
 from recbole_hstu.studies.study import INDIFFERENT, run_study
 from recbole_hstu.studies.study_log import study_log
 from recbole_hstu.support.errors import InputError
+from recbole_hstu.support.secrets import masked
 from recbole_hstu.support.whole_file import whole_file
 from recbole_hstu.support.yaml_values import load_yaml
 
@@ -150,7 +151,7 @@ def _notes(
         "the last one reported."
     ]
     if changed or config_files:
-        given = [f"{key}={value}" for key, value in changed.items()]
+        given = [f"{key}={value}" for key, value in masked(changed).items()]
         given += [f"config_files={file}" for file in config_files]
         notes.append(f"A rehearsal, not comparable with the paper: {', '.join(given)}.")
     return notes

@@ -30,6 +30,7 @@ from recbole_hstu.records.run_record import (
 )
 from recbole_hstu.studies.plan import PlannedRun
 from recbole_hstu.support.errors import InputError, ProcessDied
+from recbole_hstu.support.secrets import masked
 from recbole_hstu.support.whole_file import whole_file
 from recbole_hstu.training import checkpoint
 
@@ -196,7 +197,7 @@ def _run_once(planned: PlannedRun, folder: Path, place: str) -> RunRecord:
             planned,
             config=wanted_settings(planned),
             status=FAILED,
-            error=f"{type(error).__name__}: {error}",
+            error=masked(f"{type(error).__name__}: {error}"),
         )
         write_record(folder, record)
     else:

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from recbole_hstu.support.secrets import MaskSecrets
+
 _ROOMS = ("recbole_hstu.studies", "recbole_hstu.tuning", "recbole_hstu.reports")
 
 
@@ -15,6 +17,7 @@ def study_log() -> Iterator[None]:
     """Show what these rooms log, for the duration of a block."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%d %b %H:%M"))
+    handler.addFilter(MaskSecrets())
     loggers = [logging.getLogger(room) for room in _ROOMS]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

@@ -1,1 +1,2 @@
-"""What everybody stands on: errors, YAML values, files that appear whole, Ctrl-C, memory."""
+"""What everybody stands on: errors, YAML values, files that appear whole, secrets masked,
+Ctrl-C, memory."""

@@ -1,5 +1,7 @@
 """What the commands report in one line: bad input, and a process that died."""
 
+from recbole_hstu.support.secrets import masked
+
 
 def in_a_line(said: object) -> str:
     """The words of another library, whose messages may have several lines."""
@@ -10,8 +12,11 @@ class InputError(ValueError):
     """Bad input: configuration, data or files.
 
     The message is one line that says what is wrong, where, and what to do. The commands print it
-    without a traceback and exit with status 2.
+    without a traceback and exit with status 2. Secrets in addresses are masked.
     """
+
+    def __init__(self, message: str):
+        super().__init__(masked(message))
 
 
 class UnknownOption(InputError):

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from recbole_hstu.support.errors import InputError
@@ -59,3 +62,16 @@ def parse_value(key: str, text: str) -> Any:
         return yaml.load(text, Loader=YamlLoader)
     except yaml.YAMLError:
         return text
+
+
+def plain_value(value: Any) -> Any:
+    """A value as YAML, JSON and `torch.load(weights_only=True)` know it; a path is text."""
+    if isinstance(value, Mapping):
+        return {str(key): plain_value(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set):
+        return [plain_value(item) for item in value]
+    if isinstance(value, Enum):
+        return value.name
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    return value.item() if isinstance(value, np.generic) else str(value)

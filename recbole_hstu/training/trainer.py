@@ -30,7 +30,8 @@ class PlainTrainer(Resumable, Trainer):
     def __init__(self, config, model):
         if not processes.is_main():
             write_nothing(config)
-        super().__init__(config, model)
+        super().__init__(config.masked(), model)  # it hands all of it to wandb
+        self.config = config
         self.eval_collector, self.evaluator = SharedCollector(config), RankEvaluator(config)
         self._shared_loss: SharedLoss | None = None
         if processes.count() > 1:
@@ -206,6 +207,11 @@ class PlainTrainer(Resumable, Trainer):
                 interaction, lambda: checkpoint.restore_random_states(here, self._generators())
             )
         return self._shared_loss(interaction)
+
+    def _add_hparam_to_tensorboard(self, best_valid_result):
+        config, self.config = self.config, self.config.masked()
+        super()._add_hparam_to_tensorboard(best_valid_result)
+        self.config = config
 
     @property
     def converged(self) -> bool | None:

@@ -25,6 +25,7 @@ from sqlalchemy.engine import URL
 
 from recbole_hstu.studies.study import differences
 from recbole_hstu.support.errors import InputError
+from recbole_hstu.support.secrets import masked
 from recbole_hstu.support.whole_file import whole_file
 from recbole_hstu.tuning.halving import Halving
 from recbole_hstu.tuning.space import Space
@@ -119,7 +120,7 @@ class Search:
         local = URL.create("sqlite", database=str(self.folder / _LOCAL))
         url = read_url(plan.storage) if plan.storage else local
         # Not the path: other machines may see the folder elsewhere.
-        shown = url.render_as_string(hide_password=True) if plan.storage else _LOCAL
+        shown = masked(url.render_as_string(hide_password=True)) if plan.storage else _LOCAL
         card = self._card(shown)
         storage = open_storage(url, plan.storage_name)
         pruner = (

@@ -19,6 +19,7 @@ from optuna.trial import TrialState
 from recbole_hstu.quick_start import run
 from recbole_hstu.studies.study_log import study_log
 from recbole_hstu.support.errors import InputError
+from recbole_hstu.support.secrets import masked
 from recbole_hstu.tuning.search import Claim, Search, SearchPlan
 from recbole_hstu.tuning.storage import STORAGE_ERRORS, storage_failures
 from recbole_hstu.tuning.trials_report import write_results
@@ -74,7 +75,7 @@ def _run_trial(search: Search, claim: Claim) -> None:
         _raise_if_outside(error, place)
         known = isinstance(error, InputError)
         logger.error("%s failed: %s", place, error, exc_info=None if known else error)
-        trial.set_user_attr("error", f"{type(error).__name__}: {error}")
+        trial.set_user_attr("error", masked(f"{type(error).__name__}: {error}"))
         study.tell(trial, state=TrialState.FAIL)
     else:
         trial.set_user_attr("epochs", result["record"].epochs)

@@ -19,8 +19,9 @@ from recbole_hstu.reports import plots
 from recbole_hstu.reports.table_formats import escape_markdown
 from recbole_hstu.studies.study import INDIFFERENT
 from recbole_hstu.support.errors import InputError
+from recbole_hstu.support.secrets import masked
 from recbole_hstu.support.whole_file import whole_file
-from recbole_hstu.support.yaml_values import load_yaml
+from recbole_hstu.support.yaml_values import load_yaml, plain_value
 from recbole_hstu.tuning.search import Search
 from recbole_hstu.tuning.trials_plots import importance_bars, parallel_coordinates
 
@@ -106,6 +107,7 @@ def _best(search: Search, best: FrozenTrial, summary: str) -> str:
     options |= plan.options
     options = {k: v for k, v in options.items() if k not in INDIFFERENT or k == "data_path"}
     options |= params_of(search, best)
+    options = plain_value(masked(options))
     listed = yaml.safe_dump(options, sort_keys=False, allow_unicode=True)
     return (
         f"# {summary}\n# python run_recbole.py --config_files={search.folder}/best.yaml\n{listed}"

@@ -16,6 +16,7 @@ from recbole_hstu.studies.plan import JUDGED, PlannedRun, Variant, plan_runs
 from recbole_hstu.studies.study import wanted_settings
 from recbole_hstu.studies.study_log import study_log
 from recbole_hstu.support.errors import InputError
+from recbole_hstu.support.secrets import masked
 from recbole_hstu.tuning.space import Space, read_space
 
 try:
@@ -171,13 +172,15 @@ def _whole(key: str, value: Any, least: int = 1) -> Any:
 
 def _check_space(space: Space, planned: PlannedRun) -> None:
     """Whether every option is one of the model's and every value one that it takes."""
-    masked = ("MAX_ITEM_LIST_LENGTH",) if planned.config["mask_seen"] else ()
+    window = ("MAX_ITEM_LIST_LENGTH",) if planned.config["mask_seen"] else ()
     for parameter in space.parameters:
         where = f"{space.file}: {parameter.name}"
-        if parameter.name in (*_NOT_SEARCHED, *masked):
+        if parameter.name in (*_NOT_SEARCHED, *window):
             raise InputError(f"{where}: decides how trials are judged or kept; leave it out")
         if parameter.name in planned.options:
             raise InputError(f"{where}: is given as an option, too; leave one of them out")
+        if masked(list(parameter.values)) != list(parameter.values):
+            raise InputError(f"{where}: a secret would be kept with every trial; leave it out")
         for value in parameter.extremes():
             options = {**planned.options, parameter.name: value}
             try:
