@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import codecs
 import os
+import shlex
 import sys
 import time
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import yaml
+
 from recbole_hstu import __version__
-from recbole_hstu.support.errors import InputError, ProcessDied
+from recbole_hstu.support.errors import InputError, ProcessDied, in_a_line
 from recbole_hstu.support.yaml_values import parse_value
 
 _USAGE = """\
@@ -28,7 +33,7 @@ commands:
 options of run:
   --model=NAME[,NAME]     HSTU, HSTU-large, and every RecBole model (SASRec, GRU4Rec, BPR, ...)
   --dataset=NAME          its atomic files lie in dataset/NAME; ml-100k needs no files
-  --config_files="A B"    YAML files, later ones win
+  --config_files="A B"    YAML files, later ones win; may be given twice, or as a list ["A B", C]
   --protocol=NAME         recbole (last but one item validates) or paper (no validation)
   --mask_seen=True        leave the items of the visible history out of the ranking
   --nproc=N               share a training among N processes, a GPU each, or CPU cores
@@ -38,7 +43,7 @@ options of run:
   --compare=FILE          in place of --model: rows of the table with options of their own
   --baseline=NAME[,NAME]  gains over the first, significance against the best of them
   --results_dir=FOLDER    of several runs; finished ones there are not repeated
-  --key=value             any option of RecBole or of the model, read as YAML
+  --key=value             any option of RecBole or of the model, read as YAML, names as they are
 
 options of tune, beside those of run:
   --params_file=FILE      the search space: YAML, RecBole's lines, or the name of one that ships
@@ -67,6 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(usage=_USAGE, add_help=False, allow_abbrev=False)
     parser.add_argument("command", choices=sorted(_COMMANDS))
     arguments = list(sys.argv[1:] if argv is None else argv)
+    _write_to_any_terminal()
     if not arguments or {"-h", "--help"} & set(arguments):
         sys.stdout.write(_USAGE)
         return 0 if arguments else 2
@@ -97,8 +103,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
+def _write_to_any_terminal() -> None:
+    """What the terminal cannot show appears as something else, in place of an error."""
+    reconfigure = getattr(sys.stdout, "reconfigure", None)
+    if reconfigure is not None and sys.stdout.errors in ("strict", "surrogateescape"):
+        codecs.register_error("recbole_hstu", _shown_instead)
+        reconfigure(errors="recbole_hstu")
+
+
+def _shown_instead(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end]
+    return "".join(_PLAINER.get(character, "?") for character in text), error.end
+
+
+# Of the tables: better and worse than the baseline, mean and deviation.
+_PLAINER = {"†": "+", "‡": "-", "±": "~"}
+
+
 def read_options(arguments: Sequence[str]) -> dict[str, Any]:
     """`--key=value` and `--key value` as a mapping, values read as YAML; `--key` alone is True.
+
+    `--config_files` is a list of paths, and may be given more than once.
 
     Raises:
         InputError: something that is no option, or an option given twice.
@@ -110,12 +137,33 @@ def read_options(arguments: Sequence[str]) -> dict[str, Any]:
         key, equals, text = argument.removeprefix("--").partition("=")
         if not argument.startswith("--") or not key:
             raise InputError(f"'{argument}' is no option; write --key=value")
-        if key in options:
+        if key in options and key != "config_files":
             raise InputError(f"--{key} is given twice; give it once")
         if not equals and queue and not queue[0].startswith("--"):
             text, equals = queue.pop(0), "="
-        options[key] = parse_value(key, text) if equals else True
+        if key == "config_files":
+            options[key] = [*options.get(key, []), *_paths(text)]
+        else:
+            options[key] = parse_value(key, text) if equals else True
     return options
+
+
+def _paths(text: str) -> list[str]:
+    """One path, several with spaces between them (a quoted one may hold spaces), a YAML list."""
+    if Path(text).is_file():
+        return [text]
+    try:
+        if text.startswith("["):
+            paths = yaml.load(text, Loader=yaml.BaseLoader)  # all text
+        else:
+            paths = shlex.split(text) if {"'", '"'} & set(text) else text.split()
+    except (yaml.YAMLError, ValueError) as error:
+        raise InputError(
+            f"--config_files={text}: not a list of paths ({in_a_line(error)})"
+        ) from error
+    if not all(isinstance(path, str) for path in paths):
+        raise InputError(f"--config_files={text}: not a list of paths")
+    return paths
 
 
 def _run(arguments: Sequence[str]) -> int:
@@ -124,7 +172,7 @@ def _run(arguments: Sequence[str]) -> int:
 
     options = read_options(arguments)
     models = str(options.pop("model", "") or "")
-    files = str(options.pop("config_files", "") or "").split()
+    files = options.pop("config_files", [])
     dataset = options.pop("dataset", None)
     table, failed = compare(
         models.split(","), str(dataset) if dataset is not None else None, files, options
@@ -138,7 +186,7 @@ def _tune(arguments: Sequence[str]) -> int:
     from recbole_hstu.tuning.tune import tune
 
     options = read_options(arguments)
-    files = str(options.pop("config_files", "") or "").split()
+    files = options.pop("config_files", [])
     model = str(options.pop("model", "") or "")
     table, failed = tune(model, options.pop("dataset", None), files, options)
     sys.stdout.write(table)
@@ -149,7 +197,7 @@ def _encode(arguments: Sequence[str]) -> int:
     from recbole_hstu.quick_start import encode
 
     options = read_options(arguments)
-    files = str(options.pop("config_files", "") or "").split()
+    files = options.pop("config_files", [])
     model = options.pop("model", "HSTUText")
     sys.stdout.write(f"{encode(model, options.pop('dataset', None), files, options)}\n")
     return 0
@@ -168,7 +216,7 @@ def _reproduce(arguments: Sequence[str]) -> int:
     from recbole_hstu.studies.reproduce import reproduce
 
     name, options = _named("reproduce", "TABLE", arguments)
-    files = str(options.pop("config_files", "") or "").split()
+    files = options.pop("config_files", [])
     text, failed = reproduce(name, options.pop("dataset", None), files, options)
     sys.stdout.write(text)
     return 1 if failed else 0

@@ -37,8 +37,9 @@ from recbole_hstu.config.model_registry import model_class, unknown_model
 from recbole_hstu.config.option_checks import check_options
 from recbole_hstu.distributed import processes
 from recbole_hstu.support.errors import InputError, UnknownOption
+from recbole_hstu.support.plain_values import plain_value
 from recbole_hstu.support.secrets import masked
-from recbole_hstu.support.yaml_values import YamlLoader, load_yaml, parse_value, plain_value
+from recbole_hstu.support.yaml_values import YamlLoader, load_yaml, parse_value
 
 _PACKAGE = Path(__file__).parents[1]
 # Installed as recbole_hstu/properties; in a checkout the folder stands beside the package.

@@ -3,19 +3,46 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 
 from recbole_hstu.support.errors import InputError
 
+# Options whose value is a name or a path, which may look like a number or a time of day.
+_NAMES = frozenset(
+    {
+        *("model", "dataset", "protocol", "resume", "encoding", "model_class"),
+        *("compare", "baseline", "storage", "out", "text_model", "text_revision"),
+    }
+)
+_NAME_ENDINGS = (
+    *("_dir", "_path", "_file", "_name", "_url", "_project"),
+    *("_FIELD", "_PREFIX", "_SUFFIX"),
+)
+_STRING = "tag:yaml.org,2002:str"
+_NO_STRING = frozenset(f"tag:yaml.org,2002:{kind}" for kind in ("int", "float", "bool"))
+
+
+def is_name(key: str) -> bool:
+    """Whether the value of an option is a name or a path, whatever it looks like."""
+    return key in _NAMES or key.endswith(_NAME_ENDINGS)
+
 
 class YamlLoader(yaml.SafeLoader):
-    """PyYAML's safe loader that also reads floats without a dot (`1e-3`), as RecBole's does."""
+    """PyYAML's safe loader that also reads floats without a dot (`1e-3`), as RecBole's does.
+
+    Keys are text, and so are the values that name something (`is_name`).
+    """
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        for key, value in node.value:
+            named = [key, value] if is_name(str(key.value)) else [key]
+            for scalar in named:
+                if scalar.tag in _NO_STRING:
+                    scalar.tag = _STRING
+        return super().construct_mapping(node, deep)
 
 
 # A value such as 2024-13-01 is a name here, never a date.
@@ -52,26 +79,16 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
 def parse_value(key: str, text: str) -> Any:
     """A value given as text, read as YAML; what is no YAML stays text.
 
-    Intervals such as `[5,inf)` and separators stay text, and `None` means null as in Python.
+    Intervals such as `[5,inf)`, separators, names and paths stay text (quotes around a name are
+    taken off), and `None` means null as in Python.
     """
     if key.endswith(("_interval", "_separator")):
         return text
     if text in ("None", ""):
         return None
+    if is_name(key) and text not in ("~", "null") and text[0] + text[-1] not in ("''", '""'):
+        return text
     try:
         return yaml.load(text, Loader=YamlLoader)
     except yaml.YAMLError:
         return text
-
-
-def plain_value(value: Any) -> Any:
-    """A value as YAML, JSON and `torch.load(weights_only=True)` know it; a path is text."""
-    if isinstance(value, Mapping):
-        return {str(key): plain_value(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set):
-        return [plain_value(item) for item in value]
-    if isinstance(value, Enum):
-        return value.name
-    if value is None or type(value) in (bool, int, float, str):
-        return value
-    return value.item() if isinstance(value, np.generic) else str(value)

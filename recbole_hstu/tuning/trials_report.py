@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import logging
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,10 @@ from recbole_hstu.reports import plots
 from recbole_hstu.reports.table_formats import escape_markdown
 from recbole_hstu.studies.study import INDIFFERENT
 from recbole_hstu.support.errors import InputError
+from recbole_hstu.support.plain_values import plain_value
 from recbole_hstu.support.secrets import masked
 from recbole_hstu.support.whole_file import whole_file
-from recbole_hstu.support.yaml_values import load_yaml, plain_value
+from recbole_hstu.support.yaml_values import load_yaml
 from recbole_hstu.tuning.search import Search
 from recbole_hstu.tuning.trials_plots import importance_bars, parallel_coordinates
 
@@ -109,9 +111,8 @@ def _best(search: Search, best: FrozenTrial, summary: str) -> str:
     options |= params_of(search, best)
     options = plain_value(masked(options))
     listed = yaml.safe_dump(options, sort_keys=False, allow_unicode=True)
-    return (
-        f"# {summary}\n# python run_recbole.py --config_files={search.folder}/best.yaml\n{listed}"
-    )
+    file = shlex.quote(f"--config_files={search.folder / 'best.yaml'}")
+    return f"# {summary}\n# python run_recbole.py {file}\n{listed}"
 
 
 def _recbole(search: Search, trials: list[FrozenTrial]) -> str:

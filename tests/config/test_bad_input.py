@@ -185,7 +185,7 @@ def test_the_best_checkpoint_is_missing(trained, capfd):
         ("stochastic_length_alpha=0", "stochastic_length_alpha: 0 must be a number above 0"),
         ("adam_betas=[1.5,2]", "adam_betas: [1.5, 2] must be two numbers"),
         ("seed=2024-13-01", "seed: '2024-13-01' must be a whole number"),
-        ("checkpoint_dir=2024", "checkpoint_dir: 2024 must be a text"),
+        ("learner=[adam]", "learner: ['adam'] must be a text"),
         ("eval_args={spilt: 1}", "eval_args: unknown key 'spilt'"),
         ("save_dataset=True", "save_dataset: RecBole's caches"),
     ],

@@ -1,0 +1,44 @@
+"""What a command has to say, it says on every terminal."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from small_data import command
+
+SAID = "±†‡é"
+
+
+def on_terminal(encoding, *arguments):
+    path = os.pathsep.join(p for p in sys.path if p)
+    environment = {**os.environ, "PYTHONPATH": path, "PYTHONIOENCODING": encoding}
+    line = [sys.executable, *arguments]
+    done = subprocess.run(line, check=False, env=environment, capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    ("encoding", "shown"),
+    [
+        ("ascii", b"~+-?"),
+        ("latin-1", "±+-é".encode("latin-1")),
+        ("utf-8", SAID.encode()),
+        ("ascii:backslashreplace", b"\\xb1\\u2020\\u2021\\xe9"),
+    ],
+)
+def test_signs_that_it_does_not_know(encoding, shown):
+    code = (
+        "import sys; from recbole_hstu import cli; "
+        f"cli._COMMANDS['doctor'] = lambda _: sys.stdout.write({SAID!a}) * 0; "
+        "sys.exit(cli.main(['doctor']))"
+    )
+    assert on_terminal(encoding, "-c", code) == shown
+
+
+def test_a_study_ends_with_its_table(toy):
+    line = command(model="Pop", seeds="1,2", baseline="Pop")
+    shown = on_terminal("ascii", "-m", "recbole_hstu.cli", *line)
+    assert b"~ 0.0000" in shown
+    assert b"Mean ~ standard deviation over seeds." in shown
