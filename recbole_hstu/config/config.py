@@ -131,10 +131,8 @@ class Config(RecBoleConfig):
         return {}
 
     def _convert_config_dict(self, config_dict: Mapping[str, Any]) -> dict[str, Any]:
-        return {
-            key: parse_value(key, value) if isinstance(value, str) else value
-            for key, value in config_dict.items()
-        }
+        given = {k: str(v) if isinstance(v, Path) else v for k, v in config_dict.items()}
+        return {k: parse_value(k, v) if isinstance(v, str) else v for k, v in given.items()}
 
     def _get_model_and_dataset(
         self, model: str | type | None, dataset: str | None

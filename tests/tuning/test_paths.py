@@ -1,0 +1,35 @@
+"""A search that is given paths as `pathlib` has them."""
+
+from pathlib import Path
+
+import yaml
+from small_data import random_rows, small_options, write_inter
+from small_searches import GRID
+
+from recbole_hstu.cli import main
+from recbole_hstu.records.run_record import read_record
+from recbole_hstu.tuning.tune import tune
+
+
+def test_the_best_options_are_a_file_that_runs():
+    data = write_inter(random_rows(), folder="my data")
+    Path("space.yaml").write_text(GRID)
+    Path("more.yaml").write_text("weight_decay: 0.01\n")
+    options = {k: v for k, v in small_options(epochs=1).items() if k != "n_layers"}
+    paths = {
+        "params_file": Path("space.yaml"),
+        "results_dir": Path("my search"),
+        "data_path": data,
+        "wandb_project": Path("mine"),
+    }
+    text, failed = tune("HSTU", "toy", [Path("more.yaml")], {**options, **paths, "max_trials": 2})
+    assert not failed, text
+    best = yaml.safe_load(Path("my search/best.yaml").read_text())
+    assert best["data_path"] == "my data"
+    assert best["weight_decay"] == 0.01
+    assert best["topk"] == [5]
+    line = Path("my search/best.yaml").read_text().splitlines()[1]
+    assert line == "# python run_recbole.py '--config_files=my search/best.yaml'"
+    assert main(["run", "--config_files=my search/best.yaml"]) == 0
+    (record,) = Path("log/HSTU").glob("*.run.json")  # a trial leaves none
+    assert read_record(record).config["weight_decay"] == 0.01
