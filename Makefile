@@ -45,8 +45,8 @@ $(VENV)/installed-docs: setup.cfg constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt mkdocs-material
 	touch $@
 
-# RecBole without its dependencies: it pins a ray that no Python from 3.12 on has and nothing here
-# imports. pip would call the missing ray a conflict at every later installation.
+# RecBole pins a ray that no Python from 3.12 on has and nothing here imports. setup.cfg leaves RecBole
+# out there; --no-deps brings it, and pip would call the missing ray a conflict from then on.
 $(VENV)/installed: setup.cfg constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch

@@ -7,9 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from missing_modules import environment_without
 from packaging.markers import Marker
 from packaging.requirements import Requirement
+
+import recbole_hstu
 
 ROOT = Path(__file__).parents[1]
 
@@ -98,3 +101,25 @@ def test_without_recbole_one_line_says_what_to_type(script):
     assert done.stderr == (
         "recbole-hstu: error: RecBole is not installed; pip install --no-deps recbole==1.2.1\n"
     )
+
+
+def test_one_version_everywhere():
+    assert setup_cfg()["metadata"]["version"] == recbole_hstu.__version__
+
+
+def test_the_workflow_runs_the_command_of_the_readme_on_every_python():
+    workflow = yaml.safe_load((ROOT / ".github/workflows/test.yml").read_text())
+    (job,) = workflow["jobs"].values()
+    classifiers = lines(setup_cfg()["metadata"]["classifiers"])
+    supported = {line.rpartition(" ")[2] for line in classifiers if "3." in line}
+    assert set(job["strategy"]["matrix"]["python"]) == supported == {*PYTHONS}
+    commands = [step["run"] for step in job["steps"] if "run" in step]
+    assert commands == ["make test"]
+    assert f"    {commands[0]} " in (ROOT / "README.md").read_text()
+
+
+def test_the_hook_formats_with_the_pinned_ruff():
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())
+    (rev,) = [repo["rev"] for repo in hooks["repos"] if "ruff" in repo["repo"]]
+    (pinned,) = pins("3.11")["ruff"].specifier
+    assert rev == f"v{pinned.version}"

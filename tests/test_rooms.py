@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -109,3 +110,14 @@ def test_some_rooms_know_no_recbole():
 def test_the_converters_stand_apart():
     for path in (ROOT / "dataset_converters").rglob("*.py"):
         assert not [m for m in imports_of(path) if m.startswith("recbole")], path
+
+
+def test_the_architecture_page_names_rooms_in_their_order_and_files_that_exist():
+    page = (ROOT / "docs/architecture.md").read_text()
+    drawn = dict(re.findall(r'"(\d+) (\w+)[":]', page))
+    text = dict(re.findall(r"\b(\d+) (\w+)[,.]", page))
+    order = {str(place): room for place, room in enumerate(ROOMS, 1)}
+    assert text == order
+    assert drawn == {place: room for place, room in order.items() if room != "support"}
+    for path in re.findall(r"`([\w/]+\.(?:py|yaml))`", page):
+        assert any((ROOT / top / path).exists() for top in ("", "recbole_hstu")) or "NAME" in path
