@@ -16,6 +16,11 @@ settings.register_profile("no_deadline", deadline=None)
 settings.load_profile("no_deadline")
 
 
+def pytest_collection_modifyitems(items):
+    """Slow ones first: at the end no process waits long for the other's last test."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.fixture(autouse=True)
 def in_empty_folder(tmp_path, monkeypatch):
     """Runs write `log`, `saved` and `log_tensorboard` into the working folder."""

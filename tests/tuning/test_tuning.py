@@ -251,6 +251,7 @@ def test_killed_at_any_write_the_search_is_the_same(toy, monkeypatch, algo, stat
     assert rows() == rows("whole")
 
 
+@pytest.mark.slow
 def test_one_of_two_machines_is_killed(toy):
     """Two commands on one folder are what two machines are."""
     options = {"algo": "random", "max_trials": 3, "epochs": 25, "stopping_step": 25}
@@ -269,6 +270,7 @@ def test_one_of_two_machines_is_killed(toy):
     assert said.count("was cut off, goes on from") >= 1
 
 
+@pytest.mark.slow
 def test_a_killed_worker_and_a_killed_command(toy):
     options = {"algo": "random", "max_trials": 3, "epochs": 25, "stopping_step": 25}
     process = start("--jobs=2", **options)
