@@ -14,13 +14,15 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from logging import getLogger
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from recbole.utils import init_seed, set_color
 
 import dataset_converters
-from recbole_hstu.config.config import PROPERTIES, Config
+from recbole_hstu.config.checkpoint_settings import checkpoint_settings
+from recbole_hstu.config.config import Config
+from recbole_hstu.config.properties import PROPERTIES, recbole_name
 from recbole_hstu.data.loaders import create_dataset, make_loaders
 from recbole_hstu.distributed import processes
 from recbole_hstu.distributed.followers import read_call
@@ -28,7 +30,7 @@ from recbole_hstu.encoders import ensure_text_features
 from recbole_hstu.records.finished_run import check_segments, run_record
 from recbole_hstu.records.run_log import RunLog
 from recbole_hstu.records.run_record import write_run
-from recbole_hstu.support.errors import InputError, in_a_line
+from recbole_hstu.support.errors import InputError, in_a_line, packages_needed, refused_by_recbole
 from recbole_hstu.support.memory import keep_freed_memory
 from recbole_hstu.training import checkpoint
 from recbole_hstu.training.precision import set_precision
@@ -46,7 +48,8 @@ def run(
     """Train a model on a data set and test it.
 
     Args:
-        model: one of our models, one of RecBole's, a named configuration or a class.
+        model: one of our models, one of RecBole's, a named configuration, `package.module:Class`
+            or a class.
         dataset: its atomic files lie in `data_path/dataset`; known ones are made on demand.
         config_file_list: YAML files, later ones win.
         config_dict: options that win over the files.
@@ -65,7 +68,7 @@ def run(
     """
     config = Config(model, dataset, config_file_list, config_dict)
     check_segments(config)
-    with processes.team(config, (model, dataset, config_file_list, config_dict, saved)):
+    with processes.team(config, (config.reference, dataset, config_file_list, config_dict, saved)):
         return _run(config, saved, on_validation)
 
 
@@ -104,7 +107,7 @@ def _run(
         network = build_model(config, train._dataset)
         logger.info(network)
         log.open()
-        trainer = trainer_class(config["MODEL_TYPE"], config.model_class.__name__)(config, network)
+        trainer = make_trainer(config, network)
         if config["resume"]:
             trainer.resume_checkpoint(config["resume"])
         show = config["show_progress"]
@@ -130,6 +133,52 @@ def _run(
         "log": log.path,
         "checkpoint": Path(trainer.saved_model_file) if saved else None,
     }
+
+
+class Loaded(NamedTuple):
+    """What `load` gives, in the order of RecBole's `load_data_and_model`."""
+
+    config: Config
+    model: torch.nn.Module
+    dataset: Any
+    train_data: Any
+    valid_data: Any
+    test_data: Any
+
+
+def load(
+    file: str | Path,
+    model: type | None = None,
+    config_dict: Mapping[str, Any] | None = None,
+) -> Loaded:
+    """A trained model in evaluation mode, and the data it was trained and tested on.
+
+    Args:
+        file: a checkpoint; everything it was trained with is in it.
+        model: its class, where the `package.module:Class` in the checkpoint cannot be imported.
+        config_dict: options that win over the checkpoint's, such as `protocol` or `data_path`.
+
+    Raises:
+        InputError: no checkpoint, a model or a data set that is not there or is another one now,
+            or options that change the weights.
+    """
+    state = checkpoint.load_checkpoint(file)
+    plain, options = state["config"], dict(config_dict or {})
+    base = checkpoint_settings(plain, options.get("protocol"))
+    config = Config(model or plain["model_class"], plain["dataset"], None, options, base)
+    init_seed(config["seed"], config["reproducibility"])
+    set_precision(config)
+    data = load_dataset(config)
+    checkpoint.check_tokens(state, file, data)
+    loaders = make_loaders(config, data)
+    provide_text(config, loaders[0]._dataset)
+    network = build_model(config, loaders[0]._dataset)
+    try:
+        network.load_state_dict(state["state_dict"])
+    except RuntimeError as error:
+        raise InputError(f"{file}: its weights are of other options: {in_a_line(error)}") from error
+    network.load_other_parameter(checkpoint.decode(state["other_parameter"]))
+    return Loaded(config, network.eval(), data, *loaders)
 
 
 def encode(
@@ -213,15 +262,19 @@ def build_model(config: Config, dataset: Any) -> torch.nn.Module:
     """The model of a configuration, on its device, its weights drawn from the seed.
 
     Raises:
-        InputError: the model needs a package that is not installed, or its own checks fail.
+        InputError: the model needs a package that is not installed, or RecBole refuses a value.
     """
     init_seed(config["seed"], config["reproducibility"])
-    try:
+    package = config.model_class.__module__.partition(".")[0]
+    with refused_by_recbole(f"--model={config['model']}", package):
         return config.model_class(config, dataset).to(config["device"])
-    except ModuleNotFoundError as error:  # KGAT and its like need dgl
-        raise InputError(
-            f"--model={config['model']}: needs the package {error.name}; pip install {error.name}"
-        ) from error
+
+
+def make_trainer(config: Config, network: torch.nn.Module) -> Any:
+    """RecBole's trainer of a model, with our checkpoints and our evaluation."""
+    with refused_by_recbole(f"--model={config['model']}"):
+        name = recbole_name(config.model_class)
+        return trainer_class(config["MODEL_TYPE"], name)(config, network)
 
 
 def check_folders(*names: str) -> None:

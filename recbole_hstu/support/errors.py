@@ -1,5 +1,17 @@
 """What the commands report in one line: bad input, and a process that died."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+# Packages that are installed under another name than they are imported by.
+_INSTALLED_AS = {"faiss": "faiss-cpu", "sklearn": "scikit-learn"}
+_REFUSALS = (
+    *(ValueError, KeyError, TypeError, AssertionError, RuntimeError, NotImplementedError),
+    *(AttributeError, IndexError, ArithmeticError, UnboundLocalError),
+)
+
 
 def in_a_line(said: object) -> str:
     """The words of another library, whose messages may have several lines."""
@@ -17,10 +29,63 @@ class InputError(ValueError):
 class UnknownOption(InputError):
     """An option that the model of a configuration does not know; `key` is its name."""
 
-    def __init__(self, key: str, near: str):
-        super().__init__(f"unknown option '{key}'; did you mean '{near}'?")
+    def __init__(self, key: str, message: str):
+        super().__init__(message)
         self.key = key
 
 
 class ProcessDied(RuntimeError):
     """Another process of the training ended before its work was done; the message says which."""
+
+
+def missing_package(error: ImportError) -> str:
+    """The line for a package that is not installed."""
+    name = str(error.name or error).partition(".")[0]
+    wheel = _INSTALLED_AS.get(name, name.replace("_", "-"))
+    return f"needs the package {name}; pip install {wheel}"
+
+
+@contextmanager
+def packages_needed(by: str) -> Iterator[None]:
+    """A package that is missing inside the block becomes an `InputError` of one line.
+
+    Args:
+        by: who needs it, as in `--model=KGAT`.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise InputError(f"{by}: {missing_package(error)}") from error
+
+
+@contextmanager
+def refused_by_recbole(what: str, *ours: str) -> Iterator[None]:
+    """What RecBole refuses inside the block becomes an `InputError` of one line.
+
+    An error that starts in our own code, or in that of the packages `ours`, passes: it is a fault,
+    and its traceback says where. What a library such as torch raises is put down to its caller.
+
+    Args:
+        what: the beginning of the line: the option or the model.
+    """
+    try:
+        with packages_needed(what):
+            yield
+    except InputError:
+        raise
+    except _REFUSALS as error:
+        if _author(error, {"recbole", "recbole_hstu", *ours}) != "recbole":
+            raise
+        words = in_a_line(error.args[0] if error.args else error)
+        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        raise InputError(f"{what}: {kind}{words}") from error
+
+
+def _author(error: BaseException, packages: set[str]) -> str:
+    """The package of those named whose code was called last."""
+    last, frame = "", error.__traceback__
+    while frame is not None:
+        package = str(frame.tb_frame.f_globals.get("__name__", "")).partition(".")[0]
+        last = package if package in packages else last
+        frame = frame.tb_next
+    return last
