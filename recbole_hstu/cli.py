@@ -20,13 +20,16 @@ recbole-hstu COMMAND [--key=value ...]
 commands:
   run         train and test one model or several: --model=HSTU,SASRec --dataset=ml-100k
   tune        search for options: --model=HSTU --dataset=ml-100k --params_file=HSTU
+  evaluate    the metrics of a checkpoint: evaluate saved/NAME.pth --protocol=paper
   encode      item texts to vectors, ahead of a run: --dataset=ml-100k --text_encoder=lsa
   report      tables, plots and an HTML page: report results/ml-100k-recbole --baseline=SASRec
   reproduce   a paper's table, ours beside theirs: reproduce table2 --dataset=musical_instruments
   doctor      what works in this environment, what does not, and the line that mends it
 
 options of run:
-  --model=NAME[,NAME]     HSTU, HSTU-large, and every RecBole model (SASRec, GRU4Rec, BPR, ...)
+  --model=NAME[,NAME]     HSTU, HSTU-large, and every RecBole model (SASRec, GRU4Rec, BPR, ...);
+                          package.module:Class is a model of your own (docs/extending.md)
+  --model=NAME --help     every option of a model, its kind, range and default
   --dataset=NAME          its atomic files lie in dataset/NAME; ml-100k needs no files
   --config_files="A B"    YAML files, later ones win
   --protocol=NAME         recbole (last but one item validates) or paper (no validation)
@@ -49,6 +52,8 @@ options of tune, beside those of run:
   --min_epochs, --reduction_factor     of halving
   --results_dir, --output_file, --storage=sqlite:///FILE, --study_name
 
+options of evaluate: those of run, over what the checkpoint was trained with
+
 options of report:
   --out=FOLDER            FOLDER/report by default
   --baseline, --metrics=hit@10,mrr, --plot_metric=ndcg@10
@@ -67,9 +72,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(usage=_USAGE, add_help=False, allow_abbrev=False)
     parser.add_argument("command", choices=sorted(_COMMANDS))
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if not arguments or {"-h", "--help"} & set(arguments):
+    if not arguments:
         sys.stdout.write(_USAGE)
-        return 0 if arguments else 2
+        return 2
+    if {"-h", "--help"} & set(arguments):
+        return _help(arguments)
     if arguments == ["--version"]:
         sys.stdout.write(f"recbole-hstu {__version__}\n")
         return 0
@@ -112,6 +119,22 @@ def read_options(arguments: Sequence[str]) -> dict[str, Any]:
     return options
 
 
+def _help(arguments: Sequence[str]) -> int:
+    """The commands, or with `--model=NAME` that model's options."""
+    named = [a.partition("=")[2] for a in arguments if a.startswith("--model=")]
+    if not named:
+        sys.stdout.write(_USAGE)
+        return 0
+    from recbole_hstu.config.option_tables import option_help
+
+    try:
+        sys.stdout.write("\n".join(option_help(name) for name in named[0].split(",")))
+    except InputError as error:
+        sys.stderr.write(f"recbole-hstu: error: {error}\n")
+        return 2
+    return 0
+
+
 def _run(arguments: Sequence[str]) -> int:
     from recbole_hstu.distributed import processes
     from recbole_hstu.studies.compare import compare
@@ -137,6 +160,17 @@ def _tune(arguments: Sequence[str]) -> int:
     table, failed = tune(model, options.pop("dataset", None), files, options)
     sys.stdout.write(table)
     return 1 if failed else 0
+
+
+def _evaluate(arguments: Sequence[str]) -> int:
+    from recbole_hstu.quick_start import evaluate
+
+    file, options = _named("evaluate", "CHECKPOINT", arguments)
+    results = evaluate(file, config_dict=options)
+    for part, name in (("valid", "valid_result"), ("test", "test_result")):
+        for metric, value in (results[name] or {}).items():
+            sys.stdout.write(f"{part:5}  {metric:20}  {value:.6f}\n")
+    return 0
 
 
 def _encode(arguments: Sequence[str]) -> int:
@@ -186,6 +220,7 @@ def _named(command: str, what: str, arguments: Sequence[str]) -> tuple[str, dict
 _COMMANDS = {
     "run": _run,
     "tune": _tune,
+    "evaluate": _evaluate,
     "encode": _encode,
     "report": _report,
     "reproduce": _reproduce,

@@ -5,7 +5,6 @@ Imports nothing of `recbole.quick_start`, which imports ray.
 
 from __future__ import annotations
 
-import difflib
 import os
 import sys
 import time
@@ -16,24 +15,30 @@ from logging import getLogger
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from recbole.utils import init_seed, set_color
 
-import dataset_converters
 from recbole_hstu.config.checkpoint_settings import checkpoint_settings
 from recbole_hstu.config.config import Config
-from recbole_hstu.config.properties import PROPERTIES, recbole_name
-from recbole_hstu.data.loaders import create_dataset, make_loaders
+from recbole_hstu.config.properties import recbole_name
+from recbole_hstu.data.data_set import load_dataset
+from recbole_hstu.data.loaders import log_loaders, make_loaders
 from recbole_hstu.distributed import processes
 from recbole_hstu.distributed.followers import read_call
 from recbole_hstu.encoders import ensure_text_features
 from recbole_hstu.records.finished_run import check_segments, run_record
 from recbole_hstu.records.run_log import RunLog
 from recbole_hstu.records.run_record import write_run
-from recbole_hstu.support.errors import InputError, in_a_line, packages_needed, refused_by_recbole
+from recbole_hstu.support.errors import (
+    REFUSALS,
+    InputError,
+    in_a_line,
+    packages_needed,
+    refused_by_recbole,
+)
 from recbole_hstu.support.memory import keep_freed_memory
 from recbole_hstu.training import checkpoint
 from recbole_hstu.training.precision import set_precision
+from recbole_hstu.training.silence import nothing_written
 from recbole_hstu.training.trainer import trainer_class
 
 
@@ -98,7 +103,7 @@ def _run(
         data = processes.main_first(lambda: load_dataset(config))
         logger.info(data)
         train, valid, test = make_loaders(config, data)
-        _log_loaders(config)
+        log_loaders(config)
         if config["resume"]:
             state = checkpoint.load_checkpoint(config["resume"])
             checkpoint.check_fits(state, config["resume"], config, train._dataset)
@@ -112,7 +117,10 @@ def _run(
             trainer.resume_checkpoint(config["resume"])
         show = config["show_progress"]
         watch = {"callback_fn": on_validation} if on_validation else {}  # boosted trees know none
-        score, valid_result = trainer.fit(train, valid, saved=saved, show_progress=show, **watch)
+        with refused_by_recbole(f"--model={config['model']}", errors=REFUSALS):  # DGCF, few items
+            score, valid_result = trainer.fit(
+                train, valid, saved=saved, show_progress=show, **watch
+            )
         best = saved and valid is not None
         test = None if on_validation else test
         judge = getattr(trainer, "test", trainer.evaluate)  # boosted trees have RecBole's alone
@@ -139,7 +147,7 @@ class Loaded(NamedTuple):
     """What `load` gives, in the order of RecBole's `load_data_and_model`."""
 
     config: Config
-    model: torch.nn.Module
+    model: Any
     dataset: Any
     train_data: Any
     valid_data: Any
@@ -181,6 +189,35 @@ def load(
     return Loaded(config, network.eval(), data, *loaders)
 
 
+def evaluate(
+    file: str | Path,
+    model: type | None = None,
+    config_dict: Mapping[str, Any] | None = None,
+) -> dict[str, dict[str, float] | None]:
+    """Rank the validation and the test users of a checkpoint; nothing is written.
+
+    Args: see `load`.
+
+    Returns:
+        `valid_result` and `test_result` under RecBole's names, None where there are no such
+        users. With the checkpoint's own options, `test_result` is that of its training; with
+        sampled candidates (`mode: uni100`) others are drawn.
+
+    Raises:
+        InputError: see `load`.
+    """
+    config, network, _, train, valid, test = load(file, model, config_dict)
+    config["checkpoint_dir"] = str(Path(file).parent)  # RecBole's trainer makes the folder
+    with packages_needed(f"--model={config['model']}"), nothing_written(config):
+        trainer = make_trainer(config, network)
+        trainer.eval_collector.data_collect(train)
+        judged = {"valid_result": valid, "test_result": test}
+        return {
+            name: trainer.evaluate(loader, load_best_model=False) if loader else None
+            for name, loader in judged.items()
+        }
+
+
 def encode(
     model: str = "HSTUText",
     dataset: str | None = None,
@@ -200,40 +237,6 @@ def encode(
     if not config["text_features_file"]:
         raise InputError(f"--model={model}: with these options it reads no text vectors")
     return Path(config["text_features_file"])
-
-
-def load_dataset(config: Config) -> Any:
-    """The data set of a configuration; known ones are downloaded and converted when missing.
-
-    Raises:
-        InputError: there is no such data set, or its files are not what they should be.
-    """
-    folder = Path(config["data_path"])
-    if not any(folder.glob(f"{config['dataset']}*.inter")):
-        try:
-            made = dataset_converters.convert_by_name(config["dataset"], folder.parent)
-        except dataset_converters.ConversionError as error:
-            raise InputError(f"--dataset={config['dataset']}: {error}") from error
-        if not made:
-            raise _unknown_dataset(config["dataset"], folder)
-    try:
-        return create_dataset(config)
-    except InputError:
-        raise
-    except (ValueError, KeyError) as error:  # RecBole's own checks
-        reason = in_a_line(error.args[0] if error.args else error)
-        raise InputError(f"--dataset={config['dataset']}: {reason}") from error
-
-
-def _unknown_dataset(name: str, folder: Path) -> InputError:
-    here = [p.parent.name for p in folder.parent.glob("*/*.inter")]
-    known = [path.stem for path in (PROPERTIES / "dataset").glob("*.yaml")]
-    near = difflib.get_close_matches(name, [*here, *known], n=1)
-    hint = f"did you mean {near[0]}? " if near else ""
-    return InputError(
-        f"--dataset={name}: {folder / name}.inter does not exist; {hint}"
-        "your own data become atomic files with: python -m dataset_converters csv --help"
-    )
 
 
 def provide_text(config: Config, dataset: Any) -> None:
@@ -258,7 +261,7 @@ def provide_text(config: Config, dataset: Any) -> None:
     config["text_features_file"] = str(file)
 
 
-def build_model(config: Config, dataset: Any) -> torch.nn.Module:
+def build_model(config: Config, dataset: Any) -> Any:
     """The model of a configuration, on its device, its weights drawn from the seed.
 
     Raises:
@@ -270,7 +273,7 @@ def build_model(config: Config, dataset: Any) -> torch.nn.Module:
         return config.model_class(config, dataset).to(config["device"])
 
 
-def make_trainer(config: Config, network: torch.nn.Module) -> Any:
+def make_trainer(config: Config, network: Any) -> Any:
     """RecBole's trainer of a model, with our checkpoints and our evaluation."""
     with refused_by_recbole(f"--model={config['model']}"):
         name = recbole_name(config.model_class)
@@ -292,15 +295,3 @@ def check_folders(*names: str) -> None:
                 f"{name}: the folder cannot be written ({folder} is in the way); run from a "
                 "folder of your own, or choose another with --checkpoint_dir"
             )
-
-
-def _log_loaders(config: Config) -> None:
-    """RecBole's two lines about the loaders, and ours about the protocol."""
-    for phase, keys in (
-        ("Training", ("train_batch_size", "train_neg_sample_args")),
-        ("Evaluation", ("eval_batch_size", "eval_args", "protocol", "mask_seen")),
-    ):
-        shown = " ".join(
-            f"{set_color(key, 'cyan')} = {set_color(f'[{config[key]}]', 'yellow')}" for key in keys
-        )
-        getLogger().info(set_color(f"[{phase}]: ", "pink") + shown)

@@ -143,7 +143,7 @@ class Config(RecBoleConfig):
         own = [overall.settings, of_dataset, *of_model, self._base]
         protocol = self._protocol(model_class, own)
         defaults = recbole_defaults(recbole_name(model_class), model_class.type.name, dataset)
-        self.internal_config_dict = {}
+        self.internal_config_dict: dict[str, Any] = {}
         for layer in (*defaults, own[0], protocol, *own[1:]):
             self.internal_config_dict.update(layer)
         self.internal_config_dict["MODEL_TYPE"] = model_class.type

@@ -70,7 +70,9 @@ def find_model(name: str) -> type:
     places = {entry.value for entry in entry_points(group=ENTRY_POINTS, name=name)}
     places |= {f"{module}:{known}"} if module else set()
     if len(places) > 1:
-        raise InputError(f"--model={name}: is the name of several models: {_list(places)}; use one of these")
+        raise InputError(
+            f"--model={name}: is the name of several models; use {' or '.join(sorted(places))}"
+        )
     if not places:
         raise _unknown_model(name)
     return _at(places.pop(), name)
@@ -107,7 +109,3 @@ def _unknown_model(name: str) -> InputError:
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(known)}"
     return InputError(f"--model={name}: no such model; {hint}")
-
-
-def _list(names: set[str]) -> str:
-    return ", ".join(sorted(names))

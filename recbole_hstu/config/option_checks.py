@@ -16,21 +16,26 @@ from recbole_hstu.support.errors import InputError
 
 _KINDS = {
     "int, from 1": ("epochs", "train_batch_size", "MAX_ITEM_LIST_LENGTH"),
-    "int, from 0": ("seed", "metric_decimal_place", "loss_decimal_place", "stopping_step")
-    + ("eval_step", "worker"),
+    "int, from 0": (
+        *("seed", "metric_decimal_place", "loss_decimal_place", "stopping_step"),
+        *("eval_step", "worker"),
+    ),
     "float, above 0": ("learning_rate",),
     "float, from 0": ("weight_decay",),
-    "bool": ("show_progress", "shuffle", "reproducibility", "use_gpu", "enable_amp")
-    + ("enable_scaler", "save_dataset", "save_dataloaders", "normalize_all", "log_wandb")
-    + ("require_pow",),
+    "bool": (
+        *("show_progress", "shuffle", "reproducibility", "use_gpu", "enable_amp", "require_pow"),
+        *("enable_scaler", "save_dataset", "save_dataloaders", "normalize_all", "log_wandb"),
+    ),
     "str": ("data_path", "checkpoint_dir", "learner", "valid_metric"),
     "dict": ("clip_grad_norm", "eval_args"),
 }
 # Of models: what several of RecBole's read.
 _MODEL_KINDS = {
     "int, from 1": ("hidden_size", "n_layers", "n_heads"),
-    "float, from 0 below 1": ("dropout_prob", "hidden_dropout_prob", "attn_dropout_prob")
-    + ("hidden_dropout", "attn_dropout"),
+    "float, from 0 below 1": (
+        *("dropout_prob", "hidden_dropout_prob", "attn_dropout_prob"),
+        *("hidden_dropout", "attn_dropout"),
+    ),
 }
 _EVAL_ARGS = ("split", "group_by", "order", "mode")
 

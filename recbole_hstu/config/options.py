@@ -24,6 +24,7 @@ _KIND = re.compile(
     r"|one of (?P<choices>[^,]+(?:, [^,]+)*))"
     r"(?P<bounds>(?:,? (?:from|above|to|below) -?[\d.]+)*)"
 )
+ANY = "any"
 _LENGTHS = {"two": 2, "three": 3}
 _BOUNDS = {
     "from": ("from {} on", lambda value, bound: value >= bound),
@@ -31,6 +32,7 @@ _BOUNDS = {
     "to": ("at most {}", lambda value, bound: value <= bound),
     "below": ("below {}", lambda value, bound: value < bound),
 }
+_TYPES: dict[str, Any] = {"bool": bool, "dict": Mapping, "list": (list, tuple)}
 _WORDS = {
     "int": "a whole number",
     "float": "a number",
@@ -48,7 +50,7 @@ class Kind:
 
     Attributes:
         text: the kind as it is declared.
-        base: `int`, `float`, `bool`, `str`, `path`, `dict`, `list`, `one of`, or `none`.
+        base: `int`, `float`, `bool`, `str`, `path`, `dict`, `list`, `one of`, `none`, or `ANY`.
         entry: the base of a list's entries, and `length` their number, where they are declared.
         bounds: pairs such as ("from", 1).
     """
@@ -62,6 +64,8 @@ class Kind:
 
     def takes(self, value: Any) -> bool:
         """Whether a value is of this kind and in its range."""
+        if self.base == ANY:
+            return True
         if self.base == "list" and self.entry is not None and self.length is not None:
             right = isinstance(value, list | tuple) and len(value) == _LENGTHS[self.length]
             return right and all(self._fits(self.entry, part) for part in value)
@@ -69,13 +73,12 @@ class Kind:
 
     def _fits(self, base: str, value: Any) -> bool:
         if base in ("int", "float"):
-            kinds = int if base == "int" else (int, float)
-            number = isinstance(value, kinds) and not isinstance(value, bool) and value == value
+            number = isinstance(value, int if base == "int" else int | float)
+            number = number and not isinstance(value, bool) and value == value
             return number and all(_BOUNDS[word][1](value, bound) for word, bound in self.bounds)
         if base == "one of":
             return value in self.choices
-        kinds = {"bool": bool, "dict": Mapping, "list": (list, tuple)}
-        return isinstance(value, kinds.get(base, str))
+        return isinstance(value, _TYPES.get(base, str))
 
     def __str__(self) -> str:
         """What a message says that a value must be."""
@@ -141,7 +144,7 @@ def read_options(path: Path, *, strict: bool = True) -> dict[str, Option]:
 
     Args:
         strict: a comment that begins with another bracket than a kind is an error; RecBole's own
-            files have such (`(list or str)`), and their kinds are not checked.
+            files have such (`(list or str)`), and their kinds are shown only.
 
     Raises:
         InputError: the file cannot be read, or declares a kind that there is not.
@@ -156,7 +159,7 @@ def read_options(path: Path, *, strict: bool = True) -> dict[str, Option]:
         declared, meaning = comments.get(name, (None, ""))
         kind = read_kind(declared) if declared else None
         if declared and not strict:
-            kind = None
+            kind = Kind(declared, ANY)
         elif declared and kind is None:
             raise InputError(
                 f"{path}: {name}: ({declared}) is no kind; write one such as (int, from 1), "

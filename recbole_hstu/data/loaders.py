@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from recbole.data.dataloader import AbstractDataLoader, FullSortEvalDataLoader
 from recbole.data.utils import create_samplers, get_dataloader
-from recbole.utils import ModelType
+from recbole.utils import ModelType, set_color
 
 from recbole_hstu.config.config import Config
 from recbole_hstu.config.properties import recbole_name
@@ -70,6 +70,18 @@ def make_loaders(config: Config, dataset: Any) -> tuple[Any, Any, Any]:
         loaders.append(loader(config, part, sampler, *extra, shuffle=shuffle))
     train, valid, test = loaders
     return train, valid, test
+
+
+def log_loaders(config: Settings) -> None:
+    """RecBole's two lines about the loaders, and ours about the protocol."""
+    for phase, keys in (
+        ("Training", ("train_batch_size", "train_neg_sample_args")),
+        ("Evaluation", ("eval_batch_size", "eval_args", "protocol", "mask_seen")),
+    ):
+        shown = " ".join(
+            f"{set_color(key, 'cyan')} = {set_color(f'[{config[key]}]', 'yellow')}" for key in keys
+        )
+        getLogger().info(set_color(f"[{phase}]: ", "pink") + shown)
 
 
 def _check_options(config: Settings, dataset: Any) -> None:

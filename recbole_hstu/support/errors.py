@@ -7,9 +7,10 @@ from contextlib import contextmanager
 
 # Packages that are installed under another name than they are imported by.
 _INSTALLED_AS = {"faiss": "faiss-cpu", "sklearn": "scikit-learn"}
-_REFUSALS = (
-    *(ValueError, KeyError, TypeError, AssertionError, RuntimeError, NotImplementedError),
-    *(AttributeError, IndexError, ArithmeticError, UnboundLocalError),
+# What stands for a bad value, and what RecBole's constructors raise in their surprise at one.
+REFUSALS = (ValueError, NotImplementedError)
+_SURPRISES = (
+    *(TypeError, LookupError, AttributeError, AssertionError, ArithmeticError, RuntimeError),
 )
 
 
@@ -59,7 +60,9 @@ def packages_needed(by: str) -> Iterator[None]:
 
 
 @contextmanager
-def refused_by_recbole(what: str, *ours: str) -> Iterator[None]:
+def refused_by_recbole(
+    what: str, *ours: str, errors: tuple[type[Exception], ...] = (*REFUSALS, *_SURPRISES)
+) -> Iterator[None]:
     """What RecBole refuses inside the block becomes an `InputError` of one line.
 
     An error that starts in our own code, or in that of the packages `ours`, passes: it is a fault,
@@ -73,19 +76,25 @@ def refused_by_recbole(what: str, *ours: str) -> Iterator[None]:
             yield
     except InputError:
         raise
-    except _REFUSALS as error:
-        if _author(error, {"recbole", "recbole_hstu", *ours}) != "recbole":
+    except errors as error:
+        place = _place(error, {"recbole", "recbole_hstu", *ours})
+        if place is None:
             raise
-        words = in_a_line(error.args[0] if error.args else error)
-        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
-        raise InputError(f"{what}: {kind}{words}") from error
+        kind = "" if isinstance(error, REFUSALS) else f"{type(error).__name__}: "
+        words = in_a_line(error.args[0] if error.args else "no reason is given")
+        raise InputError(f"{what}: {kind}{words}{place}") from error
 
 
-def _author(error: BaseException, packages: set[str]) -> str:
-    """The package of those named whose code was called last."""
-    last, frame = "", error.__traceback__
+def _place(error: BaseException, packages: set[str]) -> str | None:
+    """Where RecBole's code was called last, None where another of the packages was.
+
+    Empty if RecBole raised the error itself: its words then say enough.
+    """
+    last, frame = None, error.__traceback__
     while frame is not None:
-        package = str(frame.tb_frame.f_globals.get("__name__", "")).partition(".")[0]
-        last = package if package in packages else last
+        name = str(frame.tb_frame.f_globals.get("__name__", ""))
+        last = (name, frame) if name.partition(".")[0] in packages else last
         frame = frame.tb_next
-    return last
+    if last is None or last[0].partition(".")[0] != "recbole":
+        return None
+    return "" if last[1].tb_next is None else f" ({last[0]}, line {last[1].tb_lineno})"
