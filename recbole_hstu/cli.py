@@ -75,8 +75,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not arguments:
         sys.stdout.write(_USAGE)
         return 2
-    if {"-h", "--help"} & set(arguments):
-        return _help(arguments)
+    wants_help = bool({"-h", "--help"} & set(arguments))
+    if wants_help and not any(a.startswith("--model") for a in arguments):
+        sys.stdout.write(_USAGE)
+        return 0
     if arguments == ["--version"]:
         sys.stdout.write(f"recbole-hstu {__version__}\n")
         return 0
@@ -84,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # RecBole calls what newer releases of torch and pandas announce the end of.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"recbole\.")
     try:
-        return _COMMANDS[command](arguments[1:])
+        return (_help if wants_help else _COMMANDS[command])(arguments[1:])
     except InputError as error:
         if os.environ.get("RANK", "0") != "0":
             time.sleep(5)  # most errors the first process has, too: torchrun then ends this one
@@ -120,18 +122,11 @@ def read_options(arguments: Sequence[str]) -> dict[str, Any]:
 
 
 def _help(arguments: Sequence[str]) -> int:
-    """The commands, or with `--model=NAME` that model's options."""
-    named = [a.partition("=")[2] for a in arguments if a.startswith("--model=")]
-    if not named:
-        sys.stdout.write(_USAGE)
-        return 0
+    """The options of the models that `--model` names."""
     from recbole_hstu.config.option_tables import option_help
 
-    try:
-        sys.stdout.write("\n".join(option_help(name) for name in named[0].split(",")))
-    except InputError as error:
-        sys.stderr.write(f"recbole-hstu: error: {error}\n")
-        return 2
+    options = read_options([a for a in arguments if a not in ("-h", "--help")])
+    sys.stdout.write("\n".join(option_help(name) for name in str(options["model"]).split(",")))
     return 0
 
 

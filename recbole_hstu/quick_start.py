@@ -29,6 +29,7 @@ from recbole_hstu.records.finished_run import check_segments, run_record
 from recbole_hstu.records.run_log import RunLog
 from recbole_hstu.records.run_record import write_run
 from recbole_hstu.support.errors import (
+    ANY_REASON,
     REFUSALS,
     InputError,
     in_a_line,
@@ -117,7 +118,9 @@ def _run(
             trainer.resume_checkpoint(config["resume"])
         show = config["show_progress"]
         watch = {"callback_fn": on_validation} if on_validation else {}  # boosted trees know none
-        with refused_by_recbole(f"--model={config['model']}", errors=REFUSALS):  # DGCF, few items
+        # DGCF cannot train on few items, nor NCL. A process that is lost is a RuntimeError, too.
+        reasons = ANY_REASON if processes.count() == 1 else REFUSALS
+        with refused_by_recbole(f"--model={config['model']}", errors=reasons):
             score, valid_result = trainer.fit(
                 train, valid, saved=saved, show_progress=show, **watch
             )

@@ -7,9 +7,10 @@ from contextlib import contextmanager
 
 # Packages that are installed under another name than they are imported by.
 _INSTALLED_AS = {"faiss": "faiss-cpu", "sklearn": "scikit-learn"}
-# What stands for a bad value, and what RecBole's constructors raise in their surprise at one.
-REFUSALS = (ValueError, NotImplementedError)
-_SURPRISES = (
+# What a refusal raises, and what else comes of a value that nobody thought of.
+REFUSALS: tuple[type[Exception], ...] = (ValueError, NotImplementedError)
+ANY_REASON: tuple[type[Exception], ...] = (
+    *REFUSALS,
     *(TypeError, LookupError, AttributeError, AssertionError, ArithmeticError, RuntimeError),
 )
 
@@ -61,7 +62,7 @@ def packages_needed(by: str) -> Iterator[None]:
 
 @contextmanager
 def refused_by_recbole(
-    what: str, *ours: str, errors: tuple[type[Exception], ...] = (*REFUSALS, *_SURPRISES)
+    what: str, *ours: str, errors: tuple[type[Exception], ...] = ANY_REASON
 ) -> Iterator[None]:
     """What RecBole refuses inside the block becomes an `InputError` of one line.
 
