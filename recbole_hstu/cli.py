@@ -25,13 +25,16 @@ recbole-hstu COMMAND [--key=value ...]
 commands:
   run         train and test one model or several: --model=HSTU,SASRec --dataset=ml-100k
   tune        search for options: --model=HSTU --dataset=ml-100k --params_file=HSTU
+  evaluate    the metrics of a checkpoint: evaluate saved/NAME.pth --protocol=paper
   encode      item texts to vectors, ahead of a run: --dataset=ml-100k --text_encoder=lsa
   report      tables, plots and an HTML page: report results/ml-100k-recbole --baseline=SASRec
   reproduce   a paper's table, ours beside theirs: reproduce table2 --dataset=musical_instruments
   doctor      what works in this environment, what does not, and the line that mends it
 
 options of run:
-  --model=NAME[,NAME]     HSTU, HSTU-large, and every RecBole model (SASRec, GRU4Rec, BPR, ...)
+  --model=NAME[,NAME]     HSTU, HSTU-large, and every RecBole model (SASRec, GRU4Rec, BPR, ...);
+                          package.module:Class is a model of your own (docs/extending.md)
+  --model=NAME --help     every option of a model, its kind, range and default
   --dataset=NAME          its atomic files lie in dataset/NAME; ml-100k needs no files
   --config_files="A B"    YAML files, later ones win; may be given twice, or as a list ["A B", C]
   --protocol=NAME         recbole (last but one item validates) or paper (no validation)
@@ -54,6 +57,8 @@ options of tune, beside those of run:
   --min_epochs, --reduction_factor     of halving
   --results_dir, --output_file, --storage=sqlite:///FILE, --study_name
 
+options of evaluate: those of run, over what the checkpoint was trained with
+
 options of report:
   --out=FOLDER            FOLDER/report by default
   --baseline, --metrics=hit@10,mrr, --plot_metric=ndcg@10
@@ -73,9 +78,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("command", choices=sorted(_COMMANDS))
     arguments = list(sys.argv[1:] if argv is None else argv)
     _write_to_any_terminal()
-    if not arguments or {"-h", "--help"} & set(arguments):
+    if not arguments:
         sys.stdout.write(_USAGE)
-        return 0 if arguments else 2
+        return 2
+    wants_help = bool({"-h", "--help"} & set(arguments))
+    if wants_help and not any(a.startswith("--model") for a in arguments):
+        sys.stdout.write(_USAGE)
+        return 0
     if arguments == ["--version"]:
         sys.stdout.write(f"recbole-hstu {__version__}\n")
         return 0
@@ -83,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # RecBole calls what newer releases of torch and pandas announce the end of.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"recbole\.")
     try:
-        return _COMMANDS[command](arguments[1:])
+        return (_help if wants_help else _COMMANDS[command])(arguments[1:])
     except ModuleNotFoundError as error:
         if error.name != "recbole":
             raise
@@ -166,6 +175,15 @@ def _paths(text: str) -> list[str]:
     return paths
 
 
+def _help(arguments: Sequence[str]) -> int:
+    """The options of the models that `--model` names."""
+    from recbole_hstu.config.option_tables import option_help
+
+    options = read_options([a for a in arguments if a not in ("-h", "--help")])
+    sys.stdout.write("\n".join(option_help(name) for name in str(options["model"]).split(",")))
+    return 0
+
+
 def _run(arguments: Sequence[str]) -> int:
     from recbole_hstu.distributed import processes
     from recbole_hstu.studies.compare import compare
@@ -191,6 +209,17 @@ def _tune(arguments: Sequence[str]) -> int:
     table, failed = tune(model, options.pop("dataset", None), files, options)
     sys.stdout.write(table)
     return 1 if failed else 0
+
+
+def _evaluate(arguments: Sequence[str]) -> int:
+    from recbole_hstu.quick_start import evaluate
+
+    file, options = _named("evaluate", "CHECKPOINT", arguments)
+    results = evaluate(file, config_dict=options)
+    for part, name in (("valid", "valid_result"), ("test", "test_result")):
+        for metric, value in (results[name] or {}).items():
+            sys.stdout.write(f"{part:5}  {metric:20}  {value:.6f}\n")
+    return 0
 
 
 def _encode(arguments: Sequence[str]) -> int:
@@ -240,6 +269,7 @@ def _named(command: str, what: str, arguments: Sequence[str]) -> tuple[str, dict
 _COMMANDS = {
     "run": _run,
     "tune": _tune,
+    "evaluate": _evaluate,
     "encode": _encode,
     "report": _report,
     "reproduce": _reproduce,

@@ -5,7 +5,6 @@ Imports nothing of `recbole.quick_start`, which imports ray.
 
 from __future__ import annotations
 
-import difflib
 import os
 import sys
 import time
@@ -14,24 +13,33 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from logging import getLogger
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import torch
 from recbole.utils import init_seed, set_color
 
-import dataset_converters
-from recbole_hstu.config.config import PROPERTIES, Config
-from recbole_hstu.data.loaders import create_dataset, make_loaders
+from recbole_hstu.config.checkpoint_settings import checkpoint_settings
+from recbole_hstu.config.config import Config
+from recbole_hstu.config.properties import recbole_name
+from recbole_hstu.data.data_set import load_dataset
+from recbole_hstu.data.loaders import log_loaders, make_loaders
 from recbole_hstu.distributed import processes
 from recbole_hstu.distributed.followers import read_call
 from recbole_hstu.encoders import ensure_text_features
 from recbole_hstu.records.finished_run import check_segments, run_record
 from recbole_hstu.records.run_log import RunLog
 from recbole_hstu.records.run_record import write_run
-from recbole_hstu.support.errors import InputError, in_a_line
+from recbole_hstu.support.errors import (
+    ANY_REASON,
+    REFUSALS,
+    InputError,
+    in_a_line,
+    packages_needed,
+    refused_by_recbole,
+)
 from recbole_hstu.support.memory import keep_freed_memory
 from recbole_hstu.training import checkpoint
 from recbole_hstu.training.precision import set_precision
+from recbole_hstu.training.silence import nothing_written
 from recbole_hstu.training.trainer import trainer_class
 
 
@@ -46,7 +54,8 @@ def run(
     """Train a model on a data set and test it.
 
     Args:
-        model: one of our models, one of RecBole's, a named configuration or a class.
+        model: one of our models, one of RecBole's, a named configuration, `package.module:Class`
+            or a class.
         dataset: its atomic files lie in `data_path/dataset`; known ones are made on demand.
         config_file_list: YAML files, later ones win.
         config_dict: options that win over the files.
@@ -65,7 +74,7 @@ def run(
     """
     config = Config(model, dataset, config_file_list, config_dict)
     check_segments(config)
-    with processes.team(config, (model, dataset, config_file_list, config_dict, saved)):
+    with processes.team(config, (config.reference, dataset, config_file_list, config_dict, saved)):
         return _run(config, saved, on_validation)
 
 
@@ -95,7 +104,7 @@ def _run(
         data = processes.main_first(lambda: load_dataset(config))
         logger.info(data)
         train, valid, test = make_loaders(config, data)
-        _log_loaders(config)
+        log_loaders(config)
         if config["resume"]:
             state = checkpoint.load_checkpoint(config["resume"])
             checkpoint.check_fits(state, config["resume"], config, train._dataset)
@@ -104,12 +113,17 @@ def _run(
         network = build_model(config, train._dataset)
         logger.info(network)
         log.open()
-        trainer = trainer_class(config["MODEL_TYPE"], config.model_class.__name__)(config, network)
+        trainer = make_trainer(config, network)
         if config["resume"]:
             trainer.resume_checkpoint(config["resume"])
         show = config["show_progress"]
         watch = {"callback_fn": on_validation} if on_validation else {}  # boosted trees know none
-        score, valid_result = trainer.fit(train, valid, saved=saved, show_progress=show, **watch)
+        # DGCF cannot train on few items, nor NCL. A process that is lost is a RuntimeError, too.
+        reasons = ANY_REASON if processes.count() == 1 else REFUSALS
+        with refused_by_recbole(f"--model={config['model']}", errors=reasons):
+            score, valid_result = trainer.fit(
+                train, valid, saved=saved, show_progress=show, **watch
+            )
         best = saved and valid is not None
         test = None if on_validation else test
         judge = getattr(trainer, "test", trainer.evaluate)  # boosted trees have RecBole's alone
@@ -132,6 +146,81 @@ def _run(
     }
 
 
+class Loaded(NamedTuple):
+    """What `load` gives, in the order of RecBole's `load_data_and_model`."""
+
+    config: Config
+    model: Any
+    dataset: Any
+    train_data: Any
+    valid_data: Any
+    test_data: Any
+
+
+def load(
+    file: str | Path,
+    model: type | None = None,
+    config_dict: Mapping[str, Any] | None = None,
+) -> Loaded:
+    """A trained model in evaluation mode, and the data it was trained and tested on.
+
+    Args:
+        file: a checkpoint; everything it was trained with is in it.
+        model: its class, where the `package.module:Class` in the checkpoint cannot be imported.
+        config_dict: options that win over the checkpoint's, such as `protocol` or `data_path`.
+
+    Raises:
+        InputError: no checkpoint, a model or a data set that is not there or is another one now,
+            or options that change the weights.
+    """
+    state = checkpoint.load_checkpoint(file)
+    plain, options = state["config"], dict(config_dict or {})
+    base = checkpoint_settings(plain, options.get("protocol"))
+    config = Config(model or plain["model_class"], plain["dataset"], None, options, base)
+    init_seed(config["seed"], config["reproducibility"])
+    set_precision(config)
+    data = load_dataset(config)
+    checkpoint.check_tokens(state, file, data)
+    loaders = make_loaders(config, data)
+    provide_text(config, loaders[0]._dataset)
+    network = build_model(config, loaders[0]._dataset)
+    try:
+        network.load_state_dict(state["state_dict"])
+    except RuntimeError as error:
+        raise InputError(f"{file}: its weights are of other options: {in_a_line(error)}") from error
+    network.load_other_parameter(checkpoint.decode(state["other_parameter"]))
+    return Loaded(config, network.eval(), data, *loaders)
+
+
+def evaluate(
+    file: str | Path,
+    model: type | None = None,
+    config_dict: Mapping[str, Any] | None = None,
+) -> dict[str, dict[str, float] | None]:
+    """Rank the validation and the test users of a checkpoint; nothing is written.
+
+    Args: see `load`.
+
+    Returns:
+        `valid_result` and `test_result` under RecBole's names, None where there are no such
+        users. With the checkpoint's own options, `test_result` is that of its training; with
+        sampled candidates (`mode: uni100`) others are drawn.
+
+    Raises:
+        InputError: see `load`.
+    """
+    config, network, _, train, valid, test = load(file, model, config_dict)
+    config["checkpoint_dir"] = str(Path(file).parent)  # RecBole's trainer makes the folder
+    with packages_needed(f"--model={config['model']}"), nothing_written(config):
+        trainer = make_trainer(config, network)
+        trainer.eval_collector.data_collect(train)
+        judged = {"valid_result": valid, "test_result": test}
+        return {
+            name: trainer.evaluate(loader, load_best_model=False) if loader else None
+            for name, loader in judged.items()
+        }
+
+
 def encode(
     model: str = "HSTUText",
     dataset: str | None = None,
@@ -151,40 +240,6 @@ def encode(
     if not config["text_features_file"]:
         raise InputError(f"--model={model}: with these options it reads no text vectors")
     return Path(config["text_features_file"])
-
-
-def load_dataset(config: Config) -> Any:
-    """The data set of a configuration; known ones are downloaded and converted when missing.
-
-    Raises:
-        InputError: there is no such data set, or its files are not what they should be.
-    """
-    folder = Path(config["data_path"])
-    if not any(folder.glob(f"{config['dataset']}*.inter")):
-        try:
-            made = dataset_converters.convert_by_name(config["dataset"], folder.parent)
-        except dataset_converters.ConversionError as error:
-            raise InputError(f"--dataset={config['dataset']}: {error}") from error
-        if not made:
-            raise _unknown_dataset(config["dataset"], folder)
-    try:
-        return create_dataset(config)
-    except InputError:
-        raise
-    except (ValueError, KeyError) as error:  # RecBole's own checks
-        reason = in_a_line(error.args[0] if error.args else error)
-        raise InputError(f"--dataset={config['dataset']}: {reason}") from error
-
-
-def _unknown_dataset(name: str, folder: Path) -> InputError:
-    here = [p.parent.name for p in folder.parent.glob("*/*.inter")]
-    known = [path.stem for path in (PROPERTIES / "dataset").glob("*.yaml")]
-    near = difflib.get_close_matches(name, [*here, *known], n=1)
-    hint = f"did you mean {near[0]}? " if near else ""
-    return InputError(
-        f"--dataset={name}: {folder / name}.inter does not exist; {hint}"
-        "your own data become atomic files with: python -m dataset_converters csv --help"
-    )
 
 
 def provide_text(config: Config, dataset: Any) -> None:
@@ -209,19 +264,23 @@ def provide_text(config: Config, dataset: Any) -> None:
     config["text_features_file"] = str(file)
 
 
-def build_model(config: Config, dataset: Any) -> torch.nn.Module:
+def build_model(config: Config, dataset: Any) -> Any:
     """The model of a configuration, on its device, its weights drawn from the seed.
 
     Raises:
-        InputError: the model needs a package that is not installed, or its own checks fail.
+        InputError: the model needs a package that is not installed, or RecBole refuses a value.
     """
     init_seed(config["seed"], config["reproducibility"])
-    try:
+    package = config.model_class.__module__.partition(".")[0]
+    with refused_by_recbole(f"--model={config['model']}", package):
         return config.model_class(config, dataset).to(config["device"])
-    except ModuleNotFoundError as error:  # KGAT and its like need dgl
-        raise InputError(
-            f"--model={config['model']}: needs the package {error.name}; pip install {error.name}"
-        ) from error
+
+
+def make_trainer(config: Config, network: Any) -> Any:
+    """RecBole's trainer of a model, with our checkpoints and our evaluation."""
+    with refused_by_recbole(f"--model={config['model']}"):
+        name = recbole_name(config.model_class)
+        return trainer_class(config["MODEL_TYPE"], name)(config, network)
 
 
 def check_folders(*names: str) -> None:
@@ -239,15 +298,3 @@ def check_folders(*names: str) -> None:
                 f"{name}: the folder cannot be written ({folder} is in the way); run from a "
                 "folder of your own, or choose another with --checkpoint_dir"
             )
-
-
-def _log_loaders(config: Config) -> None:
-    """RecBole's two lines about the loaders, and ours about the protocol."""
-    for phase, keys in (
-        ("Training", ("train_batch_size", "train_neg_sample_args")),
-        ("Evaluation", ("eval_batch_size", "eval_args", "protocol", "mask_seen")),
-    ):
-        shown = " ".join(
-            f"{set_color(key, 'cyan')} = {set_color(f'[{config[key]}]', 'yellow')}" for key in keys
-        )
-        getLogger().info(set_color(f"[{phase}]: ", "pink") + shown)

@@ -10,16 +10,12 @@ from __future__ import annotations
 import copy
 import difflib
 import hashlib
-import inspect
 import os
-import re
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import recbole.config
 import torch
 from recbole.config import Config as RecBoleConfig
 from recbole.trainer import Trainer
@@ -32,46 +28,35 @@ from recbole.utils.argument_list import (
 )
 from scipy.sparse import dok_matrix
 
-from dataset_converters import source_of
-from recbole_hstu.config.model_registry import model_class, unknown_model
-from recbole_hstu.config.option_checks import check_options
+from recbole_hstu.config.model_registry import address, find_model
+from recbole_hstu.config.option_checks import check_options, unlisted_options
+from recbole_hstu.config.properties import (
+    PROPERTIES,
+    dataset_settings,
+    declared_options,
+    model_files,
+    protocol_settings,
+    recbole_defaults,
+    recbole_name,
+    settings_file,
+)
 from recbole_hstu.distributed import processes
-from recbole_hstu.support.errors import InputError, UnknownOption
+from recbole_hstu.support.errors import InputError, UnknownOption, refused_by_recbole
 from recbole_hstu.support.plain_values import plain_value
 from recbole_hstu.support.secrets import masked
+from recbole_hstu.support.settings import Settings
 from recbole_hstu.support.yaml_values import YamlLoader, load_yaml, parse_value
-
-_PACKAGE = Path(__file__).parents[1]
-# Installed as recbole_hstu/properties; in a checkout the folder stands beside the package.
-PROPERTIES = next(
-    (p for p in (_PACKAGE / "properties", _PACKAGE.parent / "properties") if p.is_dir()),
-    _PACKAGE / "properties",
-)
-RECBOLE_PROPERTIES = Path(recbole.config.__file__).parents[1] / "properties"
-
-# RecBole reads these with config["..."] but names them in none of its YAML files.
-_UNLISTED_KEYS = (
-    *("model", "dataset", "config_files", "encoding"),
-    *("tail_ratio", "reg_weight", "save_step", "pretrain_epochs"),
-)
-_TYPE_DEFAULTS = {
-    ModelType.SEQUENTIAL: "sequential",
-    ModelType.KNOWLEDGE: "knowledge_base",
-    ModelType.CONTEXT: "context-aware",
-    ModelType.DECISIONTREE: "context-aware",
-}
-_FEATURE_MODELS = ("GRU4RecF", "SASRecF", "FDSA", "S3Rec")
 
 
 class Config(RecBoleConfig):
     """Configuration of one run.
 
     Args:
-        model: name of one of our models, of one of RecBole's, of a named configuration
-            (`properties/model/NAME.yaml` with `model_class`), or a class.
+        model: a name or address that `find_model` knows, or a class.
         dataset: name of the data set.
         config_file_list: YAML files, later ones win.
         config_dict: options that win over the files; text values are read as YAML.
+        base: settings under the files and over the model's, as `checkpoint_settings` gives them.
 
     Raises:
         InputError: an unknown model, protocol, option or value, an unreadable file.
@@ -83,14 +68,17 @@ class Config(RecBoleConfig):
         dataset: str | None = None,
         config_file_list: Sequence[str | Path] | None = None,
         config_dict: Mapping[str, Any] | None = None,
+        base: Mapping[str, Any] | None = None,
     ):
-        try:
+        self._base = dict(base or {})
+        with refused_by_recbole("configuration"):
             super().__init__(model, dataset, config_file_list, config_dict)
-        except InputError:
-            raise
-        except (ValueError, KeyError, TypeError, NotImplementedError, RuntimeError) as error:
-            reason = error.args[0] if error.args else error
-            raise InputError(f"configuration: {' '.join(str(reason).split())}") from error
+
+    @property
+    def reference(self) -> str | type:
+        """What `Config` takes for the same model: a name or address, so that other processes find
+        it, too; the class itself where it has none, inside a function."""
+        return self.model_class if "<locals>" in self._reference else self._reference
 
     def compatibility_settings(self) -> None:
         """Define what RecBole uses and newer releases of numpy and scipy dropped, only that."""
@@ -142,97 +130,52 @@ class Config(RecBoleConfig):
         if not model or not dataset:
             missing = "model" if not model else "dataset"
             raise InputError(f"--{missing} is missing; name one, as in --{missing}=NAME")
-        if not isinstance(model, str):
-            return model.__name__, model, str(dataset)
-        named = PROPERTIES / "model" / f"{model}.yaml"
-        base = load_yaml(named).get("model_class", model) if named.is_file() else model
-        cls = model_class(base)
-        if cls is None:
-            files = (PROPERTIES / "model").glob("*.yaml")
-            raise unknown_model(model, [p.stem for p in files if "model_class" in load_yaml(p)])
-        return model, cls, str(dataset)
+        cls = model if isinstance(model, type) else find_model(str(model))
+        self._reference = address(cls) if isinstance(model, type) else str(model)
+        name = cls.__name__ if ":" in self._reference else self._reference
+        return self._base.pop("model", name), cls, str(dataset)
 
     def _load_internal_config_dict(self, model: str, model_class: Any, dataset: str) -> None:
-        layers = [
-            load_yaml(RECBOLE_PROPERTIES / "overall.yaml"),
-            load_yaml(RECBOLE_PROPERTIES / "dataset" / "sample.yaml"),
-        ]
-        layers[1].pop("load_col")  # set in `_set_default_parameters`, with the time field
-        layers += self._type_defaults(model, model_class, dataset)
-        own_overall = load_yaml(PROPERTIES / "overall.yaml")
-        own_dataset = self._own_dataset_settings(dataset)
-        own_model = self._own_model_settings(model, model_class, dataset)
-        protocol_layer = self._protocol(model_class, [own_overall, own_dataset, own_model])
-        layers += [own_overall, protocol_layer, own_dataset]
-        layers += [_optional_yaml(RECBOLE_PROPERTIES / "model" / f"{model_class.__name__}.yaml")]
-        layers += [own_model]
-        self.internal_config_dict = {}
-        for layer in layers:
+        overall = settings_file(PROPERTIES / "overall.yaml")
+        files = model_files(model_class, model)
+        self._declared = declared_options([overall, *files])
+        of_dataset = dataset_settings(dataset)
+        of_model = [file.of(dataset) for file in files]
+        own = [overall.settings, of_dataset, *of_model, self._base]
+        protocol = self._protocol(model_class, own)
+        defaults = recbole_defaults(recbole_name(model_class), model_class.type.name, dataset)
+        self.internal_config_dict: dict[str, Any] = {}
+        for layer in (*defaults, own[0], protocol, *own[1:]):
             self.internal_config_dict.update(layer)
         self.internal_config_dict["MODEL_TYPE"] = model_class.type
-        self.parameters["Dataset"] += [k for k in own_dataset if k not in dataset_arguments]
+        self.internal_config_dict["model_class"] = address(model_class)
+        self.parameters["Dataset"] += [k for k in of_dataset if k not in dataset_arguments]
         self._refuse_unknown_options(model_class)
-        self._merge_eval_args(protocol_layer)
+        self._merge_eval_args(protocol)
 
-    def _type_defaults(self, model: str, model_class: Any, dataset: str) -> list[dict[str, Any]]:
-        folder = RECBOLE_PROPERTIES / "quick_start_config"
-        names = []
-        if model in ("DIN", "DIEN"):
-            names += ["sequential_DIN"]
-        elif model in ("GRU4RecKG", "KSR"):
-            names += ["sequential_embedding_model"]
-        elif model_class.type in _TYPE_DEFAULTS:
-            names += [_TYPE_DEFAULTS[model_class.type]]
-        if dataset == "ml-100k":
-            special = {"context-aware": "context-aware_ml-100k"}
-            special["sequential_DIN"] = "sequential_DIN_on_ml-100k"
-            names += [special[name] for name in names if name in special]
-            names += ["special_sequential_on_ml-100k"] if model in _FEATURE_MODELS else []
-        return [load_yaml(folder / f"{name}.yaml") for name in names]
-
-    def _own_dataset_settings(self, dataset: str) -> dict[str, Any]:
-        """`properties/dataset`: the data set's own file, or that of the source it comes from."""
-        for name in (dataset, source_of(dataset)):
-            path = PROPERTIES / "dataset" / f"{name}.yaml"
-            if path.is_file():
-                return load_yaml(path)
-        return {}
-
-    def _own_model_settings(self, model: str, model_class: Any, dataset: str) -> dict[str, Any]:
-        """`properties/model`: the files of the class and its bases, the named configuration's,
-        and what each of them says of this data set under `dataset_settings`."""
-        settings: dict[str, Any] = {}
-        classes = [cls.__name__ for cls in reversed(model_class.__mro__)]
-        for name in dict.fromkeys([*classes, model]):
-            layer = _optional_yaml(PROPERTIES / "model" / f"{name}.yaml")
-            by_dataset = layer.pop("dataset_settings", {})
-            settings.update(layer)
-            settings.update(by_dataset.get(dataset, {}))
-        return settings
-
-    def _protocol(self, model_class: Any, layers: list[dict[str, Any]]) -> dict[str, Any]:
+    def _protocol(self, model_class: Any, layers: list[Mapping[str, Any]]) -> dict[str, Any]:
         if model_class.type in (ModelType.CONTEXT, ModelType.DECISIONTREE):
             return {}  # they predict clicks; ranking the catalogue is not their task
-        name = next(
-            layer["protocol"]
-            for layer in [self.external_config_dict, *reversed(layers)]
-            if layer.get("protocol")
+        return protocol_settings(
+            next(
+                layer["protocol"]
+                for layer in [self.external_config_dict, *reversed(layers)]
+                if layer.get("protocol")
+            )
         )
-        known = sorted(p.stem for p in (PROPERTIES / "protocol").glob("*.yaml"))
-        if name not in known:
-            raise InputError(f"--protocol={name}: no such protocol; known are {', '.join(known)}")
-        return load_yaml(PROPERTIES / "protocol" / f"{name}.yaml")
 
     def _refuse_unknown_options(self, model_class: type) -> None:
         known = {key for keys in self.parameters.values() for key in keys}
-        known.update(self.internal_config_dict, _UNLISTED_KEYS)
-        for cls in model_class.__mro__:
-            if cls.__module__.split(".")[0] not in ("torch", "builtins", "typing", "abc"):
-                known.update(_options_read_in(sys.modules[cls.__module__]))
+        known.update(self.internal_config_dict, unlisted_options(model_class))
+        gone = {key: option for key, option in self._declared.items() if option.is_taken_back}
         for key in self.external_config_dict:
+            if key in gone:
+                raise UnknownOption(
+                    key, f"{key}: {self.model} has no such option; {gone[key].meaning}"
+                )
             if key not in known:
-                near = difflib.get_close_matches(key, sorted(known), n=1, cutoff=0.0)
-                raise UnknownOption(key, near[0])
+                near = difflib.get_close_matches(key, sorted(known - set(gone)), n=1, cutoff=0.0)
+                raise UnknownOption(key, f"unknown option '{key}'; did you mean '{near[0]}'?")
 
     def _merge_eval_args(self, protocol_layer: dict[str, Any]) -> None:
         """`--eval_args="{mode: uni100}"` changes the mode and leaves split and order alone."""
@@ -246,7 +189,9 @@ class Config(RecBoleConfig):
 
     def _set_default_parameters(self) -> None:
         final = self.final_config_dict
-        check_options(final)
+        for option in self._declared.values():
+            option.check(final.get(option.name))
+        check_options(final, self.model_class)
         final.setdefault(
             "load_col",
             {"inter": [final["USER_ID_FIELD"], final["ITEM_ID_FIELD"], final["TIME_FIELD"]]},
@@ -256,7 +201,7 @@ class Config(RecBoleConfig):
             self.internal_config_dict["train_neg_sample_args"] = None
             if "train_neg_sample_args" not in self.external_config_dict:
                 final["train_neg_sample_args"] = None
-        given_path = self.external_config_dict.get("data_path")
+        given_path = self.external_config_dict.get("data_path", self._base.get("data_path"))
         # Where files made from a data set go; the data set itself may be read only.
         final["output_path"] = final["data_path"]
         super()._set_default_parameters()
@@ -284,7 +229,8 @@ class Config(RecBoleConfig):
 
     def _check_shareable(self) -> None:
         name = self.model_class.__name__
-        if get_trainer(self.final_config_dict["MODEL_TYPE"], name) is not Trainer:
+        kind = self.final_config_dict["MODEL_TYPE"]
+        if get_trainer(kind, recbole_name(self.model_class)) is not Trainer:
             raise InputError(
                 f"--nproc: {name} has a way of its own to train, which takes one process; leave "
                 "--nproc out for it"
@@ -309,19 +255,7 @@ class Config(RecBoleConfig):
         return hashlib.sha256(str(sorted(self.plain().items())).encode()).hexdigest()[:6]
 
 
-def _options_read_in(module: Any) -> list[str]:
-    try:
-        source = inspect.getsource(module)
-    except (OSError, TypeError):  # typed into an interpreter: there is no source to look into
-        return []
-    return re.findall(r"config\[\s*[\"'](\w+)[\"']\s*\]", source)
-
-
-def _optional_yaml(path: Path) -> dict[str, Any]:
-    return load_yaml(path) if path.is_file() else {}
-
-
-def option(config: Any, key: str) -> Any:
+def option(config: Settings, key: str) -> Any:
     """A setting that a model cannot do without.
 
     Raises:

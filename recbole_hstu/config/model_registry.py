@@ -1,4 +1,4 @@
-"""Model name -> class: ours first, then RecBole's.
+"""A model's name -> its class: ours, RecBole's, those of other packages.
 
 RecBole's own look-up of an unknown name imports its external libraries and fails with
 `ModuleNotFoundError: lightgbm`; here nothing is imported until the name is known.
@@ -9,14 +9,20 @@ from __future__ import annotations
 import difflib
 import importlib
 import re
+import sys
 from functools import cache
+from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import recbole.model
 import torch
+from recbole.utils import ModelType
 
-from recbole_hstu.support.errors import InputError
+from recbole_hstu.config.properties import PROPERTIES, named_configurations
+from recbole_hstu.support.errors import InputError, missing_package
+from recbole_hstu.support.yaml_values import load_yaml
 
 OWN_MODELS = {
     "HSTU": "recbole_hstu.model.hstu",
@@ -26,6 +32,7 @@ OWN_MODELS = {
     "LIS": "recbole_hstu.model.lis",
     "SASRecSS": "recbole_hstu.model.sasrecss",
 }
+ENTRY_POINTS = "recbole_hstu.models"
 
 
 @cache
@@ -40,29 +47,70 @@ def recbole_models() -> dict[str, str]:
     return found
 
 
-def unknown_model(name: str, configurations: list[str]) -> InputError:
-    """The error for a name that neither a class nor a named configuration bears."""
-    known = {*OWN_MODELS, *recbole_models(), *configurations}
-    near = difflib.get_close_matches(name, sorted(known), n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(sorted(known))}"
-    return InputError(f"--model={name}: no such model; {hint}")
+def address(model_class: type) -> str:
+    """`package.module:Class`, by which `find_model` finds a class again, in any process that can
+    import its module."""
+    return f"{model_class.__module__}:{model_class.__qualname__}"
 
 
-def model_class(name: str) -> type | None:
-    """The class of a model, None if nobody knows the name.
+def find_model(name: str) -> type:
+    """The class of a model.
+
+    Args:
+        name: of a model of this package, of RecBole or of an entry point; of a configuration
+            (`properties/model/NAME.yaml` with `model_class`); or `package.module:Class`.
 
     Raises:
-        InputError: the library that the model wraps is missing.
+        InputError: no such model, one of two models, a class that is no model of RecBole's kind,
+            or a library that it wraps is missing.
     """
-    module = OWN_MODELS.get(name) or recbole_models().get(name)
-    if module is None:
-        return None
-    try:
-        return getattr(_import(module), name)
-    except ModuleNotFoundError as error:
+    if ":" in name:
+        return _at(name, name)
+    file = PROPERTIES / "model" / f"{name}.yaml"
+    known = load_yaml(file).get("model_class", name) if file.is_file() else name
+    module = OWN_MODELS.get(known) or recbole_models().get(known)
+    places = {entry.value for entry in entry_points(group=ENTRY_POINTS, name=name)}
+    places |= {f"{module}:{known}"} if module else set()
+    if len(places) > 1:
         raise InputError(
-            f"--model={name}: needs the package {error.name}; pip install {error.name}"
+            f"--model={name}: is the name of several models; use {' or '.join(sorted(places))}"
+        )
+    if not places:
+        raise _unknown_model(name)
+    return _at(places.pop(), name)
+
+
+def _at(place: str, name: str) -> type:
+    module, _, path = place.partition(":")
+    if str(Path.cwd()) not in sys.path:  # as `python -m` has it: models of one's own lie there
+        sys.path.append(str(Path.cwd()))
+    try:
+        found: Any = _import(module)
+        for part in path.split("."):
+            found = getattr(found, part)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise InputError(f"--model={name}: {missing_package(error)}") from error
+        raise InputError(
+            f"--model={name}: there is no module {error.name}; it must lie in this folder, on "
+            "PYTHONPATH, or be installed"
         ) from error
+    except (AttributeError, ValueError, TypeError) as error:
+        raise InputError(f"--model={name}: the module {module} has no class '{path}'") from error
+    if not isinstance(found, type) or not isinstance(getattr(found, "type", None), ModelType):
+        raise InputError(
+            f"--model={name}: is no model; derive it from one of RecBole's, such as "
+            "recbole.model.abstract_recommender.SequentialRecommender (docs/extending.md)"
+        )
+    return found
+
+
+def _unknown_model(name: str) -> InputError:
+    others = [entry.name for entry in entry_points(group=ENTRY_POINTS)]
+    known = sorted({*OWN_MODELS, *recbole_models(), *named_configurations(), *others})
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(known)}"
+    return InputError(f"--model={name}: no such model; {hint}")
 
 
 def _import(module: str) -> ModuleType:

@@ -1,68 +1,77 @@
-"""Values that can be told to be wrong before anything is read or written."""
+"""RecBole's own options: what they take, and what its models read without naming it in a YAML.
+
+Our options, and those of models from elsewhere, are declared in their YAML files (`options`).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+from recbole.utils import ModelType
+
+from recbole_hstu.config.options import Option, read_kind
+from recbole_hstu.config.properties import recbole_name
 from recbole_hstu.support.errors import InputError
 
-# Whole numbers: the least that makes sense.
-_WHOLE = {
-    **dict.fromkeys(
-        ("hidden_size", "n_layers", "n_heads", "qk_size", "v_size", "num_negatives", "epochs"), 1
+_KINDS = {
+    "int, from 1": ("epochs", "train_batch_size", "MAX_ITEM_LIST_LENGTH"),
+    "int, from 0": (
+        *("seed", "metric_decimal_place", "loss_decimal_place", "stopping_step"),
+        *("eval_step", "worker"),
     ),
-    **dict.fromkeys(("train_batch_size", "eval_batch_size", "MAX_ITEM_LIST_LENGTH"), 1),
-    **dict.fromkeys(("extra_positions", "limit_users", "nproc"), 1),
-    **dict.fromkeys(("seed", "metric_decimal_place", "loss_decimal_place", "stopping_step"), 0),
-    "eval_step": 0,
+    "float, above 0": ("learning_rate",),
+    "float, from 0": ("weight_decay",),
+    "bool": (
+        *("show_progress", "shuffle", "reproducibility", "use_gpu", "enable_amp", "require_pow"),
+        *("enable_scaler", "save_dataset", "save_dataloaders", "normalize_all", "log_wandb"),
+    ),
+    "str": ("data_path", "checkpoint_dir", "learner", "valid_metric"),
+    "dict": ("clip_grad_norm", "eval_args"),
 }
-# Numbers above 0.
-_NUMBER = ("learning_rate", "temperature", "train_seconds", "stochastic_length_alpha")
-# Shares: 0 or above, below 1.
-_SHARE = (
-    *("input_dropout_prob", "hidden_dropout_prob", "attn_dropout_prob", "dropout_prob"),
-    *("hidden_dropout", "attn_dropout"),
-)
-_FLAG = (
-    *("logq_correction", "activation_checkpointing", "torch_compile"),
-    *("mask_seen", "item_l2_norm", "show_progress", "shuffle", "reproducibility", "use_gpu"),
-    *("enable_amp", "enable_scaler", "save_dataset", "save_dataloaders", "normalize_all"),
-)
-_TEXT = ("data_path", "checkpoint_dir", "learner", "valid_metric")
-_PRECISIONS = ("highest", "high", "medium")
+# Of models: what several of RecBole's read.
+_MODEL_KINDS = {
+    "int, from 1": ("hidden_size", "n_layers", "n_heads"),
+    "float, from 0 below 1": (
+        *("dropout_prob", "hidden_dropout_prob", "attn_dropout_prob"),
+        *("hidden_dropout", "attn_dropout"),
+    ),
+}
 _EVAL_ARGS = ("split", "group_by", "order", "mode")
 
+# RecBole reads these with config["..."] but names them in none of its YAML files.
+_UNLISTED = (
+    *("model", "dataset", "config_files", "encoding"),
+    *("tail_ratio", "reg_weight", "save_step", "pretrain_epochs"),
+)
+_UNLISTED_OF = {
+    "AutoInt": ("has_residual",),
+    "BERT4Rec": ("MASK_ITEM_SEQ", "POS_ITEMS", "NEG_ITEMS", "MASK_INDEX"),
+    "DiffRec": ("norm",),
+    "FEARec": ("contrast", "tau", "sim", "use_filter"),
+    "KD_DAGFM": ("cin", "feature_num"),
+    "LDiffRec": ("norm",),
+    "SHAN": ("INVERSE_ITEM_SEQ",),
+}
 
-def check_options(options: Mapping[str, Any]) -> None:
-    """Check the values whose range is known, whoever set them; None means "not set".
+
+def unlisted_options(model_class: Any) -> tuple[str, ...]:
+    """Options that a model of RecBole, or one derived from it, reads but declares nowhere."""
+    clicks = ("double_tower",) if model_class.type == ModelType.CONTEXT else ()
+    return (*_UNLISTED, *_UNLISTED_OF.get(recbole_name(model_class), ()), *clicks)
+
+
+def check_options(options: Mapping[str, Any], model_class: type) -> None:
+    """Check the values of RecBole's options whose range is known; None means "not set".
 
     Raises:
         InputError: the first value that makes no sense.
     """
-    for key, value in options.items():
-        if value is None:
-            continue
-        if key in _WHOLE:
-            if not _is_whole(value) or value < _WHOLE[key]:
-                raise _wrong(key, value, f"a whole number from {_WHOLE[key]} on")
-        elif key in _NUMBER:
-            if not _is_number(value) or not value > 0:
-                raise _wrong(key, value, "a number above 0")
-        elif key in _SHARE:
-            if not _is_number(value) or not 0 <= value < 1:
-                raise _wrong(key, value, "a number from 0 on and below 1")
-        elif key in _FLAG and not isinstance(value, bool):
-            raise _wrong(key, value, "True or False")
-        elif key in _TEXT and not isinstance(value, str):
-            raise _wrong(key, value, "a text")
-    betas = options.get("adam_betas")
-    pair = isinstance(betas, list | tuple) and len(betas) == 2
-    if betas is not None and not (pair and all(_is_number(b) and 0 <= b < 1 for b in betas)):
-        raise _wrong("adam_betas", betas, "two numbers from 0 on and below 1")
-    precision = options.get("float32_matmul_precision")
-    if precision not in (None, *_PRECISIONS):
-        raise _wrong("float32_matmul_precision", precision, f"one of {', '.join(_PRECISIONS)}")
+    of_recbole = model_class.__module__.startswith("recbole.")
+    for kinds in (_KINDS, _MODEL_KINDS if of_recbole else {}):
+        for text, names in kinds.items():
+            for name in names:
+                Option(name, None, read_kind(text), optional=True).check(options.get(name))
     for key in options.get("eval_args") or {}:
         if key not in _EVAL_ARGS:
             raise InputError(f"eval_args: unknown key '{key}'; known are {', '.join(_EVAL_ARGS)}")
@@ -72,15 +81,3 @@ def check_options(options: Mapping[str, Any]) -> None:
                 f"{key}: RecBole's caches of data sets are not used here, since they are loaded "
                 "whatever configuration they were made with; leave it out"
             )
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value == value
-
-
-def _wrong(key: str, value: Any, expected: str) -> InputError:
-    return InputError(f"{key}: {value!r} must be {expected}")

@@ -10,17 +10,20 @@ import numpy as np
 import torch
 from recbole.data.dataloader import AbstractDataLoader, FullSortEvalDataLoader
 from recbole.data.utils import create_samplers, get_dataloader
-from recbole.utils import ModelType
+from recbole.utils import ModelType, set_color
 
+from recbole_hstu.config.config import Config
+from recbole_hstu.config.properties import recbole_name
 from recbole_hstu.data.sequence_dataset import ExactTimes, InteractionDataset, SequenceDataset
 from recbole_hstu.distributed import processes
-from recbole_hstu.support.errors import InputError
+from recbole_hstu.support.errors import InputError, refused_by_recbole
+from recbole_hstu.support.settings import Settings
 
 _MAX_SCORES = 1 << 26
 _OWN_SPLIT = (ModelType.SEQUENTIAL, ModelType.GENERAL, ModelType.TRADITIONAL)
 
 
-def create_dataset(config: Any):
+def create_dataset(config: Config):
     """The data set of a model, times exact in every case.
 
     Sequential and general models share `SequenceDataset`, so that they are judged on the same
@@ -30,7 +33,7 @@ def create_dataset(config: Any):
     """
     module = importlib.import_module("recbole.data.dataset")
     kind = config["MODEL_TYPE"]
-    special = getattr(module, f"{config['model']}Dataset", None)
+    special = getattr(module, f"{recbole_name(config.model_class)}Dataset", None)
     ordered = config["eval_args"]["order"] == "TO"
     if special is None and (kind == ModelType.SEQUENTIAL or (kind in _OWN_SPLIT and ordered)):
         return SequenceDataset(config)
@@ -41,22 +44,24 @@ def create_dataset(config: Any):
     return type(f"Exact{special.__name__}", (ExactTimes, special), {})(config)
 
 
-def make_loaders(config: Any, dataset: Any) -> tuple[Any, Any, Any]:
+def make_loaders(config: Config, dataset: Any) -> tuple[Any, Any, Any]:
     """Split a data set and wrap its parts; the validation or test loader is None if empty.
 
     Raises:
         InputError: nothing to train on, a cut-off above the number of items, `mask_seen`
             together with sampled candidates.
     """
-    parts = dataset.build()
-    _check_options(config, dataset)
-    samplers = create_samplers(config, dataset, parts)
+    with refused_by_recbole(f"--dataset={config['dataset']}"):
+        parts = dataset.build()
+        _check_options(config, dataset)
+        samplers = create_samplers(config, dataset, parts)
     loaders: list[Any] = []
+    named = {**config.final_config_dict, "model": recbole_name(config.model_class)}
     for phase, part, sampler in zip(("train", "valid", "test"), parts, samplers, strict=True):
         if phase != "train" and not len(part):
             loaders.append(None)
             continue
-        loader = get_dataloader(config, phase)
+        loader = get_dataloader(named, phase)
         if loader is FullSortEvalDataLoader:
             with_history = hasattr(part, "item_id_list_field")
             loader = SequenceEvalDataLoader if with_history else UserEvalDataLoader
@@ -67,7 +72,19 @@ def make_loaders(config: Any, dataset: Any) -> tuple[Any, Any, Any]:
     return train, valid, test
 
 
-def _check_options(config: Any, dataset: Any) -> None:
+def log_loaders(config: Settings) -> None:
+    """RecBole's two lines about the loaders, and ours about the protocol."""
+    for phase, keys in (
+        ("Training", ("train_batch_size", "train_neg_sample_args")),
+        ("Evaluation", ("eval_batch_size", "eval_args", "protocol", "mask_seen")),
+    ):
+        shown = " ".join(
+            f"{set_color(key, 'cyan')} = {set_color(f'[{config[key]}]', 'yellow')}" for key in keys
+        )
+        getLogger().info(set_color(f"[{phase}]: ", "pink") + shown)
+
+
+def _check_options(config: Settings, dataset: Any) -> None:
     largest = max(config["topk"])
     if largest > dataset.item_num - 1:
         raise InputError(
@@ -89,7 +106,7 @@ def _check_options(config: Any, dataset: Any) -> None:
         )
 
 
-def _knowledge_sampler(config: Any, dataset: Any, phase: str) -> list[Any]:
+def _knowledge_sampler(config: Settings, dataset: Any, phase: str) -> list[Any]:
     if phase != "train" or config["MODEL_TYPE"] != ModelType.KNOWLEDGE:
         return []
     from recbole.sampler import KGSampler

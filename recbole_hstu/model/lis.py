@@ -30,7 +30,7 @@ class LIS(TextModel, SequentialRecommender):
     The last item itself stays a candidate unless `mask_seen` is on, as for every model.
 
     Raises:
-        InputError: an unknown retriever, no item text, or bm25s is not installed.
+        InputError: no item text, or bm25s is not installed.
     """
 
     type = ModelType.TRADITIONAL  # RecBole then makes one pass over the data, as for Pop
@@ -40,8 +40,6 @@ class LIS(TextModel, SequentialRecommender):
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
         retriever = option(config, "retriever")
-        if retriever not in ("vectors", "bm25"):
-            raise InputError(f"retriever: {retriever}; known are vectors, bm25")
         self.nothing = nn.Parameter(torch.zeros(1))  # RecBole wants something to optimise
         self.bm25 = BM25(config, dataset) if retriever == "bm25" else None
         if self.bm25 is None:

@@ -13,13 +13,6 @@ from recbole_hstu.config.config import option
 from recbole_hstu.layers.packing import Packing
 from recbole_hstu.layers.softmax_block import SoftmaxLayer, same_row_mask
 from recbole_hstu.model.hstu import HSTU
-from recbole_hstu.support.errors import InputError
-
-# Options of HSTU, and what stands in their place.
-NOT_HERE = {
-    **dict.fromkeys(("qk_size", "v_size"), "a head is hidden_size / n_heads wide"),
-    "torch_compile": "its attention is a kernel of torch's own",
-}
 
 
 class SASRecSS(HSTU):
@@ -28,14 +21,8 @@ class SASRecSS(HSTU):
     It sees the order of the events, not their times.
 
     Raises:
-        InputError: an option of HSTU's attention is set, or heads that do not divide `hidden_size`.
+        InputError: heads that do not divide `hidden_size`.
     """
-
-    def __init__(self, config, dataset):
-        for key, instead in NOT_HERE.items():
-            if config[key] is not None and config[key] is not False:
-                raise InputError(f"{key}: SASRecSS has no such option; {instead}")
-        super().__init__(config, dataset)
 
     def build_layer(self, config) -> nn.Module:
         return SoftmaxLayer(

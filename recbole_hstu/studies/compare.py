@@ -33,7 +33,7 @@ STUDY_OPTIONS = ("seeds", "compare", "baseline", "results_dir")
 
 
 def compare(
-    models: Sequence[str],
+    models: Sequence[str | type],
     dataset: str | None,
     config_files: Sequence[str | Path] = (),
     options: Mapping[str, Any] | None = None,
@@ -89,7 +89,7 @@ def study_folder(plan: Sequence[PlannedRun], given: Any) -> Path:
 
 
 def _plan(
-    models: Sequence[str],
+    models: Sequence[str | type],
     dataset: str | None,
     config_files: Sequence[str | Path],
     options: Mapping[str, Any],

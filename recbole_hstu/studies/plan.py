@@ -38,10 +38,10 @@ JUDGED = (
 
 @dataclass(frozen=True)
 class Variant:
-    """A row of the table: a model, and its options over those that all share."""
+    """A row of the table: a model (see `Config`), and its options over those that all share."""
 
     label: str
-    model: str
+    model: str | type
     options: Mapping[str, Any]
 
 
@@ -61,9 +61,13 @@ class PlannedRun:
         return self.config["seed"]
 
 
-def named_models(names: Sequence[str]) -> list[Variant]:
-    """A variant a model, as `--model=HSTU,SASRec` names them."""
-    return _distinct([Variant(name, name, {}) for name in names])
+def named_models(models: Sequence[str | type]) -> list[Variant]:
+    """A variant a model, as `--model=HSTU,SASRec` names them; a class goes by its own name."""
+    return _distinct([Variant(_label(model), model, {}) for model in models])
+
+
+def _label(model: str | type) -> str:
+    return model.__name__ if isinstance(model, type) else model.rpartition(":")[2]
 
 
 def read_variants(path: str | Path) -> list[Variant]:

@@ -187,7 +187,7 @@ def _run_once(planned: PlannedRun, folder: Path, place: str) -> RunRecord:
         with whole_file(mark) as stream:
             stream.write(json.dumps(wanted_settings(planned)).encode())
     try:
-        result = run(planned.model, planned.dataset, planned.config_files, options)
+        result = run(planned.config.reference, planned.dataset, planned.config_files, options)
     except ProcessDied:
         raise  # no fault of this run: the next start goes on with it
     except Exception as error:

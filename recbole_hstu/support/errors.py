@@ -1,6 +1,20 @@
 """What the commands report in one line: bad input, and a process that died."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from recbole_hstu.support.secrets import masked
+
+# Packages that are installed under another name than they are imported by.
+_INSTALLED_AS = {"faiss": "faiss-cpu", "sklearn": "scikit-learn"}
+# What a refusal raises, and what else comes of a value that nobody thought of.
+REFUSALS: tuple[type[Exception], ...] = (ValueError, NotImplementedError)
+ANY_REASON: tuple[type[Exception], ...] = (
+    *REFUSALS,
+    *(TypeError, LookupError, AttributeError, AssertionError, ArithmeticError, RuntimeError),
+)
 
 
 def in_a_line(said: object) -> str:
@@ -22,10 +36,71 @@ class InputError(ValueError):
 class UnknownOption(InputError):
     """An option that the model of a configuration does not know; `key` is its name."""
 
-    def __init__(self, key: str, near: str):
-        super().__init__(f"unknown option '{key}'; did you mean '{near}'?")
+    def __init__(self, key: str, message: str):
+        super().__init__(message)
         self.key = key
 
 
 class ProcessDied(RuntimeError):
     """Another process of the training ended before its work was done; the message says which."""
+
+
+def missing_package(error: ImportError) -> str:
+    """The line for a package that is not installed."""
+    name = str(error.name or error).partition(".")[0]
+    wheel = _INSTALLED_AS.get(name, name.replace("_", "-"))
+    return f"needs the package {name}; pip install {wheel}"
+
+
+@contextmanager
+def packages_needed(by: str) -> Iterator[None]:
+    """A package that is missing inside the block becomes an `InputError` of one line.
+
+    Args:
+        by: who needs it, as in `--model=KGAT`.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise InputError(f"{by}: {missing_package(error)}") from error
+
+
+@contextmanager
+def refused_by_recbole(
+    what: str, *ours: str, errors: tuple[type[Exception], ...] = ANY_REASON
+) -> Iterator[None]:
+    """What RecBole refuses inside the block becomes an `InputError` of one line.
+
+    An error that starts in our own code, or in that of the packages `ours`, passes: it is a fault,
+    and its traceback says where. What a library such as torch raises is put down to its caller.
+
+    Args:
+        what: the beginning of the line: the option or the model.
+    """
+    try:
+        with packages_needed(what):
+            yield
+    except InputError:
+        raise
+    except errors as error:
+        place = _place(error, {"recbole", "recbole_hstu", *ours})
+        if place is None:
+            raise
+        kind = "" if isinstance(error, REFUSALS) else f"{type(error).__name__}: "
+        words = in_a_line(error.args[0] if error.args else "no reason is given")
+        raise InputError(f"{what}: {kind}{words}{place}") from error
+
+
+def _place(error: BaseException, packages: set[str]) -> str | None:
+    """Where RecBole's code was called last, None where another of the packages was.
+
+    Empty if RecBole raised the error itself: its words then say enough.
+    """
+    last, frame = None, error.__traceback__
+    while frame is not None:
+        name = str(frame.tb_frame.f_globals.get("__name__", ""))
+        last = (name, frame) if name.partition(".")[0] in packages else last
+        frame = frame.tb_next
+    if last is None or last[0].partition(".")[0] != "recbole":
+        return None
+    return "" if last[1].tb_next is None else f" ({last[0]}, line {last[1].tb_lineno})"

@@ -121,12 +121,21 @@ def check_fits(state: dict[str, Any], path: str | Path, config: Any, dataset: An
                 f"{path}: a checkpoint of --{key}={state['config'][key]}, not of "
                 f"--{key}={now[key]}; resume with the same settings, or train anew"
             )
+    check_tokens(state, path, dataset)
+
+
+def check_tokens(state: dict[str, Any], path: str | Path, dataset: Any) -> None:
+    """Whether a checkpoint's items and users are those of this data set, in this order.
+
+    Raises:
+        InputError: they are others.
+    """
     for what, tokens in (("items", item_tokens(dataset)), ("users", user_tokens(dataset))):
         before = state[f"{what[:-1]}_tokens"]
         if before != tokens:
             raise InputError(
                 f"{path}: was trained on other {what} ({len(before) - 1:,}) than "
-                f"{config['dataset']} has now ({len(tokens) - 1:,}); train anew on these data"
+                f"{dataset.dataset_name} has now ({len(tokens) - 1:,}); train anew on these data"
             )
 
 

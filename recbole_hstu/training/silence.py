@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import recbole.trainer.trainer
@@ -11,6 +13,17 @@ def write_nothing(config: Any) -> None:
     """Keep RecBole's trainer from writing for TensorBoard and wandb: the first process does."""
     recbole.trainer.trainer.get_tensorboard = _Silent
     config["log_wandb"] = False
+
+
+@contextmanager
+def nothing_written(config: Any) -> Iterator[None]:
+    """A trainer that is made inside the block writes for nobody."""
+    before = recbole.trainer.trainer.get_tensorboard
+    write_nothing(config)
+    try:
+        yield
+    finally:
+        recbole.trainer.trainer.get_tensorboard = before
 
 
 class _Silent:

@@ -51,7 +51,7 @@ class SearchPlan:
         settings: everything that must be the same when the search goes on.
     """
 
-    model: str
+    model: str | type
     dataset: str
     config_files: tuple[str | Path, ...]
     options: Mapping[str, Any]

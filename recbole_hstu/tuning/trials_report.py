@@ -103,7 +103,8 @@ def _summary(search: Search, trials: list[FrozenTrial], best: FrozenTrial | None
 def _best(search: Search, best: FrozenTrial, summary: str) -> str:
     """The best options with all others that were given: it needs no other file."""
     plan = search.plan
-    options: dict[str, Any] = {"model": plan.model, "dataset": plan.dataset}
+    model = plan.model if isinstance(plan.model, str) else plan.model.__name__
+    options: dict[str, Any] = {"model": model, "dataset": plan.dataset}
     for file in plan.config_files:
         options |= load_yaml(file)
     options |= plan.options

@@ -12,7 +12,7 @@ from recbole_hstu.config.config import Config
 from recbole_hstu.data.loaders import make_loaders
 from recbole_hstu.quick_start import check_folders, load_dataset, provide_text
 from recbole_hstu.records.finished_run import check_segments
-from recbole_hstu.studies.plan import JUDGED, PlannedRun, Variant, plan_runs
+from recbole_hstu.studies.plan import JUDGED, PlannedRun, named_models, plan_runs
 from recbole_hstu.studies.study import wanted_settings
 from recbole_hstu.studies.study_log import study_log
 from recbole_hstu.support.errors import InputError
@@ -48,7 +48,7 @@ _NOT_SEARCHED = (*JUDGED, "model", "dataset", "valid_metric", "checkpoint_dir", 
 
 
 def tune(
-    model: str,
+    model: str | type,
     dataset: str | None,
     config_files: Sequence[str | Path] = (),
     options: Mapping[str, Any] | None = None,
@@ -99,7 +99,7 @@ def tune(
 
 
 def _plan(
-    model: str,
+    model: str | type,
     dataset: str | None,
     config_files: Sequence[str | Path],
     options: Mapping[str, Any],
@@ -117,7 +117,7 @@ def _plan(
         raise InputError("--params_file is missing: a search space, such as --params_file=HSTU")
     if search["algo"] not in ALGORITHMS:
         raise InputError(f"--algo={search['algo']}: known are {', '.join(ALGORITHMS)}")
-    (planned,) = plan_runs([Variant(model, model, {})], dataset, config_files, options, None)
+    (planned,) = plan_runs(named_models([model]), dataset, config_files, options, None)
     config = planned.config
     if config["nproc"] > 1:
         raise InputError("--nproc: every trial trains in one process; use --jobs, or leave it out")
@@ -126,7 +126,7 @@ def _plan(
     folder = search["results_dir"] or f"results/tune-{planned.model}-{planned.dataset}"
     min_epochs = _whole("min_epochs", search["min_epochs"])
     plan = SearchPlan(
-        model=planned.model,
+        model=config.reference,
         dataset=planned.dataset,
         config_files=planned.config_files,
         options=planned.options,
@@ -184,7 +184,7 @@ def _check_space(space: Space, planned: PlannedRun) -> None:
         for value in parameter.extremes():
             options = {**planned.options, parameter.name: value}
             try:
-                Config(planned.model, planned.dataset, planned.config_files, options)
+                Config(planned.config.reference, planned.dataset, planned.config_files, options)
             except InputError as error:
                 raise InputError(f"{where}: {error}") from error
 

@@ -182,7 +182,7 @@ def test_the_best_checkpoint_is_missing(trained, capfd):
         ("hidden_size=big", "hidden_size: 'big' must be a whole number"),
         ("input_dropout_prob=2", "input_dropout_prob: 2 must be"),
         ("float32_matmul_precision=low", "float32_matmul_precision: 'low' must be one of highest"),
-        ("stochastic_length_alpha=0", "stochastic_length_alpha: 0 must be a number above 0"),
+        ("stochastic_length_alpha=0", "stochastic_length_alpha: 0 must be a number above 1"),
         ("adam_betas=[1.5,2]", "adam_betas: [1.5, 2] must be two numbers"),
         ("seed=2024-13-01", "seed: '2024-13-01' must be a whole number"),
         ("learner=[adam]", "learner: ['adam'] must be a text"),

@@ -10,7 +10,7 @@ import yaml
 from recbole.utils.argument_list import dataset_arguments
 
 from recbole_hstu.config.config import PROPERTIES, Config
-from recbole_hstu.config.model_registry import OWN_MODELS, model_class, recbole_models
+from recbole_hstu.config.model_registry import OWN_MODELS, find_model, recbole_models
 from recbole_hstu.encoders import TextOptions
 from recbole_hstu.support.errors import InputError
 from recbole_hstu.support.yaml_values import load_yaml, parse_value
@@ -142,7 +142,7 @@ def test_movielens_times_are_loaded_and_left_alone():
 
 def test_named_configuration():
     large = Config("HSTU-large", "ml-1m")
-    assert large.model_class is model_class("HSTU")
+    assert large.model_class is find_model("HSTU")
     assert (large["n_layers"], large["n_heads"], large["qk_size"]) == (8, 2, 25)
     assert (large["hidden_size"], large["num_negatives"]) == (50, 128)  # HSTU's on MovieLens
     assert Config("HSTU-large", "ml-20m")["hidden_size"] == 256
@@ -176,7 +176,7 @@ def test_every_model_of_the_registry_loads():
         recbole_models()
     )
     for name in OWN_MODELS:
-        assert model_class(name).__name__ == name
+        assert find_model(name).__name__ == name
 
 
 def test_the_plain_configuration_survives_yaml():

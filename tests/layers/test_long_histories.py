@@ -2,15 +2,14 @@
 
 import pytest
 import torch
-from golden_model import SIZES, Settings, dataset
 from hstu_batches import LENGTHS, make_batch, make_model, outcome
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from recbole_hstu.config.config import Config
 from recbole_hstu.layers import hstu_block as layers
 from recbole_hstu.layers.stochastic_length import keep, kept_events
-from recbole_hstu.model.hstu import HSTU
 from recbole_hstu.support.errors import InputError
 
 
@@ -104,4 +103,4 @@ def test_stochastic_length_shortens_training_alone():
 @pytest.mark.parametrize("alpha", [1.0, 2.5])
 def test_alpha_out_of_range_is_refused(alpha):
     with pytest.raises(InputError, match="stochastic_length_alpha"):
-        HSTU(Settings({**SIZES, "stochastic_length_alpha": alpha}), dataset())
+        Config("HSTU", "ml-100k", config_dict={"stochastic_length_alpha": alpha})

@@ -96,7 +96,7 @@ def test_a_whole_run(shop, retriever, protocol):
 
 
 def test_a_mistaken_retriever_and_a_missing_library(shop, monkeypatch):
-    with pytest.raises(InputError, match="retriever: tfidf; known are vectors, bm25"):
+    with pytest.raises(InputError, match="retriever: 'tfidf' must be one of vectors, bm25"):
         scores(retriever="tfidf")
     monkeypatch.setitem(sys.modules, "bm25s", None)
     with pytest.raises(InputError, match=r"pip install \"recbole-hstu\[bm25\]\""):

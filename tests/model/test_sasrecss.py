@@ -88,8 +88,8 @@ def test_the_papers_settings():
 
 
 def test_an_option_of_hstu_alone_is_refused():
-    with pytest.raises(InputError, match="qk_size: SASRecSS has no such option"):
-        make_model(qk_size=8)
+    with pytest.raises(InputError, match="qk_size: SASRecSS has no such option; a head is hidden"):
+        Config("SASRecSS", "ml-1m", config_dict={"qk_size": 8})
     with pytest.raises(InputError, match="n_heads: 3 must divide hidden_size: 16"):
         make_model(n_heads=3)
 

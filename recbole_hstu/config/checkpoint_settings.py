@@ -1,0 +1,42 @@
+"""What of a checkpoint's configuration goes into a new one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from recbole_hstu.config.properties import protocol_settings
+
+# Every configuration finds these anew: from the model, from other settings, from the machine.
+_FOUND_ANEW = {
+    *("dataset", "model_class", "MODEL_TYPE", "MODEL_INPUT_TYPE", "sequence_view"),
+    *("eval_type", "valid_metric_bigger", "valid_neg_sample_args", "test_neg_sample_args"),
+    *("data_path", "output_path", "resume", "config_files", "nproc"),
+    *("device", "single_spec", "local_rank"),
+}
+
+
+def checkpoint_settings(plain: Mapping[str, Any], protocol: Any = None) -> dict[str, Any]:
+    """The `base` of a `Config` that is to be what a checkpoint was trained with.
+
+    Args:
+        plain: the checkpoint's `config`.
+        protocol: judge it by this one: whatever its own protocol sets is left out.
+
+    Raises:
+        InputError: there is no such protocol.
+    """
+    base = {key: value for key, value in plain.items() if key not in _FOUND_ANEW}
+    folder = str(plain["output_path"])
+    if Path(folder) / plain["dataset"] == Path(plain["data_path"]):  # not ml-100k of the wheel
+        base["data_path"] = folder
+    if base["train_neg_sample_args"]["distribution"] == "none":
+        base["train_neg_sample_args"] = None
+    if not Path(base.get("text_features_file") or "").is_file():
+        base.pop("text_features_file", None)
+    if protocol is not None and protocol != plain["protocol"]:
+        for name in (plain["protocol"], protocol):
+            for key in ("protocol", *(protocol_settings(name) if name else ())):
+                base.pop(key, None)
+    return base

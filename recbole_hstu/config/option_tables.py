@@ -1,0 +1,117 @@
+"""Tables of options: a model's for the terminal, all of ours for docs/options.md, which
+
+    python -m recbole_hstu.config.option_tables > docs/options.md
+
+writes anew.
+"""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from recbole_hstu.config.model_registry import OWN_MODELS, find_model
+from recbole_hstu.config.options import Option
+from recbole_hstu.config.properties import (
+    PROPERTIES,
+    RECBOLE_PROPERTIES,
+    SettingsFile,
+    declared_options,
+    model_files,
+    named_configurations,
+    settings_file,
+)
+
+_WIDTH, _INDENT = 100, 34
+_ABOUT = """\
+# Options
+
+Written by `python -m recbole_hstu.config.option_tables > docs/options.md` from the YAML files in
+`properties/`, where kinds, ranges, defaults and meanings stand. All options of one model, RecBole's
+included: `recbole-hstu run --model=HSTU --help`.
+"""
+
+
+def option_help(model: str) -> str:
+    """What `--model=NAME --help` prints: every option with its default for this model.
+
+    Raises:
+        InputError: there is no such model.
+    """
+    of_model = model_files(find_model(model), model)
+    recbole = [RECBOLE_PROPERTIES / "overall.yaml", RECBOLE_PROPERTIES / "dataset" / "sample.yaml"]
+    of_recbole = [settings_file(path, strict=False) for path in recbole]
+    ours = settings_file(PROPERTIES / "overall.yaml")
+    protocol = settings_file(PROPERTIES / "protocol" / f"{ours.settings['protocol']}.yaml")
+    options = declared_options([*of_recbole, ours, protocol, *of_model])
+    shared = {name for file in of_recbole for name in file.options} - set(ours.options)
+    groups = {
+        f"Options of {model}, with their defaults": [
+            name for name in declared_options(of_model) if name not in shared | set(ours.options)
+        ],
+        "Of every model, from recbole_hstu": list(ours.options),
+        "Of every model, from RecBole": [name for name in options if name in shared],
+    }
+    parts = [f"{title}:\n\n{_lines(options[n] for n in names)}" for title, names in groups.items()]
+    return "\n".join([*parts, *(_elsewhere(file) for file in of_model)])
+
+
+def options_page() -> str:
+    """docs/options.md: a table for each file of `properties/model`, and what every model has."""
+    overall = settings_file(PROPERTIES / "overall.yaml")
+    parts = [_ABOUT, "## Every model, RecBole's too\n", _table(overall)]
+    named = {
+        Path(file.place).stem: file
+        for name in (*OWN_MODELS, *named_configurations())
+        for file in model_files(find_model(name), name)
+        if Path(file.place).is_relative_to(PROPERTIES)
+    }
+    for name, file in named.items():
+        about = Path(file.place).read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
+        parts += [f"## {name}\n", f"{about}\n", _table(file), _elsewhere(file)]
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def _lines(options: Iterable[Option]) -> str:
+    lines = []
+    for option in options:
+        if option.is_taken_back:
+            continue
+        kind = f"({option.kind.text}) " if option.kind else ""
+        name = f"  --{option.name}={_shown(option.default)}"
+        meaning = textwrap.wrap(f"{kind}{option.meaning}", _WIDTH - _INDENT) or [""]
+        first = name.ljust(_INDENT) if len(name) < _INDENT else f"{name}\n{' ' * _INDENT}"
+        lines.append((first + f"\n{' ' * _INDENT}".join(meaning)).rstrip())
+    return "\n".join(lines) + "\n"
+
+
+def _table(file: SettingsFile) -> str:
+    rows = ["| option | default | takes | |", "|---|---|---|---|"]
+    for option in file.options.values():
+        kind = "not an option here" if option.is_taken_back else option.kind and option.kind.text
+        rows.append(
+            f"| `{option.name}` | `{_shown(option.default)}` | {kind or ''} | {option.meaning} |"
+        )
+    return "\n".join(rows) + "\n"
+
+
+def _elsewhere(file: SettingsFile) -> str:
+    """The defaults that a file has for some data sets."""
+    lines = [
+        f"For {dataset}: {', '.join(f'{key} {_shown(value)}' for key, value in values.items())}."
+        for dataset, values in file.settings.get("dataset_settings", {}).items()
+    ]
+    return "".join(f"{textwrap.fill(line, _WIDTH)}\n\n" for line in lines)
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "~"
+    return repr(value) if isinstance(value, str) and value != value.strip() else str(value)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(options_page())
