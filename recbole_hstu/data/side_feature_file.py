@@ -28,7 +28,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from recbole_hstu.support.errors import InputError
-from recbole_hstu.support.whole_file import whole_file
+from recbole_hstu.support.whole_file import write_whole
 
 FORMAT = 1
 TEXT_HASH_BYTES = 16
@@ -122,8 +122,7 @@ def write_text_features(
     # One metadata key: safetensors does not keep several in a fixed order.
     blob = save(tensors, metadata={_KEY: json.dumps(record, sort_keys=True)})
     try:
-        with whole_file(path) as stream:
-            stream.write(blob)
+        write_whole(path, blob)
     except OSError as error:
         raise InputError(
             f"{path}: cannot be written ({error.strerror}); free space or name another folder"

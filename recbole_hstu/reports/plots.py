@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from recbole_hstu.records.run_record import OK, RunRecord
 from recbole_hstu.support.errors import InputError
-from recbole_hstu.support.whole_file import whole_file
+from recbole_hstu.support.whole_file import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -138,13 +138,8 @@ def save(figure: Figure, stem: Path | str) -> list[Path]:
     """Write the figure as `stem`.png and `stem`.svg, each whole or not at all."""
     png = io.BytesIO()
     figure.savefig(png, format="png", dpi=150, facecolor="white", metadata={"Software": None})
-    written = []
-    for suffix, content in ((".png", png.getvalue()), (".svg", svg(figure, "white").encode())):
-        path = Path(f"{stem}{suffix}")
-        with whole_file(path) as stream:
-            stream.write(content)
-        written.append(path)
-    return written
+    contents: dict[str, str | bytes] = {".png": png.getvalue(), ".svg": svg(figure, "white")}
+    return [write_whole(f"{stem}{suffix}", content) for suffix, content in contents.items()]
 
 
 def svg(figure: Figure, background: str = "none") -> str:

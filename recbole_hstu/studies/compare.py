@@ -10,14 +10,14 @@ from typing import Any
 from recbole_hstu.distributed import processes
 from recbole_hstu.quick_start import run
 from recbole_hstu.records.run_record import FAILED
-from recbole_hstu.reports.report import (
+from recbole_hstu.reports.comparison_formats import to_text
+from recbole_hstu.reports.comparison_table import comparison_table
+from recbole_hstu.reports.study_table import (
     ReportOptions,
     check_baselines,
     study_table,
     write_tables,
 )
-from recbole_hstu.reports.table_formats import to_text
-from recbole_hstu.reports.tables import comparison_table
 from recbole_hstu.studies.plan import (
     PlannedRun,
     named_models,

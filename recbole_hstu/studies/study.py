@@ -30,7 +30,7 @@ from recbole_hstu.records.run_record import (
 )
 from recbole_hstu.studies.plan import PlannedRun
 from recbole_hstu.support.errors import InputError, ProcessDied
-from recbole_hstu.support.whole_file import whole_file
+from recbole_hstu.support.whole_file import write_whole
 from recbole_hstu.training import checkpoint
 
 logger = logging.getLogger(__name__)
@@ -183,8 +183,7 @@ def _run_once(planned: PlannedRun, folder: Path, place: str) -> RunRecord:
         options["resume"] = str(last)
     else:
         logger.info("%s", what)
-        with whole_file(mark) as stream:
-            stream.write(json.dumps(wanted_settings(planned)).encode())
+        write_whole(mark, json.dumps(wanted_settings(planned)))
     try:
         result = run(planned.model, planned.dataset, planned.config_files, options)
     except ProcessDied:

@@ -25,7 +25,7 @@ from sqlalchemy.engine import URL
 
 from recbole_hstu.studies.study import differences
 from recbole_hstu.support.errors import InputError
-from recbole_hstu.support.whole_file import whole_file
+from recbole_hstu.support.whole_file import write_whole
 from recbole_hstu.tuning.halving import Halving
 from recbole_hstu.tuning.space import Space
 from recbole_hstu.tuning.storage import open_storage, read_url
@@ -159,8 +159,7 @@ class Search:
         kept = self.study.user_attrs
         wanted = json.loads(json.dumps(dict(self.plan.settings)))
         if "settings" not in kept and not self.study.get_trials(deepcopy=False):
-            with whole_file(self.folder / _CARD) as stream:
-                stream.write(json.dumps(card, indent=1).encode())
+            write_whole(self.folder / _CARD, json.dumps(card, indent=1))
             self.study.set_user_attr("folder", card["id"])
             self.study.set_user_attr("settings", wanted)
             return

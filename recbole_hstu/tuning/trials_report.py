@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import logging
 from pathlib import Path
 from typing import Any
@@ -13,13 +11,17 @@ import yaml
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 from recbole.utils import dict2str
-from texttable import Texttable
 
 from recbole_hstu.reports import plots
-from recbole_hstu.reports.table_formats import escape_markdown
+from recbole_hstu.reports.text_tables import (
+    csv_table,
+    escape_markdown,
+    markdown_table,
+    terminal_table,
+)
 from recbole_hstu.studies.study import INDIFFERENT
-from recbole_hstu.support.errors import InputError
-from recbole_hstu.support.whole_file import whole_file
+from recbole_hstu.support.errors import InputError, in_a_line
+from recbole_hstu.support.whole_file import write_whole
 from recbole_hstu.support.yaml_values import load_yaml
 from recbole_hstu.tuning.search import Search
 from recbole_hstu.tuning.trials_plots import importance_bars, parallel_coordinates
@@ -50,15 +52,14 @@ def write_results(search: Search, output_file: str | None = None) -> str:
     names = ["trial", "state", search.plan.metric, "epochs"]
     names += [parameter.name for parameter in search.plan.space.parameters] + ["remark"]
     files = {
-        search.folder / "trials.csv": _csv(names, rows),
+        search.folder / "trials.csv": csv_table(names, rows),
         search.folder / "trials.md": _markdown(names, rows, best, summary),
         Path(output_file or search.folder / "hyper.result"): _recbole(search, trials),
     }
     if best is not None:
         files[search.folder / "best.yaml"] = _best(search, best, summary)
     for path, content in files.items():
-        with whole_file(path) as stream:
-            stream.write(content.encode())
+        write_whole(path, content)
     return _text(names, rows, summary)
 
 
@@ -81,7 +82,7 @@ def _row(search: Search, trial: FrozenTrial) -> list[Any]:
     params = params_of(search, trial)
     cells = [params.get(parameter.name) for parameter in search.plan.space.parameters]
     state = _STATES[trial.state]
-    error = trial.user_attrs.get("error", "")
+    error = in_a_line(trial.user_attrs.get("error", ""))
     return [trial.number + 1, state, score, epochs_of(trial), *cells, error]
 
 
@@ -123,13 +124,6 @@ def _recbole(search: Search, trials: list[FrozenTrial]) -> str:
     return "".join(parts)
 
 
-def _csv(names: list[str], rows: list[list[Any]]) -> str:
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerows([names, *rows])
-    return stream.getvalue()
-
-
 def _shown(value: Any) -> str:
     if value is None or value == "":
         return "" if value == "" else "-"
@@ -139,22 +133,17 @@ def _shown(value: Any) -> str:
 def _markdown(
     names: list[str], rows: list[list[Any]], best: FrozenTrial | None, summary: str
 ) -> str:
-    lines = [names, ["---"] * len(names)]
+    shown = []
     for row in rows:
         cells = [escape_markdown(_shown(value)) for value in row]
         bold = best is not None and row[0] == best.number + 1
-        lines.append([f"**{cell}**" if bold and cell else cell for cell in cells])
-    table = [f"| {' | '.join(line)} |" for line in lines]
-    return "\n".join([*table, "", escape_markdown(summary)]) + "\n"
+        shown.append([f"**{cell}**" if bold and cell else cell for cell in cells])
+    return f"{markdown_table(names, shown)}\n{escape_markdown(summary)}\n"
 
 
 def _text(names: list[str], rows: list[list[Any]], summary: str) -> str:
-    table = Texttable(max_width=0)
-    table.set_deco(Texttable.HEADER)
-    table.set_cols_dtype(["t"] * len(names))
-    table.header(names)
-    table.add_rows([[_shown(value) for value in row] for row in rows], header=False)
-    return f"{table.draw()}\n\n{summary}\n"
+    shown = terminal_table(names, [[_shown(value) for value in row] for row in rows])
+    return f"{shown}\n{summary}\n"
 
 
 def plot(search: Search) -> None:

@@ -14,15 +14,15 @@ from made_up_study import failed_run
 
 from recbole_hstu.evaluation.significance import PairedTest
 from recbole_hstu.records.run_record import RunRecord
-from recbole_hstu.reports.table_formats import (
+from recbole_hstu.reports.comparison_formats import (
     escape_latex,
-    escape_markdown,
     to_csv,
     to_latex,
     to_markdown,
     to_text,
 )
-from recbole_hstu.reports.tables import comparison_table
+from recbole_hstu.reports.comparison_table import comparison_table
+from recbole_hstu.reports.text_tables import escape_markdown
 from recbole_hstu.support.errors import InputError
 
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import re
 import textwrap
 
-from texttable import Texttable
-
-from recbole_hstu.reports.tables import DIGITS, Cell, Row, Table
+from recbole_hstu.reports.comparison_table import DIGITS, Cell, Row, Table
+from recbole_hstu.reports.text_tables import (
+    csv_table,
+    escape_markdown,
+    markdown_table,
+    terminal_table,
+)
 
 MARKS = {"better": "†", "worse": "‡", "": ""}
 NOTHING = "-"
-_MARKDOWN = re.compile(r"([\\`*_\[\]<>|~$&#])")
 _LATEX = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -32,6 +32,11 @@ _LATEX = {
 def headings(table: Table) -> list[str]:
     """The columns: model, metrics, then what the row cost."""
     return ["Model", *table.metrics, "Seeds", "Training (s)", "Epochs", "Parameters", "Remark"]
+
+
+def alignment(table: Table) -> str:
+    """A letter for each column, l (left) or r (right): numbers stand right."""
+    return "l" + "r" * (len(headings(table)) - 2) + "l"
 
 
 def figures(cell: Cell) -> tuple[str, list[str], str]:
@@ -59,36 +64,33 @@ def to_markdown(table: Table) -> str:
         mean, extra, mark = figures(c)
         return " ".join([f"**{mean}**{mark}" if c.best else mean + mark, *extra])
 
-    def line(parts: list[str]) -> str:
-        return f"| {' | '.join(parts)} |"
-
+    rows = [
+        [
+            escape_markdown(row.label),
+            *map(cell, row.cells),
+            *costs(row),
+            escape_markdown(row.remark),
+        ]
+        for row in table.rows
+    ]
     names = headings(table)
-    lines = [line([escape_markdown(n) for n in names])]
-    lines.append(line(["---", *["---:"] * (len(names) - 2), "---"]))
-    for row in table.rows:
-        cells = [cell(c) for c in row.cells]
-        lines.append(
-            line([escape_markdown(row.label), *cells, *costs(row), escape_markdown(row.remark)])
-        )
-    legend = [escape_markdown(text) for text in table.legend]
-    return "\n".join([*lines, *(["", *legend] if legend else [])]) + "\n"
+    shown = markdown_table([escape_markdown(name) for name in names], rows, alignment(table))
+    legend = "".join(f"{escape_markdown(text)}\n" for text in table.legend)
+    return shown + (f"\n{legend}" if legend else "")
 
 
 def to_csv(table: Table) -> str:
     """Plain numbers, a column each for mean, standard deviation, gain and adjusted p value."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
     parts = ("", ".std", ".gain_percent", ".p")
-    writer.writerow(
-        ["model", "dataset", "protocol", "seeds"]
-        + [name + part for name in table.metrics for part in parts]
-        + ["training_seconds", "epochs", "parameters", "remark"]
-    )
+    names = ["model", "dataset", "protocol", "seeds"]
+    names += [name + part for name in table.metrics for part in parts]
+    names += ["training_seconds", "epochs", "parameters", "remark"]
+    rows = []
     for row in table.rows:
         numbers = [value for c in row.cells for value in (c.mean, c.std, c.gain, c.p)]
         numbers += [row.seconds, row.epochs, row.parameters]
-        writer.writerow([row.label, table.dataset, table.protocol, row.seeds, *numbers, row.remark])
-    return stream.getvalue()
+        rows.append([row.label, table.dataset, table.protocol, row.seeds, *numbers, row.remark])
+    return csv_table(names, rows)
 
 
 def to_latex(table: Table) -> str:
@@ -106,7 +108,7 @@ def to_latex(table: Table) -> str:
     names = headings(table)
     lines = [
         r"% \usepackage{booktabs}",
-        rf"\begin{{tabular}}{{l{'r' * (len(names) - 2)}l}}",
+        rf"\begin{{tabular}}{{{alignment(table)}}}",
         r"\toprule",
     ]
     lines += [line([escape_latex(n) for n in names]), r"\midrule"]
@@ -126,25 +128,14 @@ def to_text(table: Table) -> str:
         lines = [f"{'*' if c.best else ''}{mean}{mark}", " ".join(extra)]
         return "\n".join(filter(None, lines))
 
-    names = headings(table)
-    shown = Texttable(max_width=0)
-    shown.set_deco(Texttable.HEADER)
-    shown.set_cols_dtype(["t"] * len(names))
-    align = ["l", *["r"] * (len(names) - 2), "l"]
-    shown.set_cols_align(align)
-    shown.set_header_align(align)
-    shown.header(names)
-    for row in table.rows:
-        remark = textwrap.fill(row.remark, 40)
-        shown.add_row([row.label, *(cell(c) for c in row.cells), *costs(row), remark])
+    rows = [
+        [row.label, *map(cell, row.cells), *costs(row), textwrap.fill(row.remark, 40)]
+        for row in table.rows
+    ]
     title = f"{table.dataset} ({table.protocol} protocol)"
+    shown = terminal_table(headings(table), rows, alignment(table))
     best = ["* best of its column."] if any(c.best for r in table.rows for c in r.cells) else []
-    return "\n".join([title, str(shown.draw()), "", *best, *table.legend]) + "\n"
-
-
-def escape_markdown(text: str) -> str:
-    """Text that Markdown shows as it is, inside a table's cell."""
-    return _MARKDOWN.sub(r"\\\1", text)
+    return "\n".join([title, shown, *best, *table.legend]) + "\n"
 
 
 def escape_latex(text: str) -> str:
