@@ -33,7 +33,7 @@ from recbole_hstu.support.whole_file import write_whole
 FORMAT = 1
 TEXT_HASH_BYTES = 16
 PADDING = "[PAD]"
-_KEY = "recbole_hstu"
+_METADATA_KEY = "recbole_hstu"
 _TENSORS = {"vectors", "tokens", "token_ends", "text_hashes"}
 
 logger = logging.getLogger(__name__)
@@ -105,28 +105,31 @@ def write_text_features(
     with np.errstate(over="ignore"):
         stored = np.ascontiguousarray(vectors, dtype=storage_dtype)
     _refuse_infinite(path, tokens, stored)
-    encoded = [token.encode("utf-8") for token in tokens]
-    hashes = b"".join(map(text_hash, texts.values()))
-    tensors = {
-        "vectors": stored,
-        "tokens": np.frombuffer(b"".join(encoded), dtype=np.uint8),
-        "token_ends": np.cumsum([len(token) for token in encoded], dtype=np.int64),
-        "text_hashes": np.frombuffer(hashes, dtype=np.uint8).reshape(-1, TEXT_HASH_BYTES),
+    tensors = {"vectors": stored, **_token_tensors(texts)}
+    names = [tensors["tokens"], tensors["token_ends"]]
+    hashes = {
+        "texts_hash": _sha256(*names, tensors["text_hashes"]),
+        "content_hash": _sha256(*names, stored),
     }
-    record = {
-        **provenance,
-        "format": FORMAT,
-        "texts_hash": _sha256(tensors["tokens"], tensors["token_ends"], tensors["text_hashes"]),
-        "content_hash": _sha256(tensors["tokens"], tensors["token_ends"], stored),
-    }
-    # One metadata key: safetensors does not keep several in a fixed order.
-    blob = save(tensors, metadata={_KEY: json.dumps(record, sort_keys=True)})
+    header = json.dumps({**provenance, "format": FORMAT, **hashes}, sort_keys=True)
     try:
-        write_whole(path, blob)
+        # One metadata key: safetensors does not keep several in a fixed order.
+        write_whole(path, save(tensors, metadata={_METADATA_KEY: header}))
     except OSError as error:
         raise InputError(
             f"{path}: cannot be written ({error.strerror}); free space or name another folder"
         ) from error
+
+
+def _token_tensors(texts: Mapping[str, str]) -> dict[str, np.ndarray]:
+    """The tokens of the rows, and the hashes of the texts that they were made from."""
+    encoded = [token.encode("utf-8") for token in texts]
+    hashes = b"".join(map(text_hash, texts.values()))
+    return {
+        "tokens": np.frombuffer(b"".join(encoded), dtype=np.uint8),
+        "token_ends": np.cumsum([len(token) for token in encoded], dtype=np.int64),
+        "text_hashes": np.frombuffer(hashes, dtype=np.uint8).reshape(-1, TEXT_HASH_BYTES),
+    }
 
 
 def read_text_header(path: str | Path) -> TextHeader:
@@ -207,10 +210,10 @@ def _read(path: Path, names: Sequence[str]) -> dict[str, Any]:
         # As torch tensors, which are mapped from the file rather than read and copied.
         with safe_open(str(path), framework="pt") as file:
             metadata = file.metadata() or {}
-            if _KEY not in metadata or set(file.keys()) != _TENSORS:
+            if _METADATA_KEY not in metadata or set(file.keys()) != _TENSORS:
                 raise _broken(path, "it is a safetensors file of another kind")
             tensors = {name: file.get_tensor(name).numpy() for name in names}
-        provenance = json.loads(metadata[_KEY])
+        provenance = json.loads(metadata[_METADATA_KEY])
     except OSError as error:
         raise InputError(
             f"{path}: cannot be read ({error.strerror or error}); make it with recbole-hstu encode"

@@ -7,13 +7,12 @@ import importlib
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 from recbole_hstu import __version__
 from recbole_hstu.data.item_text import ItemText, read_item_texts
@@ -27,8 +26,9 @@ from recbole_hstu.data.side_feature_file import (
 )
 from recbole_hstu.encoders.base import Encoder
 from recbole_hstu.encoders.options import TextOptions
-from recbole_hstu.encoders.store import VectorStore
+from recbole_hstu.encoders.vector_cache import encode_texts
 from recbole_hstu.support.errors import InputError, in_a_line
+from recbole_hstu.support.file_lock import one_at_a_time
 
 _CLASSES = {
     "lsa": "LSAEncoder",
@@ -110,22 +110,19 @@ def _alone(path: Path) -> Iterator[None]:
     Raises:
         InputError: the folder cannot be written.
     """
-    lock = FileLock(path.with_name(f".{path.name}.lock"))
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    lock_file = path.with_name(f".{path.name}.lock")
+    waiting = f"{path} is being made by another process; waiting for it to end"
+    with ExitStack() as held:
         try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            logger.info("%s is being made by another process; waiting for it to end", path)
-            lock.acquire()
-    except (OSError, NotImplementedError) as error:
-        raise InputError(f"{path.parent}: cannot be written ({in_a_line(error)})") from error
-    try:
-        yield
-    finally:
-        with suppress(OSError):  # Windows: an open file stays until it is closed
-            Path(lock.lock_file).unlink()
-        lock.release()
+            path.parent.mkdir(parents=True, exist_ok=True)
+            held.enter_context(one_at_a_time(lock_file, waiting))
+        except (OSError, NotImplementedError) as error:
+            raise InputError(f"{path.parent}: cannot be written ({in_a_line(error)})") from error
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # Windows: an open file stays until it is closed
+                lock_file.unlink()
 
 
 def _make(
@@ -145,36 +142,6 @@ def _make(
     storage: Any = options.text_storage_dtype
     write_text_features(path, texts, vectors, provenance, storage_dtype=storage)
     logger.info("text features: wrote %s, %s items x %s", path, *vectors.shape)
-
-
-def encode_texts(encoder: Encoder, texts: Sequence[str], *, progress: bool = True) -> np.ndarray:
-    """Vectors (len(texts), dim) float32; what the cache holds is not encoded again.
-
-    Raises:
-        InputError: the encoder gave up; the batches before are kept.
-    """
-    if not texts:
-        raise InputError("there is no item with a text to encode")
-    if not encoder.per_text:
-        return encoder.encode(texts)
-    sent = encoder.prepare(texts)
-    unique = list(dict.fromkeys(sent))
-    store = VectorStore(encoder.identity)
-    with store.alone():
-        found = store.find(unique)
-        missing = [text for text in unique if text not in found]
-        logger.info(
-            "%s: %s different texts, %s of them kept from before, %s to encode",
-            encoder.name,
-            *(f"{n:,}" for n in (len(unique), len(found), len(missing))),
-        )
-        if missing:
-            for positions, vectors in encoder.batches(missing, progress=progress):
-                batch = [missing[i] for i in positions]
-                _check_batch(encoder.name, batch, vectors)
-                store.keep(batch, vectors)
-            found.update(store.find(missing))
-    return np.stack([found[text] for text in sent])
 
 
 def file_name(dataset: str, options: TextOptions) -> str:
@@ -277,16 +244,3 @@ def _provenance(encoder: Encoder, options: TextOptions, item_text: ItemText) -> 
         "normalized": options.text_normalize,
         "version": __version__,
     }
-
-
-def _check_batch(name: str, texts: Sequence[str], vectors: np.ndarray) -> None:
-    """A vector that is not one never gets into the cache."""
-    if vectors.ndim != 2 or len(vectors) != len(texts) or vectors.shape[1] == 0:
-        raise InputError(f"{name}: {len(texts)} texts gave vectors of shape {vectors.shape}")
-    bad = ~np.isfinite(vectors).all(axis=1) | ~vectors.any(axis=1)
-    if bad.any():
-        first = texts[int(np.flatnonzero(bad)[0])]
-        raise InputError(
-            f"{name}: {int(bad.sum())} of {len(texts)} vectors of a batch are not finite or all "
-            f"zero, the first of them for {first[:60]!r}; nothing of this batch is kept"
-        )
