@@ -12,7 +12,8 @@ from recbole.data.dataloader import AbstractDataLoader, FullSortEvalDataLoader
 from recbole.data.utils import create_samplers, get_dataloader
 from recbole.utils import ModelType
 
-from recbole_hstu.data.sequence_dataset import ExactTimes, InteractionDataset, SequenceDataset
+from recbole_hstu.data.exact_times import ExactTimes
+from recbole_hstu.data.sequence_dataset import InteractionDataset, SequenceDataset
 from recbole_hstu.distributed import processes
 from recbole_hstu.support.errors import InputError
 

@@ -181,7 +181,7 @@ def align(
     if len(wanted) == 0 or wanted[0] != PADDING:
         raise InputError(f"item tokens must begin with {PADDING!r}, RecBole's padding")
     if not wanted.is_unique:
-        raise InputError(f"item tokens twice: {ten(wanted[wanted.duplicated()].unique())}")
+        raise InputError(f"item tokens twice: {first_ten(wanted[wanted.duplicated()].unique())}")
     rows = pd.Index(features.tokens, dtype=object).get_indexer(wanted)
     rows[0] = -1
     absent = np.flatnonzero(rows[1:] < 0) + 1
@@ -189,17 +189,17 @@ def align(
         what = f"{len(absent):,} of {len(wanted) - 1:,} items have no text vector"
         if missing != "zero":
             raise InputError(
-                f"{features.path}: {what}: {ten(wanted[absent])}; encode the item text again, "
-                "or accept zero rows with text_missing: zero"
+                f"{features.path}: {what}: {first_ten(wanted[absent])}; encode the item text "
+                "again, or accept zero rows with text_missing: zero"
             )
-        logger.warning("%s: %s and get zeros: %s", features.path, what, ten(wanted[absent]))
+        logger.warning("%s: %s and get zeros: %s", features.path, what, first_ten(wanted[absent]))
     gathered = np.take(features.vectors, rows, axis=0, mode="clip")
     table = torch.from_numpy(gathered).float().numpy()  # torch widens float16 ten times faster
     table[rows < 0] = 0.0
     return table
 
 
-def ten(tokens: Sequence[str] | pd.Index) -> str:
+def first_ten(tokens: Sequence[str] | pd.Index) -> str:
     """Up to ten tokens for a message."""
     shown = ", ".join(map(str, tokens[:10]))
     return shown if len(tokens) <= 10 else f"{shown}, ... ({len(tokens) - 10:,} more)"
@@ -229,7 +229,7 @@ def _read(path: Path, names: Sequence[str]) -> dict[str, Any]:
         raise _broken(path, f"{len(tokens)} tokens, {len(tensors['text_hashes'])} text hashes")
     index = pd.Index(tokens, dtype=object)
     if not index.is_unique:
-        raise InputError(f"{path}: tokens twice: {ten(index[index.duplicated()].unique())}")
+        raise InputError(f"{path}: tokens twice: {first_ten(index[index.duplicated()].unique())}")
     return {"path": path, "tokens": tokens, "provenance": provenance, **tensors}
 
 
@@ -254,7 +254,7 @@ def _refuse_infinite(path: Path, tokens: list[str], vectors: np.ndarray) -> None
     bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
     raise InputError(
         f"{path}: {len(bad):,} {vectors.dtype} vectors are not finite: "
-        f"{ten([tokens[i] for i in bad[:11]])}"
+        f"{first_ten([tokens[i] for i in bad[:11]])}"
     )
 
 

@@ -1,6 +1,6 @@
 """Every text vector computed before, kept by its text, and encoding that begins with those.
 
-One SQLite file an encoder identity (model, revision and all settings that decide a vector), one
+One SQLite file an encoder identity (model, revision and all options that decide a vector), one
 row a text. A batch is committed whole, so that a killed run leaves whole batches behind. The
 rollback journal is used rather than WAL: it also works on the network file systems where home
 folders lie.
@@ -29,7 +29,7 @@ CREATE TABLE IF NOT EXISTS identity (json TEXT NOT NULL, dim INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS vectors (text BLOB PRIMARY KEY, vector BLOB NOT NULL);
 """
 _WAIT_S = 60.0  # for another process to end its transaction, which takes milliseconds
-_ASK = 500  # texts a query
+_TEXTS_A_QUERY = 500  # texts a query
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ def encode_texts(encoder: Encoder, texts: Sequence[str], *, progress: bool = Tru
     sent = encoder.prepare(texts)
     unique = list(dict.fromkeys(sent))
     cache = VectorCache(encoder.identity)
-    with cache.alone():
+    with cache.locked():
         found = cache.find(unique)
         missing = [text for text in unique if text not in found]
         logger.info(
@@ -68,7 +68,7 @@ def encode_texts(encoder: Encoder, texts: Sequence[str], *, progress: bool = Tru
             for positions, vectors in encoder.batches(missing, progress=progress):
                 batch = [missing[i] for i in positions]
                 _check_batch(encoder.name, batch, vectors)
-                cache.keep(batch, vectors)
+                cache.add(batch, vectors)
             found.update(cache.find(missing))
     return np.stack([found[text] for text in sent])
 
@@ -100,7 +100,7 @@ class VectorCache:
             database.executescript(_TABLES)
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
+    def locked(self) -> Iterator[None]:
         """Hold this encoder's cache against other processes, waiting until it is free.
 
         Whoever waited finds in the cache what the other one encoded.
@@ -121,8 +121,8 @@ class VectorCache:
         with self._open() as database:
             dim = self._dim(database)
             asked = list(keys)
-            for start in range(0, len(asked), _ASK):
-                part = asked[start : start + _ASK]
+            for start in range(0, len(asked), _TEXTS_A_QUERY):
+                part = asked[start : start + _TEXTS_A_QUERY]
                 marks = ",".join("?" * len(part))
                 query = f"SELECT text, vector FROM vectors WHERE text IN ({marks})"
                 for key, blob in database.execute(query, part):
@@ -132,7 +132,7 @@ class VectorCache:
                     found[keys[key]] = vector
         return found
 
-    def keep(self, texts: Sequence[str], vectors: np.ndarray) -> None:
+    def add(self, texts: Sequence[str], vectors: np.ndarray) -> None:
         """Add the vectors of one batch, all of them or none; a text that is there stays.
 
         Raises:

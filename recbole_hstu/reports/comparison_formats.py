@@ -13,7 +13,7 @@ from recbole_hstu.reports.text_tables import (
 )
 
 MARKS = {"better": "†", "worse": "‡", "": ""}
-NOTHING = "-"
+NO_VALUE = "-"
 _LATEX = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -39,21 +39,21 @@ def alignment(table: Table) -> str:
     return "l" + "r" * (len(headings(table)) - 2) + "l"
 
 
-def figures(cell: Cell) -> tuple[str, list[str], str]:
+def cell_texts(cell: Cell) -> tuple[str, list[str], str]:
     """A cell's mean, its spread and gain as far as they are known, and its mark, as text."""
     if cell.mean is None:
-        return NOTHING, [], ""
+        return NO_VALUE, [], ""
     extra = [f"± {cell.std:.{DIGITS}f}"] if cell.std is not None else []
     extra += [f"({cell.gain:+.1f}%)"] if cell.gain is not None else []
     return f"{cell.mean:.{DIGITS}f}", extra, MARKS[cell.mark]
 
 
-def costs(row: Row) -> list[str]:
+def cost_texts(row: Row) -> list[str]:
     """Finished seeds, and their mean training seconds, epochs and parameters, as text."""
     shown = [str(row.seeds)]
     for value in (row.seconds, row.epochs, row.parameters):
         digits = 0 if value is None or value >= 100 or value == int(value) else 1
-        shown.append(NOTHING if value is None else f"{value:,.{digits}f}")
+        shown.append(NO_VALUE if value is None else f"{value:,.{digits}f}")
     return shown
 
 
@@ -61,14 +61,14 @@ def to_markdown(table: Table) -> str:
     """A pipe table, the best mean of a column in bold, the legend below."""
 
     def cell(c: Cell) -> str:
-        mean, extra, mark = figures(c)
+        mean, extra, mark = cell_texts(c)
         return " ".join([f"**{mean}**{mark}" if c.best else mean + mark, *extra])
 
     rows = [
         [
             escape_markdown(row.label),
             *map(cell, row.cells),
-            *costs(row),
+            *cost_texts(row),
             escape_markdown(row.remark),
         ]
         for row in table.rows
@@ -97,7 +97,7 @@ def to_latex(table: Table) -> str:
     """A `tabular`, the legend below it; the document needs the package booktabs."""
 
     def cell(c: Cell) -> str:
-        mean, extra, mark = figures(c)
+        mean, extra, mark = cell_texts(c)
         mean = rf"\textbf{{{mean}}}" if c.best else mean
         more = [escape_latex(text).replace("(-", "($-$") for text in extra]
         return " ".join([mean + escape_latex(mark), *more])
@@ -113,7 +113,7 @@ def to_latex(table: Table) -> str:
     ]
     lines += [line([escape_latex(n) for n in names]), r"\midrule"]
     for row in table.rows:
-        last = [escape_latex(text) for text in (*costs(row), row.remark)]
+        last = [escape_latex(text) for text in (*cost_texts(row), row.remark)]
         lines.append(line([escape_latex(row.label), *(cell(c) for c in row.cells), *last]))
     lines += [r"\bottomrule", r"\end{tabular}"]
     legend = [r"\par\smallskip\footnotesize " + escape_latex(" ".join(table.legend))]
@@ -124,12 +124,12 @@ def to_text(table: Table) -> str:
     """For the terminal: spread and gain on a second line, a star before the best mean."""
 
     def cell(c: Cell) -> str:
-        mean, extra, mark = figures(c)
+        mean, extra, mark = cell_texts(c)
         lines = [f"{'*' if c.best else ''}{mean}{mark}", " ".join(extra)]
         return "\n".join(filter(None, lines))
 
     rows = [
-        [row.label, *map(cell, row.cells), *costs(row), textwrap.fill(row.remark, 40)]
+        [row.label, *map(cell, row.cells), *cost_texts(row), textwrap.fill(row.remark, 40)]
         for row in table.rows
     ]
     title = f"{table.dataset} ({table.protocol} protocol)"

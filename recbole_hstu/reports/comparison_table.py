@@ -72,7 +72,7 @@ def comparison_table(
     Args:
         metrics: the columns; every metric of any record, in order of appearance, if not given.
         baseline: the label that gains are counted from; None leaves gains out.
-        tests: (label, metric) -> test, from `significance.compare_to_best`.
+        tests: (label, metric) -> test, from `significance.paired_tests_against_best`.
 
     Raises:
         InputError: no records, more than one data set or protocol, or an unknown baseline.

@@ -11,9 +11,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from recbole_hstu.records.run_record import RunRecord
-from recbole_hstu.reports.comparison_formats import costs, figures, headings
+from recbole_hstu.reports.comparison_formats import cell_texts, cost_texts, headings
 from recbole_hstu.reports.comparison_table import Table, one_line
-from recbole_hstu.reports.plots import INK
+from recbole_hstu.reports.plots import TEXT_COLOUR
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def html_page(title: str, sections: Sequence[Section]) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    functions = (headings, figures, costs, one_line, inline_svg, facts, config_json)
+    functions = (headings, cell_texts, cost_texts, one_line, inline_svg, facts, config_json)
     environment.globals |= {function.__name__: function for function in functions}
     return environment.get_template("comparison.html").render(title=title, sections=sections)
 
@@ -65,6 +65,6 @@ def config_json(record: RunRecord) -> str:
 
 def inline_svg(svg: str, prefix: str) -> Markup:
     """The `<svg>` element alone, in the reader's colour, its ids not shared with other plots."""
-    svg = svg[svg.index("<svg") :].replace(INK, "currentColor")
+    svg = svg[svg.index("<svg") :].replace(TEXT_COLOUR, "currentColor")
     svg = re.sub(r'\bid="', f'id="{prefix}', svg)
     return Markup(re.sub(r'(url\(#|href="#)', rf"\g<1>{prefix}", svg))

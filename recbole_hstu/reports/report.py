@@ -42,7 +42,7 @@ def report(folder: Path | str, options: Mapping[str, Any]) -> list[Path]:
         )
     records = read_records(folder)
     known = list(dict.fromkeys(name for record in records for name in record.metrics))
-    metrics, baselines = (_names(options.get(key)) for key in ("metrics", "baseline"))
+    metrics, baselines = (_comma_separated(options.get(key)) for key in ("metrics", "baseline"))
     default = (
         "ndcg@10" if "ndcg@10" in known else next((n for n in known if n[:4] == "ndcg"), "mrr")
     )
@@ -74,7 +74,7 @@ def _from_ranks(name: str) -> bool:
     return True
 
 
-def _completed(record: RunRecord, folder: Path, wanted: Iterable[str]) -> RunRecord:
+def _with_metrics(record: RunRecord, folder: Path, wanted: Iterable[str]) -> RunRecord:
     """The record with the wanted metrics that it lacks, where its ranks can tell them."""
     missing = [name for name in wanted if name not in record.metrics and _from_ranks(name)]
     if not missing or not record.rank_file:
@@ -83,7 +83,7 @@ def _completed(record: RunRecord, folder: Path, wanted: Iterable[str]) -> RunRec
     return replace(record, metrics={**record.metrics, **mean_metrics(ranks, missing)})
 
 
-def _names(value: Any) -> list[str]:
+def _comma_separated(value: Any) -> list[str]:
     parts = value if isinstance(value, list) else str(value or "").split(",")
     return [str(part) for part in parts if part]
 
@@ -101,34 +101,34 @@ def write_report(folder: Path | str, out: Path | str, options: ReportOptions) ->
     """
     out, written, sections = Path(out), [], []
     wanted = (*(options.metrics or ()), options.plot_metric)
-    every = [_completed(record, Path(folder), wanted) for record in read_records(folder)]
+    every = [_with_metrics(record, Path(folder), wanted) for record in read_records(folder)]
     check_baselines((record.label for record in every), options)
-    for (dataset, protocol), records in _settings(every, options.order).items():
+    for (dataset, protocol), records in _by_dataset_and_protocol(every, options.order).items():
         stem = f"{quote(dataset, safe='')}+{quote(protocol, safe='')}"
         table = study_table(records, folder, options)
         written += write_tables(table, records, out / stem)
         drawn = []
-        for name, (caption, figure) in _figures(records, options.plot_metric).items():
+        for name, (caption, figure) in _plots(records, options.plot_metric).items():
             written += plots.save(figure, out / f"{stem}+{name}")
             drawn.append((caption, plots.svg(figure)))
         sections.append(Section(table, records, drawn, beyond_table(records)))
     return [*written, write_whole(out / "index.html", html_page("Comparison", sections))]
 
 
-def _settings(
+def _by_dataset_and_protocol(
     records: Sequence[RunRecord], order: Sequence[str]
 ) -> dict[tuple[str, str], list[RunRecord]]:
     """The runs of each data set and protocol, by label as `order` says, then by seed."""
     place = {label: i for i, label in enumerate(order)}
     for record in sorted(records, key=lambda r: r.label):
         place.setdefault(record.label, len(place))
-    settings: dict[tuple[str, str], list[RunRecord]] = {}
+    groups: dict[tuple[str, str], list[RunRecord]] = {}
     for record in sorted(records, key=lambda r: (r.dataset, r.protocol, place[r.label], r.seed)):
-        settings.setdefault((record.dataset, record.protocol), []).append(record)
-    return settings
+        groups.setdefault((record.dataset, record.protocol), []).append(record)
+    return groups
 
 
-def _figures(records: Sequence[RunRecord], metric: str) -> dict[str, tuple[str, Figure]]:
+def _plots(records: Sequence[RunRecord], metric: str) -> dict[str, tuple[str, Figure]]:
     """name -> (caption, figure), as far as the runs have what a figure shows."""
     drawn = {}
     if any(record.history for record in records):

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from recbole_hstu.evaluation.significance import PairedTest, compare_to_best
+from recbole_hstu.evaluation.significance import PairedTest, paired_tests_against_best
 from recbole_hstu.records.rank_file import RankFile, read_rank_file
 from recbole_hstu.records.run_record import OK, RunRecord
 from recbole_hstu.reports.comparison_formats import to_csv, to_latex, to_markdown
@@ -54,7 +54,7 @@ def study_table(records: Sequence[RunRecord], folder: Path | str, options: Repor
     tests: Mapping[tuple[str, str], PairedTest] = {}
     if baselines:
         ranked = [m for m in metrics if m.partition("@")[0] in _RANK_KINDS]
-        tests = compare_to_best(ranks, baselines, ranked)
+        tests = paired_tests_against_best(ranks, baselines, ranked)
     baseline = options.baseline if options.baseline in {r.label for r in records} else None
     missing = {*options.baselines, *filter(None, [options.baseline])} - {*baselines, baseline}
     if missing:

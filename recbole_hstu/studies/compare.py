@@ -32,7 +32,7 @@ from recbole_hstu.support.errors import InputError
 STUDY_OPTIONS = ("seeds", "compare", "baseline", "results_dir")
 
 
-def compare(
+def compare_models(
     models: Sequence[str],
     dataset: str | None,
     config_files: Sequence[str | Path] = (),
@@ -71,10 +71,15 @@ def compare(
         baseline=baselines[0] if baselines else None, baselines=baselines, order=labels
     )
     check_baselines(labels, shown)
-    folder = study_folder(plan, study.get("results_dir"))
+    return _run_and_compare(plan, study_folder(plan, study.get("results_dir")), shown)
+
+
+def _run_and_compare(
+    plan: Sequence[PlannedRun], folder: Path, shown: ReportOptions
+) -> tuple[str, bool]:
     with study_log():
         records = run_study(plan, folder)
-        place = {label: i for i, label in enumerate(labels)}
+        place = {label: i for i, label in enumerate(shown.order)}
         records.sort(key=lambda record: place[record.label])  # stable: seeds stay in order
         table = study_table(records, folder, shown)
         write_tables(table, records, folder / "table")

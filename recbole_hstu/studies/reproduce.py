@@ -13,7 +13,7 @@ from recbole_hstu.reports.comparison_table import DIGITS, Table
 from recbole_hstu.reports.study_table import ReportOptions, study_table, write_tables
 from recbole_hstu.reports.text_tables import escape_markdown, markdown_table, terminal_table
 from recbole_hstu.studies.plan import Variant, plan_runs, read_seeds
-from recbole_hstu.studies.study import INDIFFERENT, run_study
+from recbole_hstu.studies.study import NOT_DECISIVE, run_study
 from recbole_hstu.studies.study_log import study_log
 from recbole_hstu.support.errors import InputError
 from recbole_hstu.support.whole_file import write_whole
@@ -83,7 +83,7 @@ def reproduce(
     seeds = read_seeds(options.pop("seeds", None)) or paper.seeds
     rows = _rows(paper, options.pop("model", None))
     given = options.pop("results_dir", None)
-    changed = {key: value for key, value in options.items() if key not in INDIFFERENT}
+    changed = {key: value for key, value in options.items() if key not in NOT_DECISIVE}
     folder = Path(str(given or f"results/reproduce-{name}-{paper.dataset}"))
     if changed and not given:
         folder = folder.with_name(f"{folder.name}-rehearsal")

@@ -19,7 +19,7 @@ from recbole_hstu.reports.text_tables import (
     markdown_table,
     terminal_table,
 )
-from recbole_hstu.studies.study import INDIFFERENT
+from recbole_hstu.studies.study import NOT_DECISIVE
 from recbole_hstu.support.errors import InputError, in_a_line
 from recbole_hstu.support.whole_file import write_whole
 from recbole_hstu.support.yaml_values import load_yaml
@@ -105,7 +105,7 @@ def _best(search: Search, best: FrozenTrial, summary: str) -> str:
     for file in plan.config_files:
         options |= load_yaml(file)
     options |= plan.options
-    options = {k: v for k, v in options.items() if k not in INDIFFERENT or k == "data_path"}
+    options = {k: v for k, v in options.items() if k not in NOT_DECISIVE or k == "data_path"}
     options |= params_of(search, best)
     listed = yaml.safe_dump(options, sort_keys=False, allow_unicode=True)
     return (
@@ -162,11 +162,11 @@ def plot(search: Search) -> None:
 
 
 def _parallel(search: Search, trials: list[FrozenTrial]) -> Any:
-    told = [(trial, params_of(search, trial)) for trial in trials]
+    options_of = [(trial, params_of(search, trial)) for trial in trials]
     return parallel_coordinates(
         search.plan.space.parameters,
-        [(params, t.values[0]) for t, params in told if t.state == TrialState.COMPLETE],
-        [params for t, params in told if t.state == TrialState.PRUNED],
+        [(params, t.values[0]) for t, params in options_of if t.state == TrialState.COMPLETE],
+        [params for t, params in options_of if t.state == TrialState.PRUNED],
         search.plan.metric,
         bigger=search.plan.bigger,
     )

@@ -182,8 +182,8 @@ class Connection(sqlite3.Connection):
 connect = sqlite3.connect
 sqlite3.connect = lambda *a, **k: connect(*a, factory=Connection, **k)
 if how == "outside":
-    keep = vector_cache.VectorCache.keep
-    vector_cache.VectorCache.keep = lambda *a: (keep(*a), time.sleep(0.05))
+    keep = vector_cache.VectorCache.add
+    vector_cache.VectorCache.add = lambda *a: (keep(*a), time.sleep(0.05))
 ensure_text_features("toy", folder, {
     "text_encoder": "huggingface", "text_model": model, "text_device": "cpu",
     "text_max_length": 80, "text_batch_size": int(batch), "item_text": {"fields": ["title"]},

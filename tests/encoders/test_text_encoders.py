@@ -202,8 +202,8 @@ def test_an_output_folder_that_cannot_be_made_is_a_clear_error(tmp_path):
 def test_the_store_keeps_and_finds(own_cache):
     store = VectorCache({"model": "m"})
     assert store.find(["a"]) == {}
-    store.keep(["a", "b"], np.float32([[1, 2], [3, 4]]))
-    store.keep(["b", "c"], np.float32([[9, 9], [5, 6]]))  # who came first stays
+    store.add(["a", "b"], np.float32([[1, 2], [3, 4]]))
+    store.add(["b", "c"], np.float32([[9, 9], [5, 6]]))  # who came first stays
     found = VectorCache({"model": "m"}).find(["c", "b", "x"])
     assert set(found) == {"b", "c"}
     np.testing.assert_array_equal(found["b"], [3, 4])
@@ -213,9 +213,9 @@ def test_the_store_keeps_and_finds(own_cache):
 
 def test_the_store_refuses_another_width_and_damage():
     store = VectorCache({"model": "m"})
-    store.keep(["a"], np.float32([[1, 2]]))
+    store.add(["a"], np.float32([[1, 2]]))
     with pytest.raises(InputError, match="had 2 numbers and now have 3"):
-        store.keep(["b"], np.float32([[1, 2, 3]]))
+        store.add(["b"], np.float32([[1, 2, 3]]))
     assert store.find(["b"]) == {}
     store.path.write_bytes(b"no database, but long enough to be looked at" * 100)
     with pytest.raises(InputError, match=r"damaged.*delete this file"):
