@@ -25,6 +25,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from recbole_hstu.reports.text_tables import markdown_table
+
 INTERACTIONS = 1_800_000
 ITEMS = 78_000
 METADATA_BYTES = 2_000_000_000
@@ -77,8 +79,8 @@ def make_steam(source: Path, folder: Path, shrink: int) -> None:
     (folder / "steam_games.json.gz").write_bytes((source / "steam_games.json.gz").read_bytes())
 
 
-def measure(name: str, files: list[Path], *args: str) -> None:
-    """Run the command and log a row of the table."""
+def measure(name: str, files: list[Path], *args: str) -> list[str]:
+    """Run the command; returns a row of the table."""
     begun = time.perf_counter()
     with tempfile.TemporaryDirectory(dir=files[0].parent) as out:
         process = subprocess.Popen(
@@ -94,16 +96,9 @@ def measure(name: str, files: list[Path], *args: str) -> None:
     seconds = time.perf_counter() - begun
     lines = sum(_count_lines(path) for path in files)
     size = sum(_plain_size(path) for path in files)
-    logger.info(
-        "| %s | %s | %.0f MB | %.1f s | %s | %.0f | %.2f GiB |",
-        name,
-        f"{lines:,}",
-        size / 1e6,
-        seconds,
-        f"{lines / seconds:,.0f}",
-        size / 1e6 / seconds,
-        usage.ru_maxrss / 2**20,
-    )
+    row = [name, f"{lines:,}", f"{size / 1e6:.0f} MB", f"{seconds:.1f} s"]
+    row += [f"{lines / seconds:,.0f}", f"{size / 1e6 / seconds:.0f}"]
+    return [*row, f"{usage.ru_maxrss / 2**20:.2f} GiB"]
 
 
 def compare_literals(path: Path, lines: int = 20_000) -> None:
@@ -121,7 +116,7 @@ def compare_literals(path: Path, lines: int = 20_000) -> None:
         if {key: records[-1][key] for key in keys} != dict_parser(keys)(reviews[-1]):
             raise SystemExit("the readers disagree")
     logger.info(
-        "\nPython literals: %.1f us a line, ast.literal_eval %.1f us: %.1f times as fast",
+        "Python literals: %.1f us a line, ast.literal_eval %.1f us: %.1f times as fast",
         times["fast"] / lines * 1e6,
         times["ast.literal_eval"] / lines * 1e6,
         times["ast.literal_eval"] / times["fast"],
@@ -154,12 +149,13 @@ def main() -> None:
         folder = Path(name)
         make_amazon(args.amazon, folder, args.shrink)
         make_steam(args.steam, folder, args.shrink)
-        logger.info("| source | lines | size | time | lines/s | MB/s | peak memory |")
-        logger.info("|---|---|---|---|---|---|---|")
+        names = ["source", "lines", "size", "time", "lines/s", "MB/s", "peak memory"]
         amazon = [folder / "Large.csv", folder / "meta_Large.jsonl"]
-        measure("amazon2023", amazon, "amazon2023", "--category", "Large", "--raw", name)
+        options = ["--category", "Large", "--raw", name]
+        rows = [measure("amazon2023", amazon, "amazon2023", *options)]
         steam = [folder / "steam_reviews.json", folder / "steam_games.json.gz"]
-        measure("steam", steam, "steam", "--raw", name)
+        rows.append(measure("steam", steam, "steam", "--raw", name))
+        logger.info(markdown_table(names, rows))
         compare_literals(folder / "steam_reviews.json")
 
 

@@ -22,8 +22,9 @@ from step import histories, make_model
 
 from recbole_hstu.evaluation.ranks import target_ranks
 from recbole_hstu.model.hstu import HSTU
+from recbole_hstu.reports.text_tables import markdown_table
 from recbole_hstu.support.memory import keep_freed_memory
-from recbole_hstu.support.whole_file import whole_file
+from recbole_hstu.support.whole_file import write_whole
 
 ITEMS = (10_000, 30_000, 100_000, 300_000, 1_000_000)
 HISTORY = (50, 200, 1_000, 2_000, 4_096, 8_192)
@@ -70,8 +71,7 @@ def main() -> None:
         command.append(f"--point={json.dumps(point)}")
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         found.append({"point": point, **json.loads(done.stdout.splitlines()[-1])})
-        with whole_file(file) as stream:
-            stream.write(json.dumps(found, indent=1).encode())
+        write_whole(file, json.dumps(found, indent=1))
     table(found, args.out / "table.md")
     plot(found, args.out / "growth")
 
@@ -114,21 +114,17 @@ def evaluate(model: HSTU, point: dict[str, Any]) -> float:
 
 
 def table(found: list[dict[str, Any]], path: Path) -> None:
-    lines = [
-        "| sweep | loss | items | history | rows | events | step, s | MiB | 256 users, s |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
+    names = ["sweep", "loss", "items", "history", "rows", "events", "step, s", "MiB"]
+    rows = []
     for entry in found:
         point = entry["point"]
         again = ", activations again" if point.get("activation_checkpointing") else ""
-        lines.append(
-            f"| {point['sweep']}{again} | {point['loss_type']} | {point['items']:,} | "
-            f"{point['history']:,} | {point['batch']} | {entry['tokens']:,} | "
-            f"{entry['step']:.3f} | {entry['MiB']:,.0f} | {entry['evaluation']:.2f} |"
-        )
-    text = "\n".join(lines) + "\n"
-    with whole_file(path) as stream:
-        stream.write(text.encode())
+        row = [f"{point['sweep']}{again}", point["loss_type"], f"{point['items']:,}"]
+        row += [f"{point['history']:,}", str(point["batch"]), f"{entry['tokens']:,}"]
+        row += [f"{entry['step']:.3f}", f"{entry['MiB']:,.0f}", f"{entry['evaluation']:.2f}"]
+        rows.append(row)
+    text = markdown_table([*names, "256 users, s"], rows)
+    write_whole(path, text)
     sys.stdout.write(text)
 
 

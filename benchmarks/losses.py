@@ -19,7 +19,8 @@ import matplotlib.pyplot as plt
 
 from recbole_hstu.quick_start import run
 from recbole_hstu.reports.plots import COLOURS, DASHES, MARKERS
-from recbole_hstu.support.whole_file import whole_file
+from recbole_hstu.reports.text_tables import markdown_table
+from recbole_hstu.support.whole_file import write_whole
 
 METRICS = ("hit@10", "ndcg@10", "mrr")
 
@@ -65,22 +66,22 @@ def train(loss_type: str, args: argparse.Namespace) -> None:
         curve["points"].append(point | {m: record.metrics[m] for m in METRICS})
         curve["history"] = [[e.epoch, e.seconds, e.train_loss] for e in record.history]
         curve["last"] = str(result["checkpoint"].with_suffix(".last.pth"))
-        with whole_file(file) as stream:
-            stream.write(json.dumps(curve, indent=1).encode())
+        write_whole(file, json.dumps(curve, indent=1))
 
 
 def write_table(curves: dict[str, Any], path: Path) -> None:
-    lines = [
-        f"| loss_type | epochs | training, s | {' | '.join(METRICS)} |",
-        "|---|---|---|---|---|---|",
+    rows = [
+        [
+            name,
+            str(point["epoch"]),
+            f"{point['seconds']:,.0f}",
+            *(f"{point[m]:.4f}" for m in METRICS),
+        ]
+        for name, curve in curves.items()
+        for point in curve["points"]
     ]
-    for name, curve in curves.items():
-        for point in curve["points"]:
-            shown = " | ".join(f"{point[m]:.4f}" for m in METRICS)
-            lines.append(f"| {name} | {point['epoch']} | {point['seconds']:,.0f} | {shown} |")
-    text = "\n".join(lines) + "\n"
-    with whole_file(path) as stream:
-        stream.write(text.encode())
+    text = markdown_table(["loss_type", "epochs", "training, s", *METRICS], rows)
+    write_whole(path, text)
     sys.stdout.write(text)
 
 

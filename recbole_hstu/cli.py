@@ -186,13 +186,13 @@ def _help(arguments: Sequence[str]) -> int:
 
 def _run(arguments: Sequence[str]) -> int:
     from recbole_hstu.distributed import processes
-    from recbole_hstu.studies.compare import compare
+    from recbole_hstu.studies.compare import compare_models
 
     options = read_options(arguments)
     models = str(options.pop("model", "") or "")
     files = options.pop("config_files", [])
     dataset = options.pop("dataset", None)
-    table, failed = compare(
+    table, failed = compare_models(
         models.split(","), str(dataset) if dataset is not None else None, files, options
     )
     if processes.is_main():

@@ -25,7 +25,7 @@ from recbole_hstu.data.loaders import log_loaders, make_loaders
 from recbole_hstu.distributed import processes
 from recbole_hstu.distributed.followers import read_call
 from recbole_hstu.encoders import ensure_text_features
-from recbole_hstu.records.finished_run import check_segments, run_record
+from recbole_hstu.records.make_record import check_segment_options, make_record
 from recbole_hstu.records.run_log import RunLog
 from recbole_hstu.records.run_record import write_run
 from recbole_hstu.support.errors import (
@@ -73,7 +73,7 @@ def run(
         ProcessDied: with `nproc` above 1, another process ended before its work was done.
     """
     config = Config(model, dataset, config_file_list, config_dict)
-    check_segments(config)
+    check_segment_options(config)
     with processes.team(config, (config.reference, dataset, config_file_list, config_dict, saved)):
         return _run(config, saved, on_validation)
 
@@ -130,7 +130,7 @@ def _run(
         test_result = judge(test, load_best_model=best, show_progress=show) if test else None
         logger.info(set_color("best valid ", "yellow") + f": {valid_result}")
         logger.info(set_color("test result", "yellow") + f": {test_result}")
-        record, ranks = run_record(config, trainer, train, test, valid_result, test_result)
+        record, ranks = make_record(config, trainer, train, test, valid_result, test_result)
         if processes.is_main():
             written = write_run(log.path.parent, record, ranks, name=log.path.stem)
             logger.info(set_color("Result", "blue") + f": {written}")

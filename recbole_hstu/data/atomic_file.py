@@ -78,6 +78,19 @@ def read_atomic(
     """
     columns = read_header(path, separator=separator, encoding=encoding)
     wanted = [c for c in columns if fields is None or c.partition(":")[0] in fields]
+    frame = _read_texts(path, len(columns), separator, encoding)[wanted]
+    frame.columns = pd.Index([c.partition(":")[0] for c in wanted])
+    for column in wanted:
+        name, _, ftype = column.partition(":")
+        if name == time_field:
+            frame[name] = _exact_times(frame[name], path)
+        elif ftype == "float":
+            frame[name] = _floats(frame[name], path)
+    return frame
+
+
+def _read_texts(path: str | Path, n_columns: int, separator: str, encoding: str) -> pd.DataFrame:
+    """All of the file as text; an empty cell is NaN."""
     try:
         # Every column: with `usecols` pandas would pass over rows that are too wide.
         frame = pd.read_csv(
@@ -95,17 +108,9 @@ def read_atomic(
     except pd.errors.ParserError as error:
         raise InputError(f"{path}: {str(error).strip().splitlines()[-1]}") from error
     if not isinstance(frame.index, pd.RangeIndex):  # pandas takes a surplus column as index
-        raise InputError(f"{path}: line 2: more columns than the {len(columns)} of the header")
+        raise InputError(f"{path}: line 2: more columns than the {n_columns} of the header")
     if frame.empty:
         raise InputError(f"{path}: the file has a header and no row")
-    frame = frame[wanted]
-    frame.columns = pd.Index([c.partition(":")[0] for c in wanted])
-    for column in wanted:
-        name, _, ftype = column.partition(":")
-        if name == time_field:
-            frame[name] = _exact_times(frame[name], path)
-        elif ftype == "float":
-            frame[name] = _floats(frame[name], path)
     return frame
 
 

@@ -14,7 +14,8 @@ from recbole.utils import ModelType, set_color
 
 from recbole_hstu.config.config import Config
 from recbole_hstu.config.properties import recbole_name
-from recbole_hstu.data.sequence_dataset import ExactTimes, InteractionDataset, SequenceDataset
+from recbole_hstu.data.exact_times import ExactTimes
+from recbole_hstu.data.sequence_dataset import InteractionDataset, SequenceDataset
 from recbole_hstu.distributed import processes
 from recbole_hstu.support.errors import InputError, refused_by_recbole
 from recbole_hstu.support.settings import Settings

@@ -13,158 +13,16 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from typing import Any
 
 import numpy as np
 import torch
 from recbole.data.dataset import SequentialDataset
 from recbole.data.dataset.dataset import Dataset
 from recbole.data.interaction import Interaction
-from recbole.utils import FeatureSource, FeatureType
 
-from recbole_hstu.data.atomic_file import read_atomic, read_header
+from recbole_hstu.data.exact_times import ExactTimes
 from recbole_hstu.data.sequence_rows import SequenceRows
 from recbole_hstu.support.errors import InputError
-
-
-class ExactTimes(Dataset):
-    """RecBole's data set, or a mix-in before one of its kinds: times are int64 throughout."""
-
-    config: Any
-    time_field: str
-    inter_feat: Any
-
-    def _load_feat(self, filepath, source):
-        """RecBole's hook; it only splits sequences, the reading is `read_atomic`'s.
-
-        Raises:
-            InputError: see `read_atomic`.
-        """
-        wanted, unwanted = self._get_load_and_unload_col(source)
-        if wanted == set():
-            return None
-        separator, encoding = self.config["field_separator"], self.config["encoding"] or "utf-8"
-        header = dict(
-            column.split(":")
-            for column in read_header(filepath, separator=separator, encoding=encoding)
-        )
-        fields = [
-            f for f in header if (wanted is None or f in wanted) and f not in (unwanted or ())
-        ]
-        if not fields:
-            self.logger.warning(f"No columns has been loaded from [{source}]")
-            return None
-        frame = read_atomic(
-            filepath,
-            fields=fields,
-            separator=separator,
-            time_field=self.time_field if source == FeatureSource.INTERACTION else None,
-            encoding=encoding,
-        )
-        for field in fields:
-            self._register_field(field, FeatureType(header[field]), source, frame)
-        return frame
-
-    def _register_field(self, field, ftype, source, frame) -> None:
-        if isinstance(source, FeatureSource) or source != "link":
-            self.field2source[field] = source
-            self.field2type[field] = ftype
-            if "float" in ftype.value:
-                self.field2bucketnum[field] = 2
-        if not ftype.value.endswith("seq"):
-            self.field2seqlen[field] = 1
-            return
-        kind = np.float64 if ftype == FeatureType.FLOAT_SEQ else str
-        limit = (self.config["seq_len"] or {}).get(field)
-        texts = frame[field].fillna("").to_numpy()
-        rows = [
-            np.array([p for p in text.split(self.config["seq_separator"]) if p][:limit], dtype=kind)
-            for text in texts
-        ]
-        frame[field] = rows
-        self.field2seqlen[field] = max(map(len, rows))
-
-    def _remove_duplication(self) -> None:
-        """RecBole's `rm_dup_inter`, with a stable sort and a count."""
-        keep = self.config["rm_dup_inter"]
-        if keep is None:
-            return
-        before = len(self.inter_feat)
-        if self.time_field in self.inter_feat:
-            self.inter_feat.sort_values(by=self.time_field, kind="stable", inplace=True)
-        self.inter_feat.drop_duplicates(
-            subset=[self.uid_field, self.iid_field], keep=keep, inplace=True
-        )
-        self.logger.info(
-            f"rm_dup_inter: {before - len(self.inter_feat):,} repeated interactions left out, "
-            f"the {keep} of each kept"
-        )
-
-    def _data_filtering(self) -> None:
-        """RecBole's, then: an item (or user) that nobody interacts with is no candidate."""
-        super()._data_filtering()
-        for name, field in (("item", self.iid_field), ("user", self.uid_field)):
-            feat = getattr(self, f"{name}_feat", None)
-            if feat is None:
-                continue
-            used = feat[field].isin(self.inter_feat[field])
-            if not used.all():
-                self.logger.info(
-                    f"{(~used).sum():,} of {len(used):,} {name}s in the .{name} file have no "
-                    "interaction and are left out"
-                )
-                setattr(self, f"{name}_feat", feat[used].reset_index(drop=True))
-
-    def _filter_by_inter_num(self) -> None:
-        """RecBole's, then `limit_users`: for a rehearsal, the users that come first."""
-        super()._filter_by_inter_num()
-        limit = self.config["limit_users"]
-        if limit is None:
-            return
-        if not isinstance(limit, int) or limit < 1:
-            raise InputError(f"limit_users: {limit} must be a whole number from 1 on")
-        users = self.inter_feat[self.uid_field].unique()
-        kept = self.inter_feat[self.uid_field].isin(users[:limit])
-        self.logger.warning(
-            f"limit_users: {min(limit, len(users)):,} of {len(users):,} users and {kept.sum():,} "
-            f"of {len(kept):,} interactions are used; figures of a part say little of the whole"
-        )
-        self.inter_feat = self.inter_feat[kept]
-
-    def _fill_nan(self) -> None:
-        """RecBole's imputation (padding for tokens, the mean for floats), assigned, since pandas
-        3 makes its `fillna(inplace=True)` do nothing."""
-        for name in self.feat_name_list:
-            feat = getattr(self, name)
-            for field in feat:
-                ftype = self.field2type[field]
-                if ftype == FeatureType.TOKEN:
-                    feat[field] = feat[field].fillna(0)
-                elif ftype == FeatureType.FLOAT:
-                    feat[field] = feat[field].fillna(feat[field].mean())
-                else:
-                    kind = np.int64 if ftype == FeatureType.TOKEN_SEQ else np.float64
-                    missing = feat[field].map(lambda value: isinstance(value, float))
-                    feat.loc[missing, field] = feat.loc[missing, field].map(
-                        lambda _, kind=kind: np.array([], dtype=kind)
-                    )
-
-    def _normalize(self) -> None:
-        """RecBole's normalisation, which the time field is kept out of."""
-        ftype = self.field2type.pop(self.time_field, None)
-        try:
-            super()._normalize()
-        finally:
-            if ftype is not None:
-                self.field2type[self.time_field] = ftype
-
-    def _dataframe_to_interaction(self, data) -> Interaction:
-        interaction = super()._dataframe_to_interaction(data)
-        if self.time_field in data:
-            interaction[self.time_field] = torch.from_numpy(
-                data[self.time_field].to_numpy(np.int64, copy=True)
-            )
-        return interaction
 
 
 class SequenceDataset(ExactTimes, SequentialDataset):

@@ -28,12 +28,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from recbole_hstu.support.errors import InputError
-from recbole_hstu.support.whole_file import whole_file
+from recbole_hstu.support.whole_file import write_whole
 
 FORMAT = 1
 TEXT_HASH_BYTES = 16
 PADDING = "[PAD]"
-_KEY = "recbole_hstu"
+_METADATA_KEY = "recbole_hstu"
 _TENSORS = {"vectors", "tokens", "token_ends", "text_hashes"}
 
 logger = logging.getLogger(__name__)
@@ -105,29 +105,31 @@ def write_text_features(
     with np.errstate(over="ignore"):
         stored = np.ascontiguousarray(vectors, dtype=storage_dtype)
     _refuse_infinite(path, tokens, stored)
-    encoded = [token.encode("utf-8") for token in tokens]
-    hashes = b"".join(map(text_hash, texts.values()))
-    tensors = {
-        "vectors": stored,
-        "tokens": np.frombuffer(b"".join(encoded), dtype=np.uint8),
-        "token_ends": np.cumsum([len(token) for token in encoded], dtype=np.int64),
-        "text_hashes": np.frombuffer(hashes, dtype=np.uint8).reshape(-1, TEXT_HASH_BYTES),
+    tensors = {"vectors": stored, **_token_tensors(texts)}
+    names = [tensors["tokens"], tensors["token_ends"]]
+    hashes = {
+        "texts_hash": _sha256(*names, tensors["text_hashes"]),
+        "content_hash": _sha256(*names, stored),
     }
-    record = {
-        **provenance,
-        "format": FORMAT,
-        "texts_hash": _sha256(tensors["tokens"], tensors["token_ends"], tensors["text_hashes"]),
-        "content_hash": _sha256(tensors["tokens"], tensors["token_ends"], stored),
-    }
-    # One metadata key: safetensors does not keep several in a fixed order.
-    blob = save(tensors, metadata={_KEY: json.dumps(record, sort_keys=True)})
+    header = json.dumps({**provenance, "format": FORMAT, **hashes}, sort_keys=True)
     try:
-        with whole_file(path) as stream:
-            stream.write(blob)
+        # One metadata key: safetensors does not keep several in a fixed order.
+        write_whole(path, save(tensors, metadata={_METADATA_KEY: header}))
     except OSError as error:
         raise InputError(
             f"{path}: cannot be written ({error.strerror}); free space or name another folder"
         ) from error
+
+
+def _token_tensors(texts: Mapping[str, str]) -> dict[str, np.ndarray]:
+    """The tokens of the rows, and the hashes of the texts that they were made from."""
+    encoded = [token.encode("utf-8") for token in texts]
+    hashes = b"".join(map(text_hash, texts.values()))
+    return {
+        "tokens": np.frombuffer(b"".join(encoded), dtype=np.uint8),
+        "token_ends": np.cumsum([len(token) for token in encoded], dtype=np.int64),
+        "text_hashes": np.frombuffer(hashes, dtype=np.uint8).reshape(-1, TEXT_HASH_BYTES),
+    }
 
 
 def read_text_header(path: str | Path) -> TextHeader:
@@ -179,7 +181,7 @@ def align(
     if len(wanted) == 0 or wanted[0] != PADDING:
         raise InputError(f"item tokens must begin with {PADDING!r}, RecBole's padding")
     if not wanted.is_unique:
-        raise InputError(f"item tokens twice: {ten(wanted[wanted.duplicated()].unique())}")
+        raise InputError(f"item tokens twice: {first_ten(wanted[wanted.duplicated()].unique())}")
     rows = pd.Index(features.tokens, dtype=object).get_indexer(wanted)
     rows[0] = -1
     absent = np.flatnonzero(rows[1:] < 0) + 1
@@ -187,17 +189,17 @@ def align(
         what = f"{len(absent):,} of {len(wanted) - 1:,} items have no text vector"
         if missing != "zero":
             raise InputError(
-                f"{features.path}: {what}: {ten(wanted[absent])}; encode the item text again, "
-                "or accept zero rows with text_missing: zero"
+                f"{features.path}: {what}: {first_ten(wanted[absent])}; encode the item text "
+                "again, or accept zero rows with text_missing: zero"
             )
-        logger.warning("%s: %s and get zeros: %s", features.path, what, ten(wanted[absent]))
+        logger.warning("%s: %s and get zeros: %s", features.path, what, first_ten(wanted[absent]))
     gathered = np.take(features.vectors, rows, axis=0, mode="clip")
     table = torch.from_numpy(gathered).float().numpy()  # torch widens float16 ten times faster
     table[rows < 0] = 0.0
     return table
 
 
-def ten(tokens: Sequence[str] | pd.Index) -> str:
+def first_ten(tokens: Sequence[str] | pd.Index) -> str:
     """Up to ten tokens for a message."""
     shown = ", ".join(map(str, tokens[:10]))
     return shown if len(tokens) <= 10 else f"{shown}, ... ({len(tokens) - 10:,} more)"
@@ -208,10 +210,10 @@ def _read(path: Path, names: Sequence[str]) -> dict[str, Any]:
         # As torch tensors, which are mapped from the file rather than read and copied.
         with safe_open(str(path), framework="pt") as file:
             metadata = file.metadata() or {}
-            if _KEY not in metadata or set(file.keys()) != _TENSORS:
+            if _METADATA_KEY not in metadata or set(file.keys()) != _TENSORS:
                 raise _broken(path, "it is a safetensors file of another kind")
             tensors = {name: file.get_tensor(name).numpy() for name in names}
-        provenance = json.loads(metadata[_KEY])
+        provenance = json.loads(metadata[_METADATA_KEY])
     except OSError as error:
         raise InputError(
             f"{path}: cannot be read ({error.strerror or error}); make it with recbole-hstu encode"
@@ -227,7 +229,7 @@ def _read(path: Path, names: Sequence[str]) -> dict[str, Any]:
         raise _broken(path, f"{len(tokens)} tokens, {len(tensors['text_hashes'])} text hashes")
     index = pd.Index(tokens, dtype=object)
     if not index.is_unique:
-        raise InputError(f"{path}: tokens twice: {ten(index[index.duplicated()].unique())}")
+        raise InputError(f"{path}: tokens twice: {first_ten(index[index.duplicated()].unique())}")
     return {"path": path, "tokens": tokens, "provenance": provenance, **tensors}
 
 
@@ -252,7 +254,7 @@ def _refuse_infinite(path: Path, tokens: list[str], vectors: np.ndarray) -> None
     bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
     raise InputError(
         f"{path}: {len(bad):,} {vectors.dtype} vectors are not finite: "
-        f"{ten([tokens[i] for i in bad[:11]])}"
+        f"{first_ten([tokens[i] for i in bad[:11]])}"
     )
 
 

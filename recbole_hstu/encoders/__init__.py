@@ -6,7 +6,7 @@ Importing this package loads none of the libraries behind the encoders; building
 from __future__ import annotations
 
 from recbole_hstu.encoders.base import Encoder
+from recbole_hstu.encoders.encode_items import build_encoder, ensure_text_features
 from recbole_hstu.encoders.options import TextOptions
-from recbole_hstu.encoders.run import build_encoder, ensure_text_features
 
 __all__ = ["Encoder", "TextOptions", "build_encoder", "ensure_text_features"]

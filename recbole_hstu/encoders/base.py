@@ -53,7 +53,7 @@ class Encoder(ABC):
 
     @classmethod
     def known_revision(cls, options: TextOptions) -> str | None:
-        """The revision that the settings ask for, told without loading the model; None: any."""
+        """The revision that the options ask for, told without loading the model; None: any."""
         return options.text_revision
 
     def prepare(self, texts: Sequence[str]) -> list[str]:
@@ -76,7 +76,7 @@ class Encoder(ABC):
         return table
 
 
-def need(module: str, extra: str) -> ModuleType:
+def import_optional(module: str, extra: str) -> ModuleType:
     """Import an optional library.
 
     Raises:
@@ -105,7 +105,7 @@ def token_bar(total: int, name: str, progress: bool) -> tqdm:
     )
 
 
-def log_cut(name: str, cut: int, texts: int, max_length: int) -> None:
+def log_truncated(name: str, cut: int, texts: int, max_length: int) -> None:
     """Say how many texts were cut, if any were."""
     if cut:
         logging.getLogger(__name__).warning(

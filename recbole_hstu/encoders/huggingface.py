@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from recbole_hstu.encoders.base import Batch, Encoder, log_cut, need, token_bar
+from recbole_hstu.encoders.base import Batch, Encoder, import_optional, log_truncated, token_bar
 from recbole_hstu.encoders.options import TextOptions
 from recbole_hstu.support.errors import InputError, in_a_line
 
@@ -41,7 +41,7 @@ class HuggingFaceEncoder(Encoder):
     """
 
     def __init__(self, options: TextOptions) -> None:
-        transformers = need("transformers", "text")
+        transformers = import_optional("transformers", "text")
         source, self.revision = _locate(options)
         self.name = options.model_name or ""
         self._tokenizer, self._model = _load(transformers, source, self.revision, options)
@@ -96,7 +96,7 @@ class HuggingFaceEncoder(Encoder):
                 whole = self._tokenizer(full, truncation=False, verbose=False)["input_ids"]
                 cut += sum(len(row) > self._max_length for row in whole)
             ids.extend(np.asarray(row or [self._pad], dtype=np.int32) for row in rows)
-        log_cut(self.name, cut, len(texts), self._max_length)
+        log_truncated(self.name, cut, len(texts), self._max_length)
         return ids
 
     @torch.inference_mode()
@@ -137,7 +137,7 @@ def _locate(options: TextOptions) -> tuple[str, str]:
         return str(folder), _folder_hash(folder)
     if name.startswith(("/", ".", "~")):
         raise InputError(f"text_model {name}: there is no such folder")
-    hub = need("huggingface_hub", "text")
+    hub = import_optional("huggingface_hub", "text")
     try:
         try:  # what is here is taken as it is; a newer revision is asked for by its name
             config = hub.hf_hub_download(

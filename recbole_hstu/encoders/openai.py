@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from recbole_hstu.encoders.base import Batch, Encoder, log_cut, need, token_bar
+from recbole_hstu.encoders.base import Batch, Encoder, import_optional, log_truncated, token_bar
 from recbole_hstu.encoders.options import TextOptions, public_url
 from recbole_hstu.support.errors import InputError, in_a_line
 from recbole_hstu.support.secrets import MASK, masked
@@ -41,7 +41,7 @@ class OpenAIEncoder(Encoder):
     """
 
     def __init__(self, options: TextOptions) -> None:
-        self._openai = need("openai", "openai")
+        self._openai = import_optional("openai", "openai")
         self._options = options
         self._url = options.text_base_url or API
         self._host = urlsplit(masked(self._url)).hostname or masked(self._url)
@@ -60,7 +60,7 @@ class OpenAIEncoder(Encoder):
         """Cut what is too long and put a space for the empty text."""
         sent = [self._cut(text, self._max_length) if text else " " for text in texts]
         cut = sum(len(after) < len(text) for after, text in zip(sent, texts, strict=True))
-        log_cut(self.name, cut, len(texts), self._max_length)
+        log_truncated(self.name, cut, len(texts), self._max_length)
         return sent
 
     def batches(self, texts: Sequence[str], *, progress: bool = True) -> Iterator[Batch]:
@@ -103,9 +103,9 @@ class OpenAIEncoder(Encoder):
 
     def _embed(self, client: Any, key: str, texts: list[str]) -> np.ndarray:
         width = self._options.text_dimensions
-        wish = {} if width is None else {"dimensions": width}
+        width_option = {} if width is None else {"dimensions": width}
         try:
-            answer = client.embeddings.create(model=self.name, input=texts, **wish)
+            answer = client.embeddings.create(model=self.name, input=texts, **width_option)
             rows = sorted(answer.data, key=lambda row: row.index)
             numbers = [row.index for row in rows]
             vectors = [np.asarray(row.embedding, dtype=np.float32) for row in rows]
@@ -124,28 +124,28 @@ class OpenAIEncoder(Encoder):
         return np.stack(vectors)
 
     def _unusable(self, why: str) -> InputError:
-        return InputError(f"{self._host}: {why}; nothing of this request is kept, {_KEPT}")
+        return InputError(f"{self._host}: {why}; nothing of this request is kept, {_GOES_ON}")
 
     def _explain(self, error: Exception) -> str:
-        said = in_a_line(error)[:300]
+        reason = in_a_line(error)[:300]
         known = self._openai
         if isinstance(error, known.AuthenticationError | known.PermissionDeniedError):
             what = f"does not accept the key in OPENAI_API_KEY for {self.name}"
         elif isinstance(error, known.BadRequestError | known.NotFoundError):
             what = (
-                f"refused the request: {said}; see text_model, text_dimensions, text_max_length "
+                f"refused the request: {reason}; see text_model, text_dimensions, text_max_length "
                 f"({self._max_length}) and text_batch_size"
             )
         elif isinstance(error, known.RateLimitError):
-            what = f"still refuses after {RETRIES + 1} tries, for its rate limit or quota: {said}"
+            what = f"still refuses after {RETRIES + 1} tries, for its rate limit or quota: {reason}"
         elif isinstance(error, known.APIConnectionError):
-            what = f"could not be reached in {RETRIES + 1} tries ({said})"
+            what = f"could not be reached in {RETRIES + 1} tries ({reason})"
         else:
-            what = f"failed: {said}"
-        return f"{self._host}: {what}; {_KEPT}"
+            what = f"failed: {reason}"
+        return f"{self._host}: {what}; {_GOES_ON}"
 
 
-_KEPT = "what was answered before is kept, and the next run goes on from there"
+_GOES_ON = "what was answered before is kept, and the next run goes on from there"
 
 
 def _tokenizer(model: str) -> tuple[Callable[[str], int], Callable[[str, int], str]]:

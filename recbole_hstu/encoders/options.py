@@ -1,4 +1,4 @@
-"""The text settings, their defaults and their checks, in one place."""
+"""the text options, their defaults and their checks, in one place."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "text_missing": ("empty", "error", "zero"),
 }
 
-# What a setting left at None means; it depends on the encoder.
+# What an option left at None means; it depends on the encoder.
 ENCODER_DEFAULTS: dict[str, dict[str, Any]] = {
     "lsa": {"text_dimensions": 256},
     "huggingface": {
@@ -37,14 +37,14 @@ ENCODER_DEFAULTS: dict[str, dict[str, Any]] = {
     },
 }
 
-# The settings that decide a vector's value, by encoder: those a file is recognised by.
+# The options that decide a vector's value, by encoder: those a file is recognised by.
 _VALUE = {
     "lsa": ("text_dimensions",),
     "huggingface": ("text_model", "text_pooling", "text_max_length", "text_dtype"),
     "openai": ("text_model", "text_dimensions", "text_max_length", "text_base_url"),
 }
 
-# The settings that would shape a vector elsewhere, but not here: refused rather than ignored.
+# The options that would shape a vector elsewhere, but not here: refused rather than ignored.
 _IDLE = {
     "lsa": {"text_model", "text_revision", "text_max_length", "text_base_url"},
     "huggingface": {"text_dimensions", "text_base_url"},
@@ -54,7 +54,7 @@ _IDLE = {
 
 @dataclass(frozen=True)
 class TextOptions:
-    """Settings of the text encoders, flat as in RecBole's YAML; None: the encoder's default.
+    """Options of the text encoders, flat as in RecBole's YAML; None: the encoder's default.
 
     Attributes:
         text_encoder: lsa, huggingface or openai.
@@ -91,7 +91,7 @@ class TextOptions:
 
     @classmethod
     def from_mapping(cls, config: Mapping[str, Any]) -> TextOptions:
-        """Take the text settings out of a configuration and fill in the encoder's defaults.
+        """Take the text options out of a configuration and fill in the encoder's defaults.
 
         Args:
             config: any mapping, RecBole's Config included; other keys are left alone, a missing
@@ -138,7 +138,7 @@ class TextOptions:
 
     @property
     def decisive(self) -> dict[str, Any]:
-        """The settings that decide what is in a side-feature file."""
+        """The options that decide what is in a side-feature file."""
         names = (*_VALUE[self.text_encoder], "text_normalize", "text_storage_dtype")
         values = {
             **asdict(self),
@@ -149,7 +149,7 @@ class TextOptions:
 
     @property
     def is_default(self) -> bool:
-        """Whether every decisive setting but the encoder and model is the encoder's default."""
+        """Whether every decisive option but the encoder and model is the encoder's default."""
         plain = TextOptions.from_mapping(
             {"text_encoder": self.text_encoder, "text_model": self.text_model}
         )

@@ -83,7 +83,7 @@ def holm(p_values: Sequence[float]) -> NDArray[np.float64]:
     return adjusted
 
 
-def compare_to_best(
+def paired_tests_against_best(
     runs: Mapping[str, Sequence[UserRanks]], baselines: Sequence[str], metrics: Sequence[str]
 ) -> dict[tuple[str, str], PairedTest]:
     """Test every other model against the baseline that is best by each metric.

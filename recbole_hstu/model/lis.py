@@ -14,7 +14,7 @@ from torch import nn
 
 from recbole_hstu.config.config import option
 from recbole_hstu.data.item_text import ItemText, read_item_texts
-from recbole_hstu.data.side_feature_file import ten
+from recbole_hstu.data.side_feature_file import first_ten
 from recbole_hstu.layers.losses import l2_normalise
 from recbole_hstu.model.text_model import TextModel
 from recbole_hstu.support.errors import InputError
@@ -118,5 +118,5 @@ def _texts(config, dataset) -> list[str]:
     empty = [token for token in tokens if not known.get(token)]
     if empty:
         what = f"{len(empty):,} of {len(tokens):,} items have no text"
-        logger.warning("LIS: %s and score 0: %s", what, ten(empty))
+        logger.warning("LIS: %s and score 0: %s", what, first_ten(empty))
     return [known.get(token, "") for token in tokens]

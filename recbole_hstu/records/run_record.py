@@ -14,7 +14,7 @@ from recbole_hstu.evaluation.segments import Segment
 from recbole_hstu.records.rank_file import SUFFIX as RANK_SUFFIX
 from recbole_hstu.records.rank_file import RankFile, write_rank_file
 from recbole_hstu.support.errors import InputError
-from recbole_hstu.support.whole_file import whole_file
+from recbole_hstu.support.whole_file import write_whole
 
 SUFFIX = ".run.json"
 VERSION = 1
@@ -104,9 +104,7 @@ def write_record(folder: Path | str, record: RunRecord, *, name: str | None = No
     path = Path(folder) / f"{name or record_name(record)}{SUFFIX}"
     content = {"version": VERSION, **_finite(asdict(record))}
     text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
-    with whole_file(path) as stream:
-        stream.write(text.encode())
-    return path
+    return write_whole(path, text)
 
 
 def write_run(

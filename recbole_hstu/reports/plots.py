@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from recbole_hstu.records.run_record import OK, RunRecord
 from recbole_hstu.support.errors import InputError
-from recbole_hstu.support.whole_file import whole_file
+from recbole_hstu.support.whole_file import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,22 +25,22 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 1.5, 1, 1.5)))
 HATCHES = ("", "//", "..", "xx")
-INK = "#1f2430"
+TEXT_COLOUR = "#1f2430"
 """The colour of text and axes; the HTML page replaces it by the reader's own."""
 
 _STYLE: dict[Any, Any] = {
     "axes.facecolor": "none",
-    "axes.edgecolor": INK,
-    "axes.labelcolor": INK,
+    "axes.edgecolor": TEXT_COLOUR,
+    "axes.labelcolor": TEXT_COLOUR,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
     "axes.axisbelow": True,
     "grid.color": "#8a8f9a",
     "grid.alpha": 0.25,
-    "text.color": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
+    "text.color": TEXT_COLOUR,
+    "xtick.color": TEXT_COLOUR,
+    "ytick.color": TEXT_COLOUR,
     "legend.frameon": False,
     "hatch.color": "white",
     "font.size": 10,
@@ -101,14 +101,14 @@ def segment_bars(records: Sequence[RunRecord], kind: str, metric: str) -> Figure
             x = [i + (place - (len(groups) - 1) / 2) * width for i in range(len(first))]
             hatch = HATCHES[place // len(COLOURS) % len(HATCHES)]
             colour = styles[label]["color"]
-            axes.bar(x, heights, width * 0.94, label=literal(label), color=colour, hatch=hatch)
+            axes.bar(x, heights, width * 0.94, label=escape_label(label), color=colour, hatch=hatch)
         axes.set_xticks(
             range(len(first)), [f"{s.name}\n{s.users:,} users ({s.share:.0%})" for s in first]
         )
         axes.tick_params(axis="x", length=0)
         axes.grid(visible=False, axis="x")
         axes.set_ylabel(f"test {metric}")
-        axes.set_title(f"{metric} of {SEGMENT_TITLES[kind]}", color=INK)
+        axes.set_title(f"{metric} of {SEGMENT_TITLES[kind]}", color=TEXT_COLOUR)
         _legend(figure, axes)
     return figure
 
@@ -138,13 +138,8 @@ def save(figure: Figure, stem: Path | str) -> list[Path]:
     """Write the figure as `stem`.png and `stem`.svg, each whole or not at all."""
     png = io.BytesIO()
     figure.savefig(png, format="png", dpi=150, facecolor="white", metadata={"Software": None})
-    written = []
-    for suffix, content in ((".png", png.getvalue()), (".svg", svg(figure, "white").encode())):
-        path = Path(f"{stem}{suffix}")
-        with whole_file(path) as stream:
-            stream.write(content)
-        written.append(path)
-    return written
+    contents: dict[str, str | bytes] = {".png": png.getvalue(), ".svg": svg(figure, "white")}
+    return [write_whole(f"{stem}{suffix}", content) for suffix, content in contents.items()]
 
 
 def svg(figure: Figure, background: str = "none") -> str:
@@ -178,7 +173,7 @@ def _styles(records: Sequence[RunRecord]) -> dict[str, dict[str, Any]]:
     """One look for every label, by its place among all of them."""
     return {
         label: {
-            "label": literal(label),
+            "label": escape_label(label),
             "color": COLOURS[place % len(COLOURS)],
             "linestyle": DASHES[place // len(COLOURS) % len(DASHES)],
             "marker": MARKERS[place % len(MARKERS)],
@@ -189,7 +184,7 @@ def _styles(records: Sequence[RunRecord]) -> dict[str, dict[str, Any]]:
     }
 
 
-def literal(label: str) -> str:
+def escape_label(label: str) -> str:
     """Matplotlib takes dollars for mathematics, and leaves out labels that begin with _."""
     label = label.replace("$", r"\$")
     return f" {label}" if label.startswith("_") else label

@@ -10,14 +10,14 @@ from typing import Any
 from recbole_hstu.distributed import processes
 from recbole_hstu.quick_start import run
 from recbole_hstu.records.run_record import FAILED
-from recbole_hstu.reports.report import (
+from recbole_hstu.reports.comparison_formats import to_text
+from recbole_hstu.reports.comparison_table import comparison_table
+from recbole_hstu.reports.study_table import (
     ReportOptions,
     check_baselines,
     study_table,
     write_tables,
 )
-from recbole_hstu.reports.table_formats import to_text
-from recbole_hstu.reports.tables import comparison_table
 from recbole_hstu.studies.plan import (
     PlannedRun,
     named_models,
@@ -32,7 +32,7 @@ from recbole_hstu.support.errors import InputError
 STUDY_OPTIONS = ("seeds", "compare", "baseline", "results_dir")
 
 
-def compare(
+def compare_models(
     models: Sequence[str | type],
     dataset: str | None,
     config_files: Sequence[str | Path] = (),
@@ -71,10 +71,15 @@ def compare(
         baseline=baselines[0] if baselines else None, baselines=baselines, order=labels
     )
     check_baselines(labels, shown)
-    folder = study_folder(plan, study.get("results_dir"))
+    return _run_and_compare(plan, study_folder(plan, study.get("results_dir")), shown)
+
+
+def _run_and_compare(
+    plan: Sequence[PlannedRun], folder: Path, shown: ReportOptions
+) -> tuple[str, bool]:
     with study_log():
         records = run_study(plan, folder)
-        place = {label: i for i, label in enumerate(labels)}
+        place = {label: i for i, label in enumerate(shown.order)}
         records.sort(key=lambda record: place[record.label])  # stable: seeds stay in order
         table = study_table(records, folder, shown)
         write_tables(table, records, folder / "table")

@@ -15,7 +15,7 @@ from recbole_hstu.support.yaml_values import load_yaml
 logger = logging.getLogger(__name__)
 
 # Settings that decide what a metric means: one value for every row of a table.
-JUDGED = (
+EVALUATION_OPTIONS = (
     "data_path",
     "protocol",
     "eval_args",
@@ -128,32 +128,46 @@ def plan_runs(
         InputError: a bad configuration, an option that no model knows, or variants that would
             not be judged alike.
     """
-    plans = []
-    unknown: dict[str, list[tuple[str, UnknownOption]]] = {}
+    options_of: dict[str, dict[str, Any]] = {}
+    refusals: dict[str, list[tuple[str, UnknownOption]]] = {}
     for variant in variants:
-        mine = dict(shared)
-        while True:
-            options = {**mine, **variant.options}
-            try:
-                Config(variant.model or None, dataset, config_files, options)
-                break
-            except UnknownOption as error:
-                if error.key in variant.options or error.key not in mine:
-                    raise
-                unknown.setdefault(error.key, []).append((variant.label, error))
-                del mine[error.key]
-        plans.append((variant, options))
-    for key, refusals in unknown.items():
-        if len(refusals) == len(variants):
-            raise refusals[0][1]
-        logger.info("--%s is no option of %s", key, ", ".join(label for label, _ in refusals))
+        options, unknown = _known_options(variant, dataset, config_files, shared)
+        options_of[variant.label] = options
+        for error in unknown:
+            refusals.setdefault(error.key, []).append((variant.label, error))
+    for key, refused in refusals.items():
+        if len(refused) == len(variants):
+            raise refused[0][1]
+        logger.info("--%s is no option of %s", key, ", ".join(label for label, _ in refused))
     runs = [
-        _planned(variant, dataset, config_files, options, seed)
+        _planned(variant, dataset, config_files, options_of[variant.label], seed)
         for seed in (seeds if seeds is not None else [None])
-        for variant, options in plans
+        for variant in variants
     ]
-    _check_judged_alike(runs)
+    _check_evaluated_alike(runs)
     return runs
+
+
+def _known_options(
+    variant: Variant,
+    dataset: str | None,
+    config_files: Sequence[str | Path],
+    shared: Mapping[str, Any],
+) -> tuple[dict[str, Any], list[UnknownOption]]:
+    """The options of a row, without those of `shared` that its model does not know; and these."""
+    shared = dict(shared)
+    unknown: list[UnknownOption] = []
+    while True:
+        options = {**shared, **variant.options}
+        try:
+            Config(variant.model or None, dataset, config_files, options)
+        except UnknownOption as error:
+            if error.key in variant.options or error.key not in shared:
+                raise
+            unknown.append(error)
+            del shared[error.key]
+        else:
+            return options, unknown
 
 
 def _planned(
@@ -175,11 +189,11 @@ def _planned(
     )
 
 
-def _check_judged_alike(runs: Sequence[PlannedRun]) -> None:
+def _check_evaluated_alike(runs: Sequence[PlannedRun]) -> None:
     first = runs[0]
     masked = ("MAX_ITEM_LIST_LENGTH",) if first.config["mask_seen"] else ()
     for run in runs:
-        for key in (*JUDGED, *masked):
+        for key in (*EVALUATION_OPTIONS, *masked):
             ours, theirs = run.config[key], first.config[key]
             if ours != theirs:
                 raise InputError(

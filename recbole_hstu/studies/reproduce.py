@@ -7,19 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from texttable import Texttable
-
 from recbole_hstu.config.config import PROPERTIES
 from recbole_hstu.records.run_record import FAILED, RunRecord
-from recbole_hstu.reports.report import ReportOptions, study_table, write_tables
-from recbole_hstu.reports.table_formats import escape_markdown
-from recbole_hstu.reports.tables import DIGITS, Table
+from recbole_hstu.reports.comparison_table import DIGITS, Table
+from recbole_hstu.reports.study_table import ReportOptions, study_table, write_tables
+from recbole_hstu.reports.text_tables import escape_markdown, markdown_table, terminal_table
 from recbole_hstu.studies.plan import Variant, plan_runs, read_seeds
-from recbole_hstu.studies.study import INDIFFERENT, run_study
+from recbole_hstu.studies.study import NOT_DECISIVE, run_study
 from recbole_hstu.studies.study_log import study_log
 from recbole_hstu.support.errors import InputError
 from recbole_hstu.support.secrets import masked
-from recbole_hstu.support.whole_file import whole_file
+from recbole_hstu.support.whole_file import write_whole
 from recbole_hstu.support.yaml_values import load_yaml
 
 
@@ -86,7 +84,7 @@ def reproduce(
     seeds = read_seeds(options.pop("seeds", None)) or paper.seeds
     rows = _rows(paper, options.pop("model", None))
     given = options.pop("results_dir", None)
-    changed = {key: value for key, value in options.items() if key not in INDIFFERENT}
+    changed = {key: value for key, value in options.items() if key not in NOT_DECISIVE}
     folder = Path(str(given or f"results/reproduce-{name}-{paper.dataset}"))
     if changed and not given:
         folder = folder.with_name(f"{folder.name}-rehearsal")
@@ -100,8 +98,7 @@ def reproduce(
     lines = _lines(table, paper)
     remarks = [f"{row.label}: {row.remark}" for row in table.rows if row.remark]
     notes = [*_notes(paper, records, changed, config_files), *remarks]
-    with whole_file(folder / "reproduce.md") as stream:
-        stream.write(_markdown(lines, notes).encode())
+    write_whole(folder / "reproduce.md", _markdown(lines, notes))
     return _text(lines, notes), any(record.status == FAILED for record in records)
 
 
@@ -158,19 +155,15 @@ def _notes(
 
 
 def _text(lines: list[list[str]], notes: Sequence[str]) -> str:
-    shown = Texttable(max_width=0)
-    shown.set_deco(Texttable.HEADER)
-    shown.set_cols_dtype(["t"] * len(lines[0]))
-    align = ["l", *["r"] * (len(lines[0]) - 1)]
-    shown.set_cols_align(align)
-    shown.set_header_align(align)
-    shown.header(lines[0])
-    shown.add_rows(lines[1:], header=False)
-    return "\n".join([str(shown.draw()), "", *notes]) + "\n"
+    shown = terminal_table(lines[0], lines[1:], _alignment(lines))
+    return "\n".join([shown, *notes]) + "\n"
 
 
 def _markdown(lines: list[list[str]], notes: Sequence[str]) -> str:
-    rule = ["---", *["---:"] * (len(lines[0]) - 1)]
-    shown = [" | ".join(escape_markdown(cell.strip()) for cell in line) for line in lines]
-    table = [f"| {line} |" for line in (shown[0], " | ".join(rule), *shown[1:])]
-    return "\n".join([*table, "", *map(escape_markdown, notes)]) + "\n"
+    escaped = [[escape_markdown(cell.strip()) for cell in line] for line in lines]
+    shown = markdown_table(escaped[0], escaped[1:], _alignment(lines))
+    return "\n".join([shown, *map(escape_markdown, notes)]) + "\n"
+
+
+def _alignment(lines: list[list[str]]) -> str:
+    return "l" + "r" * (len(lines[0]) - 1)

@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 
 from recbole_hstu.data.loaders import make_loaders
 from recbole_hstu.quick_start import load_dataset, run
-from recbole_hstu.records.finished_run import check_segments
+from recbole_hstu.records.make_record import check_segment_options
 from recbole_hstu.records.run_record import (
     FAILED,
     OK,
@@ -31,14 +31,14 @@ from recbole_hstu.records.run_record import (
 from recbole_hstu.studies.plan import PlannedRun
 from recbole_hstu.support.errors import InputError, ProcessDied
 from recbole_hstu.support.secrets import masked
-from recbole_hstu.support.whole_file import whole_file
+from recbole_hstu.support.whole_file import write_whole
 from recbole_hstu.training import checkpoint
 
 logger = logging.getLogger(__name__)
 
 # Where things lie and how they are shown: a run with other values here is the same run. The data
 # and the text vectors enter by their hash.
-INDIFFERENT = frozenset(
+NOT_DECISIVE = frozenset(
     {
         "device",
         "use_gpu",
@@ -84,7 +84,7 @@ def run_study(plan: Sequence[PlannedRun], folder: Path) -> list[RunRecord]:
     """
     pending = [p for p in plan if _finished(p, folder) is None]
     if pending:
-        check_segments(pending[0].config)
+        check_segment_options(pending[0].config)
         make_loaders(pending[0].config, load_dataset(pending[0].config))
     with _alone(folder):
         return [
@@ -93,7 +93,7 @@ def run_study(plan: Sequence[PlannedRun], folder: Path) -> list[RunRecord]:
         ]
 
 
-def settings(plain: Mapping[str, Any], *, text: bool) -> dict[str, Any]:
+def decisive_options(plain: Mapping[str, Any], *, text: bool) -> dict[str, Any]:
     """What of a plain configuration decides the outcome of a run.
 
     Args:
@@ -102,15 +102,15 @@ def settings(plain: Mapping[str, Any], *, text: bool) -> dict[str, Any]:
     return {
         key: value
         for key, value in plain.items()
-        if key not in INDIFFERENT and (text or not key.startswith(("text_", "item_text")))
+        if key not in NOT_DECISIVE and (text or not key.startswith(("text_", "item_text")))
     }
 
 
-def wanted_settings(planned: PlannedRun) -> dict[str, Any]:
+def run_identity(planned: PlannedRun) -> dict[str, Any]:
     """The settings of a run, and a hash of the files that it reads."""
     config = planned.config
     text = getattr(config.model_class, "needs_text_features", False)
-    wanted = settings(config.plain(), text=text)
+    wanted = decisive_options(config.plain(), text=text)
     folder, name = Path(config["data_path"]), glob.escape(planned.dataset)
     kinds = {"inter", *(config["load_col"] or ("item", "user", "kg", "link"))}
     kinds |= {"item"} if text else set()
@@ -155,10 +155,10 @@ def _finished(planned: PlannedRun, folder: Path) -> RunRecord | None:
     record = read_record(path)
     if record.status != OK or (record.rank_file and not (folder / record.rank_file).is_file()):
         return None
-    return None if differences(record.config, wanted_settings(planned)) else record
+    return None if changed_options(record.config, run_identity(planned)) else record
 
 
-def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+def changed_options(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """The settings that changed; one that an older release did not have counts if it is set."""
     return [
         f"{key} {old.get(key)} -> {new.get(key)}"
@@ -176,7 +176,7 @@ def _run_once(planned: PlannedRun, folder: Path, place: str) -> RunRecord:
         logger.info("%s: finished before", what)
         mark.unlink(missing_ok=True)
         return kept
-    _say_why_again(folder / f"{stem}{SUFFIX}", planned, what)
+    _log_why_again(folder / f"{stem}{SUFFIX}", planned, what)
     options = dict(planned.options)
     last = _cut_off(planned, mark)
     if last is not None:
@@ -184,8 +184,7 @@ def _run_once(planned: PlannedRun, folder: Path, place: str) -> RunRecord:
         options["resume"] = str(last)
     else:
         logger.info("%s", what)
-        with whole_file(mark) as stream:
-            stream.write(json.dumps(wanted_settings(planned)).encode())
+        write_whole(mark, json.dumps(run_identity(planned)))
     try:
         result = run(planned.config.reference, planned.dataset, planned.config_files, options)
     except ProcessDied:
@@ -195,23 +194,23 @@ def _run_once(planned: PlannedRun, folder: Path, place: str) -> RunRecord:
         logger.error("%s failed: %s", what, error, exc_info=None if known else error)
         record = _record(
             planned,
-            config=wanted_settings(planned),
+            config=run_identity(planned),
             status=FAILED,
             error=masked(f"{type(error).__name__}: {error}"),
         )
         write_record(folder, record)
     else:
-        record = replace(result["record"], label=planned.label, config=wanted_settings(planned))
+        record = replace(result["record"], label=planned.label, config=run_identity(planned))
         record = read_record(write_run(folder, record, result["ranks"]))
     mark.unlink(missing_ok=True)
     return record
 
 
-def _say_why_again(path: Path, planned: PlannedRun, what: str) -> None:
+def _log_why_again(path: Path, planned: PlannedRun, what: str) -> None:
     if not path.exists():
         return
     old = read_record(path)
-    changed = differences(old.config, wanted_settings(planned))
+    changed = changed_options(old.config, run_identity(planned))
     if old.status == FAILED:
         logger.info("%s: failed before (%s), tried again", what, old.error)
     elif changed:
@@ -222,7 +221,7 @@ def _say_why_again(path: Path, planned: PlannedRun, what: str) -> None:
 
 def _cut_off(planned: PlannedRun, mark: Path) -> Path | None:
     """The last state of this very run, if it was begun in this study and then cut off."""
-    wanted = wanted_settings(planned)
+    wanted = run_identity(planned)
     try:
         if json.loads(mark.read_bytes()) != json.loads(json.dumps(wanted)):
             return None
@@ -231,14 +230,14 @@ def _cut_off(planned: PlannedRun, mark: Path) -> Path | None:
     began = mark.stat().st_mtime_ns
     name = "-".join(glob.escape(part) for part in (planned.model, planned.dataset))
     files = Path(planned.config["checkpoint_dir"]).glob(f"{name}-*-{planned.seed}.last.pth")
-    found = [(file.stat().st_mtime_ns, file) for file in files]
-    for changed, file in sorted(found, reverse=True):
-        if changed >= began and _is_of(file, wanted):
+    candidates = [(file.stat().st_mtime_ns, file) for file in files]
+    for changed, file in sorted(candidates, reverse=True):
+        if changed >= began and _is_checkpoint_of(file, wanted):
             return file
     return None
 
 
-def _is_of(file: Path, wanted: Mapping[str, Any]) -> bool:
+def _is_checkpoint_of(file: Path, wanted: Mapping[str, Any]) -> bool:
     try:
         plain = checkpoint.load_checkpoint(file)["config"]
     except InputError:

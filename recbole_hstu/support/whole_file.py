@@ -43,6 +43,13 @@ def whole_file(path: Path | str) -> Iterator[IO[bytes]]:
         part.unlink(missing_ok=True)
 
 
+def write_whole(path: Path | str, content: str | bytes) -> Path:
+    """Write a file in one go, as `whole_file` does, text as UTF-8; returns its path."""
+    with whole_file(path) as stream:
+        stream.write(content.encode() if isinstance(content, str) else content)
+    return Path(path)
+
+
 def is_abandoned(path: Path) -> bool:
     """Whether nobody has changed the file for `ABANDONED_S`."""
     try:

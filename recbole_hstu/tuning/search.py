@@ -23,10 +23,10 @@ from filelock import FileLock, Timeout
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.engine import URL
 
-from recbole_hstu.studies.study import differences
+from recbole_hstu.studies.study import changed_options
 from recbole_hstu.support.errors import InputError
 from recbole_hstu.support.secrets import masked
-from recbole_hstu.support.whole_file import whole_file
+from recbole_hstu.support.whole_file import write_whole
 from recbole_hstu.tuning.halving import Halving
 from recbole_hstu.tuning.space import Space
 from recbole_hstu.tuning.storage import open_storage, read_url
@@ -36,7 +36,7 @@ STARTUP_TRIALS = 5
 """Random trials before the first that `bayes` chooses."""
 _POLL_SECONDS = 1.0
 _LOCAL = "trials.db"
-_CARD = "search.json"
+_NOTE_FILE = "search.json"
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class SearchPlan:
         max_trials: finished ones, over all invocations; failed ones count.
         early_stop: trials without a better one that end the search, None for never.
         metric: the validation metric that decides; `bigger` if more of it is better.
-        settings: everything that must be the same when the search goes on.
+        identity: everything that must be the same when the search goes on.
     """
 
     model: str | type
@@ -68,7 +68,7 @@ class SearchPlan:
     folder: Path
     storage: str | None
     study_name: str
-    settings: Mapping[str, Any]
+    identity: Mapping[str, Any]
 
     @property
     def storage_name(self) -> str:
@@ -121,7 +121,7 @@ class Search:
         url = read_url(plan.storage) if plan.storage else local
         # Not the path: other machines may see the folder elsewhere.
         shown = masked(url.render_as_string(hide_password=True)) if plan.storage else _LOCAL
-        card = self._card(shown)
+        note = self._folder_note(shown)
         storage = open_storage(url, plan.storage_name)
         pruner = (
             Halving(plan.min_epochs, plan.reduction_factor)
@@ -135,42 +135,41 @@ class Search:
             pruner=pruner,
             load_if_exists=True,
         )
-        self._check(card, shown)
+        self._check(note, shown)
         self._queue()
 
-    def _card(self, storage: str) -> dict[str, Any]:
+    def _folder_note(self, storage: str) -> dict[str, Any]:
         """The folder's note of the search that it holds, a new one if it holds none."""
-        path = self.folder / _CARD
-        card = {"id": uuid.uuid4().hex, "storage": storage, "study_name": self.plan.study_name}
+        path = self.folder / _NOTE_FILE
+        note = {"id": uuid.uuid4().hex, "storage": storage, "study_name": self.plan.study_name}
         if path.exists():
             try:
                 kept = json.loads(path.read_bytes())
-                card["id"] = kept["id"]
+                note["id"] = kept["id"]
             except (OSError, ValueError, KeyError, TypeError) as error:
                 raise InputError(f"{path}: damaged ({error}); choose another folder") from error
-            if kept != card:
+            if kept != note:
                 raise InputError(
                     f"{self.folder}: holds the search {kept['study_name']} in {kept['storage']}; "
                     "choose another folder with --results_dir"
                 )
-        return card
+        return note
 
-    def _check(self, card: Mapping[str, Any], storage: str) -> None:
+    def _check(self, note: Mapping[str, Any], storage: str) -> None:
         """Whether the study in the storage is the one of this folder, with these settings."""
         kept = self.study.user_attrs
-        wanted = json.loads(json.dumps(dict(self.plan.settings)))
+        wanted = json.loads(json.dumps(dict(self.plan.identity)))
         if "settings" not in kept and not self.study.get_trials(deepcopy=False):
-            with whole_file(self.folder / _CARD) as stream:
-                stream.write(json.dumps(card, indent=1).encode())
-            self.study.set_user_attr("folder", card["id"])
+            write_whole(self.folder / _NOTE_FILE, json.dumps(note, indent=1))
+            self.study.set_user_attr("folder", note["id"])
             self.study.set_user_attr("settings", wanted)
             return
-        if kept.get("folder") != card["id"]:
+        if kept.get("folder") != note["id"]:
             raise InputError(
                 f"{storage}: the search {self.plan.study_name} there lives in another folder; "
                 "share that folder, or choose another --study_name"
             )
-        changed = differences(kept["settings"], wanted)
+        changed = changed_options(kept["settings"], wanted)
         if changed:
             raise InputError(
                 f"{self.folder}: holds a search with other settings ({'; '.join(changed)}); "

@@ -53,7 +53,7 @@ class Parameter:
     def suggest(self, trial: Any) -> Any:
         """The value that an Optuna trial has or gets."""
         if self.kind == "choice":
-            labels = [_label(value) for value in self.values]
+            labels = [_stored_value(value) for value in self.values]
             return self.values[labels.index(trial.suggest_categorical(self.name, labels))]
         low, high, *step = self.values
         if self.kind == "int":
@@ -88,7 +88,7 @@ class Space:
                     f"{self.file}: {parameter.name}: --algo=exhaustive needs finite sets, and "
                     f"{parameter.kind} is none; use choice, int or quniform, or another --algo"
                 )
-            columns.append([_label(p) if parameter.kind == "choice" else p for p in points])
+            columns.append([_stored_value(p) if parameter.kind == "choice" else p for p in points])
         names = [parameter.name for parameter in self.parameters]
         return (dict(zip(names, row, strict=True)) for row in itertools.product(*columns))
 
@@ -111,9 +111,9 @@ def read_space(file: str | Path) -> Space:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read ({error})") from error
-    told = [(i, line) for i, line in enumerate(lines, 1) if line.split("#")[0].strip()]
-    if told and _LINE.match(told[0][1]):
-        parameters = [_from_line(line, f"{path}, line {i}") for i, line in told]
+    entries = [(i, line) for i, line in enumerate(lines, 1) if line.split("#")[0].strip()]
+    if entries and _LINE.match(entries[0][1]):
+        parameters = [_from_line(line, f"{path}, line {i}") for i, line in entries]
     else:
         parameters = [_from_yaml(path, key, entry) for key, entry in load_yaml(path).items()]
     names = [parameter.name for parameter in parameters]
@@ -177,7 +177,7 @@ def _from_line(line: str, where: str) -> Parameter:
 def _parameter(name: str, kind: str, values: list[Any], where: str) -> Parameter:
     """The parameter, if its values make sense."""
     if kind == "choice":
-        labels = [_label(value) for value in values]
+        labels = [_stored_value(value) for value in values]
         if not labels or len(set(labels)) != len(labels):
             raise InputError(f"{where}: {name}: choice: expected different values, found {values}")
         return Parameter(name, kind, tuple(values))
@@ -214,6 +214,6 @@ _EXPECTED: dict[str, tuple[str, Callable[[list[Any]], bool]]] = {
 }
 
 
-def _label(value: Any) -> Any:
+def _stored_value(value: Any) -> Any:
     """What Optuna stores of a choice: plain values themselves, lists and mappings as JSON."""
     return json.dumps(value) if isinstance(value, list | tuple | dict) else value

@@ -39,7 +39,7 @@ def work(search: Search) -> None:
             _run_trial(search, claim)
             with search.lock:
                 write_results(search)
-                _tidy(search)
+                _remove_checkpoints(search)
 
 
 def _run_trial(search: Search, claim: Claim) -> None:
@@ -47,7 +47,7 @@ def _run_trial(search: Search, claim: Claim) -> None:
     place = f"trial {claim.number + 1} of {plan.max_trials}"
     params = plan.space.suggest(trial)
     logger.info("%s: running parameters: %s", place, params)
-    folder = _checkpoints(search, claim.number)
+    folder = _checkpoint_folder(search, claim.number)
     options = {**plan.options, **params, "checkpoint_dir": str(folder)}
     cut_off = sorted(folder.glob("*.last.pth"), key=lambda file: file.stat().st_mtime_ns)
     if cut_off:
@@ -81,10 +81,10 @@ def _run_trial(search: Search, claim: Claim) -> None:
         trial.set_user_attr("epochs", result["record"].epochs)
         trial.set_user_attr("valid", dict(result["record"].valid_metrics))
         study.tell(trial, float(result["best_valid_score"]))
-        _say_score(search, claim.number, place)
+        _log_score(search, claim.number, place)
 
 
-def _say_score(search: Search, number: int, place: str) -> None:
+def _log_score(search: Search, number: int, place: str) -> None:
     trial, best = search.trials()[number], search.best()
     assert best is not None
     logger.info(
@@ -105,16 +105,16 @@ def _raise_if_outside(error: BaseException, place: str) -> None:
         cause = cause.__cause__ or cause.__context__
 
 
-def _checkpoints(search: Search, number: int) -> Path:
+def _checkpoint_folder(search: Search, number: int) -> Path:
     return search.folder / "checkpoints" / f"trial-{number + 1}"
 
 
-def _tidy(search: Search) -> None:
+def _remove_checkpoints(search: Search) -> None:
     """Keep the checkpoints of the best trial and of unfinished ones."""
     best = search.best()
     for trial in search.trials():
         if trial.state.is_finished() and (best is None or trial.number != best.number):
-            shutil.rmtree(_checkpoints(search, trial.number), ignore_errors=True)
+            shutil.rmtree(_checkpoint_folder(search, trial.number), ignore_errors=True)
 
 
 def work_side_by_side(plan: SearchPlan, jobs: int) -> None:

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from recbole_hstu.reports.plots import COLOURS, INK, literal, new_figure
+from recbole_hstu.reports.plots import COLOURS, TEXT_COLOUR, escape_label, new_figure
 from recbole_hstu.tuning.space import Parameter
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_STOPPED = "#8a8f9a"
+_STOPPED_COLOUR = "#8a8f9a"
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class _Axis:
     whole: bool = False
     choices: tuple[Any, ...] = ()
 
-    def place(self, value: Any) -> float:
+    def position(self, value: Any) -> float:
         if self.choices:
             return (self.choices.index(value) + 0.5) / len(self.choices)
         low, high, value = (math.log(v) if self.log else v for v in (self.low, self.high, value))
@@ -68,10 +68,10 @@ def parallel_coordinates(
     with new_figure(1.7 * len(axes) + 1, 4.4) as figure:
         plane = figure.subplots()
         for options in stopped:
-            y = [axis.place(options[axis.name]) for axis in axes[:-1]]
-            plane.plot(range(len(y)), y, color=_STOPPED, linewidth=0.9, linestyle=":")
+            y = [axis.position(options[axis.name]) for axis in axes[:-1]]
+            plane.plot(range(len(y)), y, color=_STOPPED_COLOUR, linewidth=0.9, linestyle=":")
         for options, score in sorted(finished, key=lambda f: f[1], reverse=not bigger):
-            y = [axis.place({**options, metric: score}[axis.name]) for axis in axes]
+            y = [axis.position({**options, metric: score}[axis.name]) for axis in axes]
             share = y[-1] if bigger else 1 - y[-1]
             colour = colormaps["viridis_r"](0.15 + 0.85 * share)  # without the pale end
             plane.plot(range(len(y)), y, color=colour, linewidth=3.2 if score == best else 1.4)
@@ -79,7 +79,7 @@ def parallel_coordinates(
         plane.set_title(
             f"{len(finished)} finished trials, the best one thick"
             + (f"; {len(stopped)} stopped early, dotted" if stopped else ""),
-            color=INK,
+            color=TEXT_COLOUR,
         )
     return figure
 
@@ -90,8 +90,8 @@ def importance_bars(importances: Mapping[str, float], metric: str) -> Figure:
     with new_figure(7, 1.4 + 0.4 * len(names)) as figure:
         plane = figure.subplots()
         bars = plane.barh(range(len(names)), [importances[n] for n in names], color=COLOURS[0])
-        plane.bar_label(bars, fmt="%.2f", padding=3, color=INK)
-        plane.set_yticks(range(len(names)), [literal(name) for name in names])
+        plane.bar_label(bars, fmt="%.2f", padding=3, color=TEXT_COLOUR)
+        plane.set_yticks(range(len(names)), [escape_label(name) for name in names])
         plane.tick_params(axis="y", length=0)
         plane.grid(visible=False, axis="y")
         plane.set_xlim(0, 1.08 * max(importances.values()))
@@ -109,19 +109,19 @@ def _axis(parameter: Parameter) -> _Axis:
 
 def _draw_axes(plane: Any, axes: Sequence[_Axis]) -> None:
     for x, axis in enumerate(axes):
-        plane.axvline(x, color=INK, linewidth=0.8)
+        plane.axvline(x, color=TEXT_COLOUR, linewidth=0.8)
         for tick in axis.ticks():
             text = f"{tick:.3g}" if isinstance(tick, float) else str(tick)
             plane.annotate(
-                literal(text),
-                (x, axis.place(tick)),
+                escape_label(text),
+                (x, axis.position(tick)),
                 xytext=(4, 0),
                 textcoords="offset points",
                 va="center",
                 fontsize=8,
                 bbox={"boxstyle": "round,pad=0.1", "facecolor": "white", "alpha": 0.75, "lw": 0},
             )
-    plane.set_xticks(range(len(axes)), [literal(axis.name) for axis in axes], fontsize=9)
+    plane.set_xticks(range(len(axes)), [escape_label(axis.name) for axis in axes], fontsize=9)
     plane.set_xlim(-0.15, len(axes) - 0.6)
     plane.set_ylim(-0.04, 1.04)
     plane.set_yticks([])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import logging
 import shlex
 from pathlib import Path
@@ -14,15 +12,19 @@ import yaml
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 from recbole.utils import dict2str
-from texttable import Texttable
 
 from recbole_hstu.reports import plots
-from recbole_hstu.reports.table_formats import escape_markdown
-from recbole_hstu.studies.study import INDIFFERENT
-from recbole_hstu.support.errors import InputError
+from recbole_hstu.reports.text_tables import (
+    csv_table,
+    escape_markdown,
+    markdown_table,
+    terminal_table,
+)
+from recbole_hstu.studies.study import NOT_DECISIVE
+from recbole_hstu.support.errors import InputError, in_a_line
 from recbole_hstu.support.plain_values import plain_value
 from recbole_hstu.support.secrets import masked
-from recbole_hstu.support.whole_file import whole_file
+from recbole_hstu.support.whole_file import write_whole
 from recbole_hstu.support.yaml_values import load_yaml
 from recbole_hstu.tuning.search import Search
 from recbole_hstu.tuning.trials_plots import importance_bars, parallel_coordinates
@@ -53,15 +55,14 @@ def write_results(search: Search, output_file: str | None = None) -> str:
     names = ["trial", "state", search.plan.metric, "epochs"]
     names += [parameter.name for parameter in search.plan.space.parameters] + ["remark"]
     files = {
-        search.folder / "trials.csv": _csv(names, rows),
+        search.folder / "trials.csv": csv_table(names, rows),
         search.folder / "trials.md": _markdown(names, rows, best, summary),
         Path(output_file or search.folder / "hyper.result"): _recbole(search, trials),
     }
     if best is not None:
         files[search.folder / "best.yaml"] = _best(search, best, summary)
     for path, content in files.items():
-        with whole_file(path) as stream:
-            stream.write(content.encode())
+        write_whole(path, content)
     return _text(names, rows, summary)
 
 
@@ -84,7 +85,7 @@ def _row(search: Search, trial: FrozenTrial) -> list[Any]:
     params = params_of(search, trial)
     cells = [params.get(parameter.name) for parameter in search.plan.space.parameters]
     state = _STATES[trial.state]
-    error = trial.user_attrs.get("error", "")
+    error = in_a_line(trial.user_attrs.get("error", ""))
     return [trial.number + 1, state, score, epochs_of(trial), *cells, error]
 
 
@@ -108,7 +109,7 @@ def _best(search: Search, best: FrozenTrial, summary: str) -> str:
     for file in plan.config_files:
         options |= load_yaml(file)
     options |= plan.options
-    options = {k: v for k, v in options.items() if k not in INDIFFERENT or k == "data_path"}
+    options = {k: v for k, v in options.items() if k not in NOT_DECISIVE or k == "data_path"}
     options |= params_of(search, best)
     options = plain_value(masked(options))
     listed = yaml.safe_dump(options, sort_keys=False, allow_unicode=True)
@@ -127,13 +128,6 @@ def _recbole(search: Search, trials: list[FrozenTrial]) -> str:
     return "".join(parts)
 
 
-def _csv(names: list[str], rows: list[list[Any]]) -> str:
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerows([names, *rows])
-    return stream.getvalue()
-
-
 def _shown(value: Any) -> str:
     if value is None or value == "":
         return "" if value == "" else "-"
@@ -143,22 +137,17 @@ def _shown(value: Any) -> str:
 def _markdown(
     names: list[str], rows: list[list[Any]], best: FrozenTrial | None, summary: str
 ) -> str:
-    lines = [names, ["---"] * len(names)]
+    shown = []
     for row in rows:
         cells = [escape_markdown(_shown(value)) for value in row]
         bold = best is not None and row[0] == best.number + 1
-        lines.append([f"**{cell}**" if bold and cell else cell for cell in cells])
-    table = [f"| {' | '.join(line)} |" for line in lines]
-    return "\n".join([*table, "", escape_markdown(summary)]) + "\n"
+        shown.append([f"**{cell}**" if bold and cell else cell for cell in cells])
+    return f"{markdown_table(names, shown)}\n{escape_markdown(summary)}\n"
 
 
 def _text(names: list[str], rows: list[list[Any]], summary: str) -> str:
-    table = Texttable(max_width=0)
-    table.set_deco(Texttable.HEADER)
-    table.set_cols_dtype(["t"] * len(names))
-    table.header(names)
-    table.add_rows([[_shown(value) for value in row] for row in rows], header=False)
-    return f"{table.draw()}\n\n{summary}\n"
+    shown = terminal_table(names, [[_shown(value) for value in row] for row in rows])
+    return f"{shown}\n{summary}\n"
 
 
 def plot(search: Search) -> None:
@@ -177,11 +166,11 @@ def plot(search: Search) -> None:
 
 
 def _parallel(search: Search, trials: list[FrozenTrial]) -> Any:
-    told = [(trial, params_of(search, trial)) for trial in trials]
+    options_of = [(trial, params_of(search, trial)) for trial in trials]
     return parallel_coordinates(
         search.plan.space.parameters,
-        [(params, t.values[0]) for t, params in told if t.state == TrialState.COMPLETE],
-        [params for t, params in told if t.state == TrialState.PRUNED],
+        [(params, t.values[0]) for t, params in options_of if t.state == TrialState.COMPLETE],
+        [params for t, params in options_of if t.state == TrialState.PRUNED],
         search.plan.metric,
         bigger=search.plan.bigger,
     )

@@ -11,9 +11,9 @@ from typing import Any
 from recbole_hstu.config.config import Config
 from recbole_hstu.data.loaders import make_loaders
 from recbole_hstu.quick_start import check_folders, load_dataset, provide_text
-from recbole_hstu.records.finished_run import check_segments
-from recbole_hstu.studies.plan import JUDGED, PlannedRun, named_models, plan_runs
-from recbole_hstu.studies.study import wanted_settings
+from recbole_hstu.records.make_record import check_segment_options
+from recbole_hstu.studies.plan import EVALUATION_OPTIONS, PlannedRun, named_models, plan_runs
+from recbole_hstu.studies.study import run_identity
 from recbole_hstu.studies.study_log import study_log
 from recbole_hstu.support.errors import InputError
 from recbole_hstu.support.secrets import masked
@@ -44,7 +44,15 @@ _DEFAULTS: dict[str, Any] = {
 }
 _TRIALS = 20
 # Beside what decides how a trial is judged: what a search keeps for itself.
-_NOT_SEARCHED = (*JUDGED, "model", "dataset", "valid_metric", "checkpoint_dir", "resume", "seed")
+_NOT_SEARCHABLE = (
+    *EVALUATION_OPTIONS,
+    "model",
+    "dataset",
+    "valid_metric",
+    "checkpoint_dir",
+    "resume",
+    "seed",
+)
 
 
 def tune(
@@ -80,22 +88,27 @@ def tune(
     _check_data(planned)
     check_folders("log", "log_tensorboard", str(plan.folder))
     with study_log(), storage_failures(plan.storage_name):
-        opened = Search(plan)
-        logger.info("%s", _heading(opened))
-        if jobs == 1:
-            work(opened)
-        elif opened.open_trials():
-            work_side_by_side(plan, jobs)
-        with opened.lock:
-            text = write_results(opened, search["output_file"])
-        plot(opened)
-        left, failed = len(opened.open_trials()), opened.best() is None
+        return _run_search(plan, jobs, search["output_file"])
+
+
+def _run_search(plan: SearchPlan, jobs: int, output_file: str | None) -> tuple[str, bool]:
+    """Work until no trial is left; see `tune` for what is returned."""
+    search = Search(plan)
+    logger.info("%s", _heading(search))
+    if jobs == 1:
+        work(search)
+    elif search.open_trials():
+        work_side_by_side(plan, jobs)
+    with search.lock:
+        text = write_results(search, output_file)
+    plot(search)
+    left = len(search.open_trials())
     if left:
         raise InputError(
             f"{plan.folder}: {left} trials are not finished, and all workers have ended; start "
             "the same command again to go on"
         )
-    return text, failed
+    return text, search.best() is None
 
 
 def _plan(
@@ -110,13 +123,7 @@ def _plan(
     Raises:
         InputError: options or a space that make no sense.
     """
-    for key in ("checkpoint_dir", "resume"):
-        if options.get(key):
-            raise InputError(f"--{key}: a search keeps checkpoints of its own; leave it out")
-    if search["params_file"] is None:
-        raise InputError("--params_file is missing: a search space, such as --params_file=HSTU")
-    if search["algo"] not in ALGORITHMS:
-        raise InputError(f"--algo={search['algo']}: known are {', '.join(ALGORITHMS)}")
+    _check_search_options(options, search)
     (planned,) = plan_runs(named_models([model]), dataset, config_files, options, None)
     config = planned.config
     if config["nproc"] > 1:
@@ -143,9 +150,19 @@ def _plan(
         folder=Path(str(folder)),
         storage=search["storage"],
         study_name=str(search["study_name"] or f"{planned.model}-{planned.dataset}"),
-        settings={},
+        identity={},
     )
-    return planned, replace(plan, settings=_settings(planned, plan))
+    return planned, replace(plan, identity=_search_identity(planned, plan))
+
+
+def _check_search_options(options: Mapping[str, Any], search: Mapping[str, Any]) -> None:
+    for key in ("checkpoint_dir", "resume"):
+        if options.get(key):
+            raise InputError(f"--{key}: a search keeps checkpoints of its own; leave it out")
+    if search["params_file"] is None:
+        raise InputError("--params_file is missing: a search space, such as --params_file=HSTU")
+    if search["algo"] not in ALGORITHMS:
+        raise InputError(f"--algo={search['algo']}: known are {', '.join(ALGORITHMS)}")
 
 
 def _max_trials(search: Mapping[str, Any], space: Space) -> int:
@@ -156,12 +173,12 @@ def _max_trials(search: Mapping[str, Any], space: Space) -> int:
     return min(wanted or grid, grid)
 
 
-def _settings(planned: PlannedRun, plan: SearchPlan) -> dict[str, Any]:
+def _search_identity(planned: PlannedRun, plan: SearchPlan) -> dict[str, Any]:
     """What must not change between the invocations of one search."""
-    settings = {**wanted_settings(planned), "algo": plan.algo}
+    identity = {**run_identity(planned), "algo": plan.algo}
     if plan.algo == "halving":
-        settings |= {"min_epochs": plan.min_epochs, "reduction_factor": plan.reduction_factor}
-    return settings | {f"space of {name}": kind for name, kind in plan.space.plain().items()}
+        identity |= {"min_epochs": plan.min_epochs, "reduction_factor": plan.reduction_factor}
+    return identity | {f"space of {name}": kind for name, kind in plan.space.plain().items()}
 
 
 def _whole(key: str, value: Any, least: int = 1) -> Any:
@@ -175,7 +192,7 @@ def _check_space(space: Space, planned: PlannedRun) -> None:
     window = ("MAX_ITEM_LIST_LENGTH",) if planned.config["mask_seen"] else ()
     for parameter in space.parameters:
         where = f"{space.file}: {parameter.name}"
-        if parameter.name in (*_NOT_SEARCHED, *window):
+        if parameter.name in (*_NOT_SEARCHABLE, *window):
             raise InputError(f"{where}: decides how trials are judged or kept; leave it out")
         if parameter.name in planned.options:
             raise InputError(f"{where}: is given as an option, too; leave one of them out")
@@ -192,7 +209,7 @@ def _check_space(space: Space, planned: PlannedRun) -> None:
 def _check_data(planned: PlannedRun) -> None:
     """Whether the data can be used and validate; text vectors are made here, once for all."""
     config = planned.config
-    check_segments(config)
+    check_segment_options(config)
     train, valid, _ = make_loaders(config, load_dataset(config))
     if valid is None or not config["eval_step"]:
         name = f"--protocol={config['protocol']}" if config["eval_step"] else "--eval_step=0"

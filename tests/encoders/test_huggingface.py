@@ -18,7 +18,7 @@ from text_files import texts_of, write_items
 
 from recbole_hstu.data.side_feature_file import read_text_features
 from recbole_hstu.encoders import build_encoder, ensure_text_features
-from recbole_hstu.encoders.store import VectorStore
+from recbole_hstu.encoders.vector_cache import VectorCache
 from recbole_hstu.support.errors import InputError
 
 torch = pytest.importorskip("torch")
@@ -166,7 +166,7 @@ CHILD = """
 import os, signal, sqlite3, sys, time
 import torch
 from recbole_hstu.encoders import ensure_text_features
-from recbole_hstu.encoders import store
+from recbole_hstu.encoders import vector_cache
 folder, model, batch, how = sys.argv[1:]
 commits = 0
 
@@ -182,8 +182,8 @@ class Connection(sqlite3.Connection):
 connect = sqlite3.connect
 sqlite3.connect = lambda *a, **k: connect(*a, factory=Connection, **k)
 if how == "outside":
-    keep = store.VectorStore.keep
-    store.VectorStore.keep = lambda *a: (keep(*a), time.sleep(0.05))
+    keep = vector_cache.VectorCache.add
+    vector_cache.VectorCache.add = lambda *a: (keep(*a), time.sleep(0.05))
 ensure_text_features("toy", folder, {
     "text_encoder": "huggingface", "text_model": model, "text_device": "cpu",
     "text_max_length": 80, "text_batch_size": int(batch), "item_text": {"fields": ["title"]},
@@ -252,7 +252,7 @@ def test_a_model_that_gives_nan_is_stopped_and_nothing_kept(tiny_roberta, tmp_pa
     with pytest.raises(InputError, match="not finite"):
         ensure_text_features("toy", folder, config(model))
     sentences = [f"{text}." for text in texts_of(6)]
-    assert VectorStore(build_encoder(config(model)).identity).find(sentences) == {}
+    assert VectorCache(build_encoder(config(model)).identity).find(sentences) == {}
     assert not list(folder.glob("*.safetensors"))
 
 

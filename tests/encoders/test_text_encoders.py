@@ -12,8 +12,8 @@ from text_files import texts_of, write_items
 
 from recbole_hstu.data.side_feature_file import align, read_text_features
 from recbole_hstu.encoders import TextOptions, build_encoder, ensure_text_features
-from recbole_hstu.encoders.run import file_name
-from recbole_hstu.encoders.store import VectorStore, cache_folder
+from recbole_hstu.encoders.encode_items import file_name
+from recbole_hstu.encoders.vector_cache import VectorCache, cache_folder
 from recbole_hstu.support.errors import InputError
 
 ITEM_TEXT = {"fields": ["title"]}
@@ -200,22 +200,22 @@ def test_an_output_folder_that_cannot_be_made_is_a_clear_error(tmp_path):
 
 
 def test_the_store_keeps_and_finds(own_cache):
-    store = VectorStore({"model": "m"})
+    store = VectorCache({"model": "m"})
     assert store.find(["a"]) == {}
-    store.keep(["a", "b"], np.float32([[1, 2], [3, 4]]))
-    store.keep(["b", "c"], np.float32([[9, 9], [5, 6]]))  # who came first stays
-    found = VectorStore({"model": "m"}).find(["c", "b", "x"])
+    store.add(["a", "b"], np.float32([[1, 2], [3, 4]]))
+    store.add(["b", "c"], np.float32([[9, 9], [5, 6]]))  # who came first stays
+    found = VectorCache({"model": "m"}).find(["c", "b", "x"])
     assert set(found) == {"b", "c"}
     np.testing.assert_array_equal(found["b"], [3, 4])
-    assert VectorStore({"model": "other"}).find(["a"]) == {}
+    assert VectorCache({"model": "other"}).find(["a"]) == {}
     assert store.path.is_relative_to(own_cache)
 
 
 def test_the_store_refuses_another_width_and_damage():
-    store = VectorStore({"model": "m"})
-    store.keep(["a"], np.float32([[1, 2]]))
+    store = VectorCache({"model": "m"})
+    store.add(["a"], np.float32([[1, 2]]))
     with pytest.raises(InputError, match="had 2 numbers and now have 3"):
-        store.keep(["b"], np.float32([[1, 2, 3]]))
+        store.add(["b"], np.float32([[1, 2, 3]]))
     assert store.find(["b"]) == {}
     store.path.write_bytes(b"no database, but long enough to be looked at" * 100)
     with pytest.raises(InputError, match=r"damaged.*delete this file"):
@@ -234,4 +234,4 @@ def test_a_cache_folder_that_cannot_be_made_is_a_clear_error(monkeypatch, tmp_pa
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("RECBOLE_HSTU_CACHE", str(tmp_path / "file"))
     with pytest.raises(InputError, match="RECBOLE_HSTU_CACHE"):
-        VectorStore({"model": "m"})
+        VectorCache({"model": "m"})

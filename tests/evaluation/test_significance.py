@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recbole_hstu.evaluation.ranks import MISSED
-from recbole_hstu.evaluation.significance import compare_to_best, holm, paired_test
+from recbole_hstu.evaluation.significance import holm, paired_test, paired_tests_against_best
 from recbole_hstu.records.rank_file import RankFile
 from recbole_hstu.support.errors import InputError
 
@@ -80,7 +80,7 @@ def runs():
 
 
 def test_against_the_best_baseline(runs):
-    tests = compare_to_best(runs, ["weak", "strong"], ["hit@10", "mrr"])
+    tests = paired_tests_against_best(runs, ["weak", "strong"], ["hit@10", "mrr"])
     assert set(tests) == {(m, k) for m in ("good", "twin") for k in ("hit@10", "mrr")}
     assert {t.reference for t in tests.values()} == {"strong"}
     assert tests["good", "hit@10"].adjusted < 0.001 < 0.9 < tests["twin", "mrr"].adjusted
@@ -89,10 +89,10 @@ def test_against_the_best_baseline(runs):
 
 
 def test_users_are_matched_by_token_not_by_place(runs):
-    expected = compare_to_best(runs, ["strong"], ["mrr"])
+    expected = paired_tests_against_best(runs, ["strong"], ["mrr"])
     order = np.random.default_rng(8).permutation(2000)
     runs["good"] = [rank_file(file.ranks[order], users=file.users[order]) for file in runs["good"]]
-    got = compare_to_best(runs, ["strong"], ["mrr"])
+    got = paired_tests_against_best(runs, ["strong"], ["mrr"])
     for key, test in expected.items():
         assert (got[key].low, got[key].high) == pytest.approx((test.low, test.high))
 
@@ -101,10 +101,10 @@ def test_other_users_are_refused(runs):
     ranks = runs["good"][1].ranks
     runs["good"][1] = rank_file(ranks, users=["stranger", *(f"u{i}" for i in range(1, 2000))])
     with pytest.raises(InputError, match=r"2 differ, such as stranger, u0"):
-        compare_to_best(runs, ["strong"], ["mrr"])
+        paired_tests_against_best(runs, ["strong"], ["mrr"])
 
 
 @pytest.mark.parametrize("baselines", [[], ["failed"], ["strong", "SASRec"]])
 def test_unknown_baseline(runs, baselines):
     with pytest.raises(InputError, match="choose among weak, strong, good, twin"):
-        compare_to_best(runs, baselines, ["mrr"])
+        paired_tests_against_best(runs, baselines, ["mrr"])

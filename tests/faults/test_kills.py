@@ -23,7 +23,7 @@ TRAINING = """
 import torch
 torch.set_num_threads(1)
 import recbole_hstu.studies.compare
-from recbole_hstu.studies.compare import compare
+from recbole_hstu.studies.compare import compare_models
 import recbole_hstu.model.hstu, recbole_hstu.quick_start
 """
 
@@ -51,7 +51,7 @@ def job():
     options = small_options(epochs=40, stopping_step=100, seeds=1)
     return f"""
 folders = {{"results_dir": f"{{word}}/results", "checkpoint_dir": f"{{word}}/saved"}}
-assert not compare(["HSTU"], "toy", (), {{**{options!r}, **folders}})[1]
+assert not compare_models(["HSTU"], "toy", (), {{**{options!r}, **folders}})[1]
 """
 
 

@@ -11,7 +11,8 @@ from made_up_study import LEVELS, failed_run, finished_run, write_study
 
 from recbole_hstu.records.run_record import RunRecord, write_record
 from recbole_hstu.reports import plots
-from recbole_hstu.reports.report import ReportOptions, study_table, write_report
+from recbole_hstu.reports.report import write_report
+from recbole_hstu.reports.study_table import ReportOptions, study_table
 from recbole_hstu.support.errors import InputError
 
 OPTIONS = ReportOptions(
@@ -25,11 +26,13 @@ class Page(HTMLParser):
     def __init__(self, text):
         super().__init__()
         self.loads, self.ids, self.refers, self.tags = [], [], [], []
+        self.attributes, self.text = set(), ""
         self.feed(text)
         self.refers += re.findall(r"url\(#([^)]+)\)", text)
 
     def handle_starttag(self, tag, attrs):
         self.tags.append(tag)
+        self.attributes |= {name for name, _ in attrs}
         for name, value in attrs:
             if name == "id":
                 self.ids.append(value)
@@ -37,6 +40,9 @@ class Page(HTMLParser):
                 self.refers.append(value[1:])
             elif name in ("src", "href", "xlink:href"):
                 self.loads.append(value)
+
+    def handle_data(self, data):
+        self.text += data
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +74,32 @@ def test_the_page_stands_alone(study):
     assert "toys &amp; &lt;games&gt;" in text
     assert "<games>" not in text
     assert "&lt;b&gt;5 &amp; 6&lt;/b&gt;" in text  # from a run's settings
+
+
+HOSTILE = (
+    "<script>alert(1)</script>",
+    "{{ 7 * 191 }} {% raw %}",
+    "\" onmouseover='alert(1)' x=\"",
+    "]]></svg><img src=x onerror=alert(1)>",
+)
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_text_stays_text_wherever_it_stands(tmp_path, text):
+    """As label, data set, setting, error, device; in the page and in the plots that it holds."""
+    record, _ = finished_run("SASRec", 1, "toys", 60, 40)
+    changed = {"label": text, "dataset": text, "config": {text: text}, "device": text}
+    write_record(tmp_path, RunRecord(**(record.__dict__ | changed)))
+    failed = RunRecord(**(failed_run("B", 1, text, text).__dict__ | {"protocol": "recbole"}))
+    write_record(tmp_path, failed)
+    shown = write_report(tmp_path, tmp_path / "out", ReportOptions())[-1].read_text("utf-8")
+    page = Page(shown)
+    assert page.loads == []
+    assert not {"script", "img"} & set(page.tags)
+    assert page.tags.count("svg") == 4
+    assert not [name for name in page.attributes if name.startswith("on")]
+    assert "1337" not in shown
+    assert page.text.count(" ".join(text.split())) >= 6
 
 
 def test_a_failed_baseline_is_left_out_and_the_others_are_tested(study, caplog):

@@ -19,7 +19,7 @@ from recbole_hstu.evaluation.metrics import mean_metrics
 from recbole_hstu.quick_start import run
 from recbole_hstu.records.rank_file import read_rank_file
 from recbole_hstu.records.run_record import read_records
-from recbole_hstu.studies.compare import compare
+from recbole_hstu.studies.compare import compare_models
 from recbole_hstu.support.errors import InputError
 
 FOLDER = Path("results/toy-recbole")
@@ -36,7 +36,7 @@ def options(**more):
 
 
 def study(models=("Pop", "HSTU"), **more):
-    return compare(models, "toy", (), options(**more))
+    return compare_models(models, "toy", (), options(**more))
 
 
 def said(caplog):
@@ -123,7 +123,7 @@ HSTU: {options: {num_negatives: 4}}
 
 def test_a_file_of_variants(toy):
     Path("compare.yaml").write_text(COMPARE)
-    _, failed = compare([], "toy", (), options(compare="compare.yaml", num_negatives=8))
+    _, failed = compare_models([], "toy", (), options(compare="compare.yaml", num_negatives=8))
     assert not failed
     assert [row["model"] for row in rows()] == ["SASRec", "HSTU (narrow)", "HSTU"]
     configs = {r.label: r.config for r in read_records(FOLDER)}
@@ -145,7 +145,7 @@ def test_a_file_of_variants(toy):
 def test_bad_variants(toy, content, message):
     Path("compare.yaml").write_text(content)
     with pytest.raises(InputError, match=message):
-        compare([], "toy", (), options(compare="compare.yaml"))
+        compare_models([], "toy", (), options(compare="compare.yaml"))
     assert not Path("results").exists()
     assert not Path("log").exists()
 
@@ -165,7 +165,7 @@ def test_bad_variants(toy, content, message):
 )
 def test_bad_studies(toy, models, more, message):
     with pytest.raises(InputError, match=message):
-        compare(models, "toy", (), options(**more))
+        compare_models(models, "toy", (), options(**more))
     assert not Path("results").exists()
 
 

@@ -80,6 +80,18 @@ def test_a_failed_trial_has_its_reason_and_the_others_go_on(toy, capsys):
     assert "NaN" in (FOLDER / "trials.md").read_text()
 
 
+def test_a_reason_of_several_lines_stays_in_its_row(toy, monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("out of\r\nmemory\ron | device\n")
+
+    monkeypatch.setattr(trials, "run", fail)
+    assert tune("n_layers: {choice: [1]}\n", algo="exhaustive") == 1
+    assert [row["remark"] for row in rows()] == ["RuntimeError: out of memory on | device"]
+    shown = (FOLDER / "trials.md").read_text().splitlines()
+    assert len(shown) == 5  # headings, rule, the trial, nothing, the summary
+    assert shown[2].endswith("| RuntimeError: out of memory on \\| device |")
+
+
 def test_what_stops_every_trial_is_no_trials_failure(toy, monkeypatch, capsys):
     def full(*_, **__):
         raise OSError(28, "No space left on device")

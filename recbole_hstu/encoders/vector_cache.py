@@ -1,6 +1,6 @@
-"""Every vector ever paid for, kept by the text it belongs to.
+"""Every text vector computed before, kept by its text, and encoding that begins with those.
 
-One SQLite file an encoder identity (model, revision and all settings that decide a vector), one
+One SQLite file an encoder identity (model, revision and all options that decide a vector), one
 row a text. A batch is committed whole, so that a killed run leaves whole batches behind. The
 rollback journal is used rather than WAL: it also works on the network file systems where home
 folders lie.
@@ -13,22 +13,23 @@ import json
 import logging
 import os
 import sqlite3
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from recbole_hstu.support.errors import InputError
+from recbole_hstu.encoders.base import Encoder
+from recbole_hstu.support.errors import InputError, in_a_line
+from recbole_hstu.support.file_lock import one_at_a_time
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS identity (json TEXT NOT NULL, dim INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS vectors (text BLOB PRIMARY KEY, vector BLOB NOT NULL);
 """
 _WAIT_S = 60.0  # for another process to end its transaction, which takes milliseconds
-_ASK = 500  # texts a query
+_TEXTS_A_QUERY = 500  # texts a query
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +43,37 @@ def cache_folder() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "recbole_hstu"
 
 
-class VectorStore:
+def encode_texts(encoder: Encoder, texts: Sequence[str], *, progress: bool = True) -> np.ndarray:
+    """Vectors (len(texts), dim) float32; what the cache holds is not encoded again.
+
+    Raises:
+        InputError: the encoder gave up; the batches before are kept.
+    """
+    if not texts:
+        raise InputError("there is no item with a text to encode")
+    if not encoder.per_text:
+        return encoder.encode(texts)
+    sent = encoder.prepare(texts)
+    unique = list(dict.fromkeys(sent))
+    cache = VectorCache(encoder.identity)
+    with cache.locked():
+        found = cache.find(unique)
+        missing = [text for text in unique if text not in found]
+        logger.info(
+            "%s: %s different texts, %s of them kept from before, %s to encode",
+            encoder.name,
+            *(f"{n:,}" for n in (len(unique), len(found), len(missing))),
+        )
+        if missing:
+            for positions, vectors in encoder.batches(missing, progress=progress):
+                batch = [missing[i] for i in positions]
+                _check_batch(encoder.name, batch, vectors)
+                cache.add(batch, vectors)
+            found.update(cache.find(missing))
+    return np.stack([found[text] for text in sent])
+
+
+class VectorCache:
     """The kept vectors of one encoder.
 
     Args:
@@ -69,30 +100,19 @@ class VectorStore:
             database.executescript(_TABLES)
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Hold this encoder's store against other processes, waiting until it is free.
+    def locked(self) -> Iterator[None]:
+        """Hold this encoder's cache against other processes, waiting until it is free.
 
-        Whoever waited finds in the store what the other one paid for. The lock is SQLite's own: it
-        ends with the process that holds it, however that ends.
+        Whoever waited finds in the cache what the other one encoded.
         """
-        path = self.path.with_suffix(".lock")
-        lock = sqlite3.connect(path, timeout=0, isolation_level=None)
-        told = False
-        try:
-            while True:
-                try:
-                    lock.execute("BEGIN EXCLUSIVE")
-                    break
-                except sqlite3.OperationalError as error:
-                    if "locked" not in str(error):
-                        raise InputError(f"{path}: {error}") from error
-                if not told:
-                    logger.info("another process encodes with this encoder; waiting for it to end")
-                    told = True
-                time.sleep(0.2)
+        waiting = "another process encodes with this encoder; waiting for it to end"
+        with ExitStack() as held:
+            path = self.path.with_suffix(".lock")
+            try:
+                held.enter_context(one_at_a_time(path, waiting))
+            except (OSError, NotImplementedError) as error:
+                raise InputError(f"{path}: cannot be locked ({in_a_line(error)})") from error
             yield
-        finally:
-            lock.close()
 
     def find(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
         """The kept vectors, (dim,) float32, of those of the texts that have one."""
@@ -101,8 +121,8 @@ class VectorStore:
         with self._open() as database:
             dim = self._dim(database)
             asked = list(keys)
-            for start in range(0, len(asked), _ASK):
-                part = asked[start : start + _ASK]
+            for start in range(0, len(asked), _TEXTS_A_QUERY):
+                part = asked[start : start + _TEXTS_A_QUERY]
                 marks = ",".join("?" * len(part))
                 query = f"SELECT text, vector FROM vectors WHERE text IN ({marks})"
                 for key, blob in database.execute(query, part):
@@ -112,7 +132,7 @@ class VectorStore:
                     found[keys[key]] = vector
         return found
 
-    def keep(self, texts: Sequence[str], vectors: np.ndarray) -> None:
+    def add(self, texts: Sequence[str], vectors: np.ndarray) -> None:
         """Add the vectors of one batch, all of them or none; a text that is there stays.
 
         Raises:
@@ -161,3 +181,16 @@ class VectorStore:
 
 def _key(text: str) -> bytes:
     return hashlib.sha256(text.encode("utf-8")).digest()
+
+
+def _check_batch(name: str, texts: Sequence[str], vectors: np.ndarray) -> None:
+    """A vector that is not one never gets into the cache."""
+    if vectors.ndim != 2 or len(vectors) != len(texts) or vectors.shape[1] == 0:
+        raise InputError(f"{name}: {len(texts)} texts gave vectors of shape {vectors.shape}")
+    bad = ~np.isfinite(vectors).all(axis=1) | ~vectors.any(axis=1)
+    if bad.any():
+        first = texts[int(np.flatnonzero(bad)[0])]
+        raise InputError(
+            f"{name}: {int(bad.sum())} of {len(texts)} vectors of a batch are not finite or all "
+            f"zero, the first of them for {first[:60]!r}; nothing of this batch is kept"
+        )

@@ -14,15 +14,15 @@ from made_up_study import failed_run
 
 from recbole_hstu.evaluation.significance import PairedTest
 from recbole_hstu.records.run_record import RunRecord
-from recbole_hstu.reports.table_formats import (
+from recbole_hstu.reports.comparison_formats import (
     escape_latex,
-    escape_markdown,
     to_csv,
     to_latex,
     to_markdown,
     to_text,
 )
-from recbole_hstu.reports.tables import comparison_table
+from recbole_hstu.reports.comparison_table import comparison_table
+from recbole_hstu.reports.text_tables import escape_markdown
 from recbole_hstu.support.errors import InputError
 
 
@@ -100,6 +100,46 @@ def test_models_without_a_value_and_not_converged():
     text = to_text(table)
     assert "no GPU" in text
     assert "None" not in text + to_markdown(table) + to_latex(table) + to_csv(table)
+
+
+def test_what_ended_a_training_is_said_as_it_was():
+    """By the limit that was reached, whichever others were set."""
+    late = {"metrics": {"mrr": 0.1}, "converged": False}
+    both = {"epochs": 2, "train_seconds": 60}
+    table = comparison_table(
+        [
+            RunRecord("A", "toys", 1, "paper", config={"epochs": 2}, epochs=2, **late),
+            RunRecord("A", "toys", 2, "paper", config=both, epochs=2, **late),
+            RunRecord("A", "toys", 3, "paper", config=both, epochs=1, **late),
+            RunRecord("B", "toys", 1, "paper", config={"epochs": 9}, epochs=9, converged=True),
+        ]
+    )
+    assert [row.remark for row in table.rows] == [
+        "stopped at epochs=2, not converged (seed 1, 2); not converged in its time (seed 3)",
+        "",
+    ]
+
+
+def test_rehearsals_and_tied_scores_are_marked_in_every_format():
+    """A table that is pasted elsewhere loses its log and its legend, never its rows."""
+    metrics = {"mrr": 0.1}
+    part = {"limit_users": 100}
+    table = comparison_table(
+        [
+            RunRecord("Pop", "toys", 1, "paper", metrics=metrics, beyond={"tie_share": 0.99}),
+            RunRecord("BPR", "toys", 1, "paper", metrics=metrics, beyond={"tie_share": 0.4}),
+            RunRecord("HSTU", "toys", 1, "paper", metrics=metrics, config=part),
+            RunRecord("HSTU", "toys", 2, "paper", metrics=metrics, config=part),
+            RunRecord("LIS", "toys", 1, "paper", metrics=metrics, config={"limit_users": None}),
+        ]
+    )
+    tied = "99% of the targets share their score with other items"
+    rehearsal = "rehearsal on a part of the users: limit_users=100"
+    assert [row.remark for row in table.rows] == [tied, "", rehearsal, ""]
+    assert f"| {escape_markdown(rehearsal)} |" in to_markdown(table)
+    assert f",{rehearsal}\n" in to_csv(table)
+    assert escape_latex(rehearsal) in to_latex(table)
+    assert "limit_users=100" in to_text(table)
 
 
 def test_one_table_never_mixes_settings():

@@ -7,28 +7,28 @@ import importlib
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 from recbole_hstu import __version__
 from recbole_hstu.data.item_text import ItemText, read_item_texts
 from recbole_hstu.data.side_feature_file import (
     PADDING,
     TextHeader,
+    first_ten,
     read_text_header,
-    ten,
     text_hash,
     write_text_features,
 )
 from recbole_hstu.encoders.base import Encoder
 from recbole_hstu.encoders.options import TextOptions
-from recbole_hstu.encoders.store import VectorStore
+from recbole_hstu.encoders.vector_cache import encode_texts
 from recbole_hstu.support.errors import InputError, in_a_line
+from recbole_hstu.support.file_lock import one_at_a_time
 
 _CLASSES = {
     "lsa": "LSAEncoder",
@@ -43,7 +43,7 @@ def build_encoder(config: Mapping[str, Any] | TextOptions) -> Encoder:
     """The encoder that `text_encoder` names; this loads its library and its model.
 
     Raises:
-        InputError: wrong settings, a library that is not installed, a model that is not there.
+        InputError: wrong options, a library that is not installed, a model that is not there.
     """
     options = _options(config)
     return _encoder_class(options)(options)
@@ -59,13 +59,13 @@ def ensure_text_features(
 ) -> Path:
     """The data set's side-feature file, encoded now if it is missing or stale.
 
-    A file is taken as it is when it was made with the same settings and has, for every item that
+    A file is taken as it is when it was made with the same options and has, for every item that
     is asked for, a row made from the text that the item has today.
 
     Args:
         dataset: the data set's name; `{folder}/{dataset}.item` is read.
         folder: of the atomic files; only read when `output_folder` is given.
-        config: `text_*` settings (see `TextOptions`), the data set's `item_text`, and RecBole's
+        config: `text_*` options (see `TextOptions`), the data set's `item_text`, and RecBole's
             ITEM_ID_FIELD, field_separator and show_progress where they differ from the defaults.
         tokens: the items that need a row ("[PAD]" may be among them); None: all of the file.
         output_folder: where the file goes, `folder` by default.
@@ -78,31 +78,37 @@ def ensure_text_features(
             kept, and the next run goes on from there.
     """
     options = _options(config)
-    item_text = ItemText.from_property(_get(config, "item_text"))
-    known = read_item_texts(
-        Path(folder) / f"{dataset}.item",
-        item_text,
-        item_field=_get(config, "ITEM_ID_FIELD") or "item_id",
-        separator=_get(config, "field_separator") or "\t",
-        encoding=_get(config, "encoding") or "utf-8",
-    )
-    texts = _wanted(known, tokens, options.text_missing)
+    item_text = ItemText.from_property(_option(config, "item_text"))
+    known = _item_texts(Path(folder) / f"{dataset}.item", item_text, config)
+    texts = _wanted_texts(known, tokens, options.text_missing)
     path = Path(output_folder or folder) / file_name(dataset, options)
-    if _judge(path, texts, options)[1] is None:
+    if _check_existing(path, texts, options)[1] is None:
         logger.info("text features: %s", path)
         return path
-    with _alone(path):
-        header, stale = _judge(path, texts, options)
+    with _locked(path):
+        header, stale = _check_existing(path, texts, options)
         if stale is None:  # whoever was here before has made it
             return path
         logger.info("text features: %s; encoding with %s", stale, options.model_name or "lsa")
-        texts = {**_also(known, header, options), **texts}
-        _make(path, texts, options, item_text, progress=_get(config, "show_progress") is not False)
+        texts = {**_rows_to_keep(known, header, options), **texts}
+        _encode_and_write(
+            path, texts, options, item_text, progress=_option(config, "show_progress") is not False
+        )
     return path
 
 
+def _item_texts(path: Path, item_text: ItemText, config: Mapping[str, Any]) -> dict[str, str]:
+    return read_item_texts(
+        path,
+        item_text,
+        item_field=_option(config, "ITEM_ID_FIELD") or "item_id",
+        separator=_option(config, "field_separator") or "\t",
+        encoding=_option(config, "encoding") or "utf-8",
+    )
+
+
 @contextmanager
-def _alone(path: Path) -> Iterator[None]:
+def _locked(path: Path) -> Iterator[None]:
     """Hold a side-feature file against other processes and machines, waiting until it is free.
 
     The lock lies beside the file: machines may share the data and not the cache.
@@ -110,25 +116,22 @@ def _alone(path: Path) -> Iterator[None]:
     Raises:
         InputError: the folder cannot be written.
     """
-    lock = FileLock(path.with_name(f".{path.name}.lock"))
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    lock_file = path.with_name(f".{path.name}.lock")
+    waiting = f"{path} is being made by another process; waiting for it to end"
+    with ExitStack() as held:
         try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            logger.info("%s is being made by another process; waiting for it to end", path)
-            lock.acquire()
-    except (OSError, NotImplementedError) as error:
-        raise InputError(f"{path.parent}: cannot be written ({in_a_line(error)})") from error
-    try:
-        yield
-    finally:
-        with suppress(OSError):  # Windows: an open file stays until it is closed
-            Path(lock.lock_file).unlink()
-        lock.release()
+            path.parent.mkdir(parents=True, exist_ok=True)
+            held.enter_context(one_at_a_time(lock_file, waiting))
+        except (OSError, NotImplementedError) as error:
+            raise InputError(f"{path.parent}: cannot be written ({in_a_line(error)})") from error
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # Windows: an open file stays until it is closed
+                lock_file.unlink()
 
 
-def _make(
+def _encode_and_write(
     path: Path,
     texts: Mapping[str, str],
     options: TextOptions,
@@ -147,41 +150,11 @@ def _make(
     logger.info("text features: wrote %s, %s items x %s", path, *vectors.shape)
 
 
-def encode_texts(encoder: Encoder, texts: Sequence[str], *, progress: bool = True) -> np.ndarray:
-    """Vectors (len(texts), dim) float32; what the cache holds is not encoded again.
-
-    Raises:
-        InputError: the encoder gave up; the batches before are kept.
-    """
-    if not texts:
-        raise InputError("there is no item with a text to encode")
-    if not encoder.per_text:
-        return encoder.encode(texts)
-    sent = encoder.prepare(texts)
-    unique = list(dict.fromkeys(sent))
-    store = VectorStore(encoder.identity)
-    with store.alone():
-        found = store.find(unique)
-        missing = [text for text in unique if text not in found]
-        logger.info(
-            "%s: %s different texts, %s of them kept from before, %s to encode",
-            encoder.name,
-            *(f"{n:,}" for n in (len(unique), len(found), len(missing))),
-        )
-        if missing:
-            for positions, vectors in encoder.batches(missing, progress=progress):
-                batch = [missing[i] for i in positions]
-                _check_batch(encoder.name, batch, vectors)
-                store.keep(batch, vectors)
-            found.update(store.find(missing))
-    return np.stack([found[text] for text in sent])
-
-
 def file_name(dataset: str, options: TextOptions) -> str:
-    """`{dataset}.{encoder}.safetensors`; settings of one's own give a file of their own.
+    """`{dataset}.{encoder}.safetensors`; options of one's own give a file of their own.
 
-    The encoder part is lsa, or the model's name, followed by a hash where a setting that decides
-    a vector is not the default: files with other settings lie beside each other.
+    The encoder part is lsa, or the model's name, followed by a hash where an option that decides
+    a vector is not the default: files with other options lie beside each other.
     """
     label = options.text_encoder
     if options.model_name:
@@ -196,7 +169,7 @@ def _options(config: Mapping[str, Any] | TextOptions) -> TextOptions:
     return config if isinstance(config, TextOptions) else TextOptions.from_mapping(config)
 
 
-def _get(config: Mapping[str, Any], key: str) -> Any:
+def _option(config: Mapping[str, Any], key: str) -> Any:
     return config[key] if key in config else None  # noqa: SIM401  RecBole's Config has no get
 
 
@@ -205,7 +178,7 @@ def _encoder_class(options: TextOptions) -> type[Encoder]:
     return getattr(module, _CLASSES[options.text_encoder])
 
 
-def _wanted(
+def _wanted_texts(
     known: Mapping[str, str], tokens: Sequence[str] | np.ndarray | None, missing: str
 ) -> dict[str, str]:
     """The text of every item that is asked for; items without one as `text_missing` says."""
@@ -214,7 +187,7 @@ def _wanted(
     empty = [name for name, text in texts.items() if not text]
     if not empty:
         return texts
-    what = f"{len(empty):,} of {len(texts):,} items have no text: {ten(empty)}"
+    what = f"{len(empty):,} of {len(texts):,} items have no text: {first_ten(empty)}"
     if missing == "error":
         raise InputError(f"{what}; add it to the .item file, or set text_missing: empty (or zero)")
     if missing == "empty":
@@ -224,10 +197,10 @@ def _wanted(
     return {name: text for name, text in texts.items() if text}
 
 
-def _judge(
+def _check_existing(
     path: Path, texts: Mapping[str, str], options: TextOptions
 ) -> tuple[TextHeader | None, str | None]:
-    """The header of a file made with these settings, and why the file will not do (None: it does).
+    """The header of a file made with these options, and why the file will not do (None: it does).
 
     Raises:
         InputError: the file is there and is not a side-feature file.
@@ -237,7 +210,7 @@ def _judge(
     header = read_text_header(path)
     made = header.provenance
     if made.get("options") != options.decisive:
-        return None, f"{path} was made with other settings"
+        return None, f"{path} was made with other options"
     revision = _encoder_class(options).known_revision(options)
     if revision not in (None, made["revision"], made.get("requested_revision")):
         return None, f"{path} was made with revision {made['revision']}, not {revision}"
@@ -248,7 +221,7 @@ def _judge(
     return header, None
 
 
-def _also(
+def _rows_to_keep(
     known: Mapping[str, str], header: TextHeader | None, options: TextOptions
 ) -> dict[str, str]:
     """Items that were not asked for and have a row nevertheless.
@@ -277,16 +250,3 @@ def _provenance(encoder: Encoder, options: TextOptions, item_text: ItemText) -> 
         "normalized": options.text_normalize,
         "version": __version__,
     }
-
-
-def _check_batch(name: str, texts: Sequence[str], vectors: np.ndarray) -> None:
-    """A vector that is not one never gets into the cache."""
-    if vectors.ndim != 2 or len(vectors) != len(texts) or vectors.shape[1] == 0:
-        raise InputError(f"{name}: {len(texts)} texts gave vectors of shape {vectors.shape}")
-    bad = ~np.isfinite(vectors).all(axis=1) | ~vectors.any(axis=1)
-    if bad.any():
-        first = texts[int(np.flatnonzero(bad)[0])]
-        raise InputError(
-            f"{name}: {int(bad.sum())} of {len(texts)} vectors of a batch are not finite or all "
-            f"zero, the first of them for {first[:60]!r}; nothing of this batch is kept"
-        )

@@ -28,7 +28,7 @@ from recbole_hstu.records.run_record import Epoch, RunRecord
 from recbole_hstu.support.errors import InputError
 
 
-def run_record(
+def make_record(
     config: Any, trainer: Any, train: Any, test: Any, valid_result: Any, test_result: Any
 ) -> tuple[RunRecord, RankFile | None]:
     """The record of a run that was just tested, and its ranks.
@@ -73,7 +73,7 @@ def run_record(
     return record, ranks
 
 
-def check_segments(config: Any) -> None:
+def check_segment_options(config: Any) -> None:
     """Whether `user_segments` and `item_segments` can be used, before anything is trained.
 
     Raises:
@@ -102,17 +102,17 @@ def _train_counts(train: Any) -> np.ndarray:
 
 
 def _rank_file(config: Any, trainer: Any, test: Any, counts: np.ndarray) -> RankFile | None:
-    found = getattr(getattr(trainer, "eval_collector", None), "ranks", None)
+    batches = getattr(getattr(trainer, "eval_collector", None), "ranks", None)
     if test is None:
         return None
     dataset, rows = test._dataset, test._dataset.inter_feat
     users = dataset.field2id_token[dataset.uid_field][rows[dataset.uid_field].numpy()]
-    if not found or not isinstance(rows, SequenceRows) or len(np.unique(users)) != len(users):
+    if not batches or not isinstance(rows, SequenceRows) or len(np.unique(users)) != len(users):
         getLogger().info("No ranks are kept: the test set does not have one target a user")
         return None
     return RankFile(
         users=users.astype(np.str_),
-        ranks=torch.cat(found).numpy(),
+        ranks=torch.cat(batches).numpy(),
         ties=torch.cat(trainer.eval_collector.ties).numpy(),
         history_length=rows.uncut_lengths().numpy(),
         target_count=counts[rows[dataset.iid_field].numpy()],

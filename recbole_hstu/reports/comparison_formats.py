@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import re
 import textwrap
 
-from texttable import Texttable
-
-from recbole_hstu.reports.tables import DIGITS, Cell, Row, Table
+from recbole_hstu.reports.comparison_table import DIGITS, Cell, Row, Table
+from recbole_hstu.reports.text_tables import (
+    csv_table,
+    escape_markdown,
+    markdown_table,
+    terminal_table,
+)
 
 MARKS = {"better": "†", "worse": "‡", "": ""}
-NOTHING = "-"
-_MARKDOWN = re.compile(r"([\\`*_\[\]<>|~$&#])")
+NO_VALUE = "-"
 _LATEX = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -34,21 +34,26 @@ def headings(table: Table) -> list[str]:
     return ["Model", *table.metrics, "Seeds", "Training (s)", "Epochs", "Parameters", "Remark"]
 
 
-def figures(cell: Cell) -> tuple[str, list[str], str]:
+def alignment(table: Table) -> str:
+    """A letter for each column, l (left) or r (right): numbers stand right."""
+    return "l" + "r" * (len(headings(table)) - 2) + "l"
+
+
+def cell_texts(cell: Cell) -> tuple[str, list[str], str]:
     """A cell's mean, its spread and gain as far as they are known, and its mark, as text."""
     if cell.mean is None:
-        return NOTHING, [], ""
+        return NO_VALUE, [], ""
     extra = [f"± {cell.std:.{DIGITS}f}"] if cell.std is not None else []
     extra += [f"({cell.gain:+.1f}%)"] if cell.gain is not None else []
     return f"{cell.mean:.{DIGITS}f}", extra, MARKS[cell.mark]
 
 
-def costs(row: Row) -> list[str]:
+def cost_texts(row: Row) -> list[str]:
     """Finished seeds, and their mean training seconds, epochs and parameters, as text."""
     shown = [str(row.seeds)]
     for value in (row.seconds, row.epochs, row.parameters):
         digits = 0 if value is None or value >= 100 or value == int(value) else 1
-        shown.append(NOTHING if value is None else f"{value:,.{digits}f}")
+        shown.append(NO_VALUE if value is None else f"{value:,.{digits}f}")
     return shown
 
 
@@ -56,46 +61,43 @@ def to_markdown(table: Table) -> str:
     """A pipe table, the best mean of a column in bold, the legend below."""
 
     def cell(c: Cell) -> str:
-        mean, extra, mark = figures(c)
+        mean, extra, mark = cell_texts(c)
         return " ".join([f"**{mean}**{mark}" if c.best else mean + mark, *extra])
 
-    def line(parts: list[str]) -> str:
-        return f"| {' | '.join(parts)} |"
-
+    rows = [
+        [
+            escape_markdown(row.label),
+            *map(cell, row.cells),
+            *cost_texts(row),
+            escape_markdown(row.remark),
+        ]
+        for row in table.rows
+    ]
     names = headings(table)
-    lines = [line([escape_markdown(n) for n in names])]
-    lines.append(line(["---", *["---:"] * (len(names) - 2), "---"]))
-    for row in table.rows:
-        cells = [cell(c) for c in row.cells]
-        lines.append(
-            line([escape_markdown(row.label), *cells, *costs(row), escape_markdown(row.remark)])
-        )
-    legend = [escape_markdown(text) for text in table.legend]
-    return "\n".join([*lines, *(["", *legend] if legend else [])]) + "\n"
+    shown = markdown_table([escape_markdown(name) for name in names], rows, alignment(table))
+    legend = "".join(f"{escape_markdown(text)}\n" for text in table.legend)
+    return shown + (f"\n{legend}" if legend else "")
 
 
 def to_csv(table: Table) -> str:
     """Plain numbers, a column each for mean, standard deviation, gain and adjusted p value."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
     parts = ("", ".std", ".gain_percent", ".p")
-    writer.writerow(
-        ["model", "dataset", "protocol", "seeds"]
-        + [name + part for name in table.metrics for part in parts]
-        + ["training_seconds", "epochs", "parameters", "remark"]
-    )
+    names = ["model", "dataset", "protocol", "seeds"]
+    names += [name + part for name in table.metrics for part in parts]
+    names += ["training_seconds", "epochs", "parameters", "remark"]
+    rows = []
     for row in table.rows:
         numbers = [value for c in row.cells for value in (c.mean, c.std, c.gain, c.p)]
         numbers += [row.seconds, row.epochs, row.parameters]
-        writer.writerow([row.label, table.dataset, table.protocol, row.seeds, *numbers, row.remark])
-    return stream.getvalue()
+        rows.append([row.label, table.dataset, table.protocol, row.seeds, *numbers, row.remark])
+    return csv_table(names, rows)
 
 
 def to_latex(table: Table) -> str:
     """A `tabular`, the legend below it; the document needs the package booktabs."""
 
     def cell(c: Cell) -> str:
-        mean, extra, mark = figures(c)
+        mean, extra, mark = cell_texts(c)
         mean = rf"\textbf{{{mean}}}" if c.best else mean
         more = [escape_latex(text).replace("(-", "($-$") for text in extra]
         return " ".join([mean + escape_latex(mark), *more])
@@ -106,12 +108,12 @@ def to_latex(table: Table) -> str:
     names = headings(table)
     lines = [
         r"% \usepackage{booktabs}",
-        rf"\begin{{tabular}}{{l{'r' * (len(names) - 2)}l}}",
+        rf"\begin{{tabular}}{{{alignment(table)}}}",
         r"\toprule",
     ]
     lines += [line([escape_latex(n) for n in names]), r"\midrule"]
     for row in table.rows:
-        last = [escape_latex(text) for text in (*costs(row), row.remark)]
+        last = [escape_latex(text) for text in (*cost_texts(row), row.remark)]
         lines.append(line([escape_latex(row.label), *(cell(c) for c in row.cells), *last]))
     lines += [r"\bottomrule", r"\end{tabular}"]
     legend = [r"\par\smallskip\footnotesize " + escape_latex(" ".join(table.legend))]
@@ -122,29 +124,18 @@ def to_text(table: Table) -> str:
     """For the terminal: spread and gain on a second line, a star before the best mean."""
 
     def cell(c: Cell) -> str:
-        mean, extra, mark = figures(c)
+        mean, extra, mark = cell_texts(c)
         lines = [f"{'*' if c.best else ''}{mean}{mark}", " ".join(extra)]
         return "\n".join(filter(None, lines))
 
-    names = headings(table)
-    shown = Texttable(max_width=0)
-    shown.set_deco(Texttable.HEADER)
-    shown.set_cols_dtype(["t"] * len(names))
-    align = ["l", *["r"] * (len(names) - 2), "l"]
-    shown.set_cols_align(align)
-    shown.set_header_align(align)
-    shown.header(names)
-    for row in table.rows:
-        remark = textwrap.fill(row.remark, 40)
-        shown.add_row([row.label, *(cell(c) for c in row.cells), *costs(row), remark])
+    rows = [
+        [row.label, *map(cell, row.cells), *cost_texts(row), textwrap.fill(row.remark, 40)]
+        for row in table.rows
+    ]
     title = f"{table.dataset} ({table.protocol} protocol)"
+    shown = terminal_table(headings(table), rows, alignment(table))
     best = ["* best of its column."] if any(c.best for r in table.rows for c in r.cells) else []
-    return "\n".join([title, str(shown.draw()), "", *best, *table.legend]) + "\n"
-
-
-def escape_markdown(text: str) -> str:
-    """Text that Markdown shows as it is, inside a table's cell."""
-    return _MARKDOWN.sub(r"\\\1", text)
+    return "\n".join([title, shown, *best, *table.legend]) + "\n"
 
 
 def escape_latex(text: str) -> str:

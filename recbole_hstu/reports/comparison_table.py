@@ -12,6 +12,8 @@ from recbole_hstu.support.errors import InputError
 
 SMALLER_IS_BETTER = ("averagepopularity", "giniindex", "tie_share")
 DIGITS = 4
+MANY_TIES = 0.9
+"""The share of tied targets from which on a row is marked: equal scores are ranked by item id."""
 
 
 @dataclass(frozen=True)
@@ -70,42 +72,52 @@ def comparison_table(
     Args:
         metrics: the columns; every metric of any record, in order of appearance, if not given.
         baseline: the label that gains are counted from; None leaves gains out.
-        tests: (label, metric) -> test, from `significance.compare_to_best`.
+        tests: (label, metric) -> test, from `significance.paired_tests_against_best`.
 
     Raises:
         InputError: no records, more than one data set or protocol, or an unknown baseline.
     """
-    dataset, protocol = _one_setting(records)
-    groups: dict[str, list[RunRecord]] = {}
+    dataset, protocol = _dataset_and_protocol(records)
+    runs: dict[str, list[RunRecord]] = {}
     for record in records:
-        groups.setdefault(record.label, []).append(record)
-    if baseline is not None and baseline not in groups:
-        raise InputError(f"unknown baseline {baseline!r}: choose among {', '.join(groups)}")
+        runs.setdefault(record.label, []).append(record)
+    if baseline is not None and baseline not in runs:
+        raise InputError(f"unknown baseline {baseline!r}: choose among {', '.join(runs)}")
     names = tuple(metrics or dict.fromkeys(name for r in records for name in r.metrics))
-    means = {
-        (label, name): _mean([r.metrics[name] for r in _finished(runs) if name in r.metrics])
-        for label, runs in groups.items()
-        for name in names
-    }
-    best = {name: _best(name, [means[label, name] for label in groups]) for name in names}
-
-    def cell(label: str, name: str) -> Cell:
-        mean = means[label, name]
-        test = (tests or {}).get((label, name))
-        return Cell(
-            mean=mean,
-            std=_std([r.metrics[name] for r in _finished(groups[label]) if name in r.metrics]),
-            gain=_gain(mean, means[baseline, name]) if baseline not in (None, label) else None,
-            best=mean is not None and round(mean, DIGITS) == best[name],
-            mark=_mark(name, test, alpha),
-            p=test.adjusted if test else None,
-        )
-
+    columns = [_column(name, runs, baseline, tests or {}, alpha) for name in names]
     rows = tuple(
-        _row(label, runs, tuple(cell(label, name) for name in names))
-        for label, runs in groups.items()
+        _row(label, labelled, tuple(column[label] for column in columns))
+        for label, labelled in runs.items()
     )
     return Table(dataset, protocol, names, rows, baseline, _legend(rows, baseline, tests, alpha))
+
+
+def _column(
+    metric: str,
+    runs: Mapping[str, Sequence[RunRecord]],
+    baseline: str | None,
+    tests: Mapping[tuple[str, str], PairedTest],
+    alpha: float,
+) -> dict[str, Cell]:
+    """A metric's cell for each label."""
+    values = {
+        label: [r.metrics[metric] for r in _finished(labelled) if metric in r.metrics]
+        for label, labelled in runs.items()
+    }
+    means = {label: _mean(found) for label, found in values.items()}
+    best = _best(metric, list(means.values()))
+    cells = {}
+    for label, mean in means.items():
+        test = tests.get((label, metric))
+        cells[label] = Cell(
+            mean=mean,
+            std=_std(values[label]),
+            gain=_gain(mean, means[baseline]) if baseline not in (None, label) else None,
+            best=mean is not None and round(mean, DIGITS) == best,
+            mark=_mark(metric, test, alpha),
+            p=test.adjusted if test else None,
+        )
+    return cells
 
 
 def smaller_is_better(metric: str) -> bool:
@@ -120,14 +132,15 @@ def one_line(text: str) -> str:
     )
 
 
-def _one_setting(records: Sequence[RunRecord]) -> tuple[str, str]:
-    settings = sorted({(r.dataset, r.protocol) for r in records})
-    if len(settings) != 1:
+def _dataset_and_protocol(records: Sequence[RunRecord]) -> tuple[str, str]:
+    """Those that all records share."""
+    pairs = sorted({(r.dataset, r.protocol) for r in records})
+    if len(pairs) != 1:
         raise InputError(
             "a table compares runs on one data set under one protocol, not "
-            + (", ".join(f"{d} ({p})" for d, p in settings) or "no runs at all")
+            + (", ".join(f"{d} ({p})" for d, p in pairs) or "no runs at all")
         )
-    return settings[0]
+    return pairs[0]
 
 
 def _row(label: str, runs: Sequence[RunRecord], cells: tuple[Cell, ...]) -> Row:
@@ -144,16 +157,38 @@ def _row(label: str, runs: Sequence[RunRecord], cells: tuple[Cell, ...]) -> Row:
 
 
 def _remark(runs: Sequence[RunRecord]) -> str:
-    parts = []
-    failed = [run for run in runs if run.status != OK]
-    if failed:
-        seeds = ", ".join(str(run.seed) for run in failed)
-        errors = "; ".join(dict.fromkeys(one_line(run.error) for run in failed))
-        parts.append(f"failed (seed {seeds}): {errors}")
-    late = [str(run.seed) for run in _finished(runs) if run.converged is False]
-    if late:
-        parts.append(f"not converged in its time (seed {', '.join(late)})")
-    return "; ".join(parts)
+    """What a reader of the row has to know, also where the row is pasted elsewhere."""
+    finished = _finished(runs)
+    parts = [_failures([run for run in runs if run.status != OK])]
+    part = ", ".join(
+        dict.fromkeys(f"limit_users={n}" for r in finished if (n := r.config.get("limit_users")))
+    )
+    parts.append(f"rehearsal on a part of the users: {part}" if part else "")
+    ended: dict[str, list[str]] = {}
+    for run in finished:
+        if run.converged is False:
+            ended.setdefault(_what_ended(run), []).append(str(run.seed))
+    parts += [f"{why} (seed {', '.join(seeds)})" for why, seeds in ended.items()]
+    ties = _mean([run.beyond["tie_share"] for run in finished if "tie_share" in run.beyond])
+    if ties is not None and ties >= MANY_TIES:
+        parts.append(f"{ties:.0%} of the targets share their score with other items")
+    return "; ".join(filter(None, parts))
+
+
+def _failures(failed: Sequence[RunRecord]) -> str:
+    if not failed:
+        return ""
+    seeds = ", ".join(str(run.seed) for run in failed)
+    errors = "; ".join(dict.fromkeys(one_line(run.error) for run in failed))
+    return f"failed (seed {seeds}): {errors}"
+
+
+def _what_ended(run: RunRecord) -> str:
+    """What ended a training whose validation was still getting better."""
+    limit = run.config.get("epochs")
+    if limit is not None and run.epochs >= limit:
+        return f"stopped at epochs={limit}, not converged"
+    return "not converged in its time"
 
 
 def _finished(runs: Sequence[RunRecord]) -> list[RunRecord]:

@@ -1,0 +1,104 @@
+"""The table of a study: runs of one data set and protocol, tested by their ranks, and its files."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from recbole_hstu.evaluation.significance import PairedTest, paired_tests_against_best
+from recbole_hstu.records.rank_file import RankFile, read_rank_file
+from recbole_hstu.records.run_record import OK, RunRecord
+from recbole_hstu.reports.comparison_formats import to_csv, to_latex, to_markdown
+from recbole_hstu.reports.comparison_table import Table, comparison_table
+from recbole_hstu.support.errors import InputError
+from recbole_hstu.support.whole_file import write_whole
+
+logger = logging.getLogger(__name__)
+
+_RANK_KINDS = ("hit", "ndcg", "mrr", "mrr_capped")
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """What a report shows.
+
+    Attributes:
+        metrics: the table's columns; all metrics of the runs if None.
+        plot_metric: the metric of the plots.
+        baseline: the label gains are counted from.
+        baselines: the labels among which each metric's best is the reference of the tests; no
+            tests without them.
+        order: the labels in the order of the rows; others follow in order of their files.
+    """
+
+    metrics: Sequence[str] | None = None
+    plot_metric: str = "ndcg@10"
+    baseline: str | None = None
+    baselines: Sequence[str] = ()
+    order: Sequence[str] = ()
+
+
+def study_table(records: Sequence[RunRecord], folder: Path | str, options: ReportOptions) -> Table:
+    """The table of runs of one data set and protocol, tested where their rank files allow it.
+
+    A baseline without finished runs here is left out, which the log tells.
+
+    Raises:
+        InputError: a rank file is missing or damaged.
+    """
+    metrics = options.metrics or list(dict.fromkeys(n for r in records for n in r.metrics))
+    ranks = _ranks(records, Path(folder)) if options.baselines else {}
+    baselines = [label for label in options.baselines if label in ranks]
+    tests: Mapping[tuple[str, str], PairedTest] = {}
+    if baselines:
+        ranked = [m for m in metrics if m.partition("@")[0] in _RANK_KINDS]
+        tests = paired_tests_against_best(ranks, baselines, ranked)
+    baseline = options.baseline if options.baseline in {r.label for r in records} else None
+    missing = {*options.baselines, *filter(None, [options.baseline])} - {*baselines, baseline}
+    if missing:
+        where = f"{records[0].dataset} ({records[0].protocol})"
+        logger.warning("%s: no runs of the baseline %s", where, ", ".join(sorted(missing)))
+    return comparison_table(records, metrics, baseline=baseline, tests=tests)
+
+
+def beyond_table(records: Sequence[RunRecord]) -> Table | None:
+    """Coverage and its relatives and the share of ties; None if no run has them."""
+    if not any(record.beyond for record in records):
+        return None
+    return comparison_table([replace(r, metrics=r.beyond) for r in records])
+
+
+def write_tables(table: Table, records: Sequence[RunRecord], stem: Path) -> list[Path]:
+    """Write the table as `stem`.md, .csv and .tex; the Markdown also shows `beyond_table`."""
+    beyond = beyond_table(records)
+    markdown = to_markdown(table)
+    if beyond:
+        markdown += f"\n## Beyond accuracy\n\n{to_markdown(beyond)}"
+    texts = {".md": markdown, ".csv": to_csv(table), ".tex": to_latex(table)}
+    return [write_whole(f"{stem}{suffix}", text) for suffix, text in texts.items()]
+
+
+def check_baselines(labels: Iterable[str], options: ReportOptions) -> None:
+    """Refuse a baseline that no run has as its label: before a study as well as after it.
+
+    Raises:
+        InputError: an unknown baseline.
+    """
+    labels = dict.fromkeys(labels)
+    unknown = {*options.baselines, *filter(None, [options.baseline])} - set(labels)
+    if unknown:
+        raise InputError(
+            f"unknown baseline {', '.join(sorted(unknown))}: choose among {', '.join(labels)}"
+        )
+
+
+def _ranks(records: Sequence[RunRecord], folder: Path) -> dict[str, list[RankFile]]:
+    ranks: dict[str, list[RankFile]] = {}
+    for record in records:
+        if record.rank_file:
+            ranks.setdefault(record.label, []).append(read_rank_file(folder / record.rank_file))
+        elif record.status == OK:
+            logger.warning("%s, seed %d, kept no ranks: not tested", record.label, record.seed)
+    return ranks
