@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import difflib
 import os
-import sys
-import time
-import traceback
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from logging import getLogger
@@ -23,7 +20,6 @@ import dataset_converters
 from recbole_hstu.config.config import PROPERTIES, Config
 from recbole_hstu.data.loaders import create_dataset, make_loaders
 from recbole_hstu.distributed import processes
-from recbole_hstu.distributed.followers import read_call
 from recbole_hstu.encoders import ensure_text_features
 from recbole_hstu.records.finished_run import check_segments, run_record
 from recbole_hstu.records.run_log import RunLog
@@ -61,26 +57,26 @@ def run(
 
     Raises:
         InputError: the input is bad; nothing has been written.
-        ProcessDied: with `nproc` above 1, another process ended before its work was done.
+        ProcessDied: with `nproc` above 1, a process ended before its work was done.
     """
     config = Config(model, dataset, config_file_list, config_dict)
     check_segments(config)
-    with processes.team(config, (model, dataset, config_file_list, config_dict, saved)):
-        return _run(config, saved, on_validation)
+    if config["nproc"] == 1 or processes.started():
+        with processes.together(config):
+            return _run(config, saved, on_validation)
+    if on_validation:
+        raise InputError("--nproc: a trial of a search trains in one process; leave it out")
+    from recbole_hstu.distributed.launcher import launch
+
+    call = (model, dataset, config_file_list, config_dict, saved)
+    return launch(config["nproc"], config["max_restarts"], _run_in_process, *call)
 
 
-def follow() -> None:
-    """What a process that `run` has started beside its own does: the same run, its own share."""
+def _run_in_process(*call: Any) -> dict[str, Any]:
+    """What each of the processes does that `run` starts: the same run, its own share."""
     # RecBole calls what newer releases of torch and pandas announce the end of.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"recbole\.")
-    call = read_call()
-    try:
-        run(*call)
-    except Exception as error:
-        time.sleep(3)  # most errors the first process has, too: it reports them and ends this one
-        if not isinstance(error, InputError):
-            traceback.print_exc()
-        sys.exit(f"process {processes.rank() + 1}: {error}")
+    return run(*call)
 
 
 def _run(
@@ -96,6 +92,7 @@ def _run(
         logger.info(data)
         train, valid, test = make_loaders(config, data)
         _log_loaders(config)
+        _take_up_launch(config)
         if config["resume"]:
             state = checkpoint.load_checkpoint(config["resume"])
             checkpoint.check_fits(state, config["resume"], config, train._dataset)
@@ -130,6 +127,17 @@ def _run(
         "log": log.path,
         "checkpoint": Path(trainer.saved_model_file) if saved else None,
     }
+
+
+def _take_up_launch(config: Config) -> None:
+    """Where torch's launcher has started the processes again: go on from the last checkpoint."""
+    folder, launch = config["checkpoint_dir"], processes.launch_id()
+    found = processes.from_main(
+        checkpoint.last_of_launch(folder, launch) if launch and processes.is_main() else None
+    )
+    if found is not None:
+        getLogger().warning(f"Started again, goes on from {found}")
+        config["resume"] = str(found)
 
 
 def encode(

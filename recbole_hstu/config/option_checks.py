@@ -15,7 +15,7 @@ _WHOLE = {
     **dict.fromkeys(("train_batch_size", "eval_batch_size", "MAX_ITEM_LIST_LENGTH"), 1),
     **dict.fromkeys(("extra_positions", "limit_users", "nproc"), 1),
     **dict.fromkeys(("seed", "metric_decimal_place", "loss_decimal_place", "stopping_step"), 0),
-    "eval_step": 0,
+    **dict.fromkeys(("eval_step", "max_restarts"), 0),
 }
 # Numbers above 0.
 _NUMBER = ("learning_rate", "temperature", "train_seconds", "stochastic_length_alpha")

@@ -12,6 +12,7 @@ from recbole.data.dataloader import AbstractDataLoader, FullSortEvalDataLoader
 from recbole.data.utils import create_samplers, get_dataloader
 from recbole.utils import ModelType
 
+from recbole_hstu.data.own_rows import sharing
 from recbole_hstu.data.sequence_dataset import ExactTimes, InteractionDataset, SequenceDataset
 from recbole_hstu.distributed import processes
 from recbole_hstu.support.errors import InputError
@@ -57,6 +58,7 @@ def make_loaders(config: Any, dataset: Any) -> tuple[Any, Any, Any]:
             loaders.append(None)
             continue
         loader = get_dataloader(config, phase)
+        loader = sharing(loader) if phase == "train" else loader
         if loader is FullSortEvalDataLoader:
             with_history = hasattr(part, "item_id_list_field")
             loader = SequenceEvalDataLoader if with_history else UserEvalDataLoader

@@ -44,6 +44,7 @@ INDIFFERENT = frozenset(
         "gpu_id",
         "worker",
         "nproc",
+        "max_restarts",
         "world_size",
         "local_rank",
         "ip",
