@@ -16,8 +16,10 @@ import time
 import torch
 
 from recbole_hstu.config.config import Config
-from recbole_hstu.quick_start import build_model, load_dataset, make_loaders
+from recbole_hstu.data.data_set import load_dataset
+from recbole_hstu.data.loaders import make_loaders
 from recbole_hstu.support.memory import keep_freed_memory
+from recbole_hstu.training.preparation import build_model
 
 BATCH = {"SASRec": 256, "HSTU": 128}
 ROUNDS, STEPS = 2, 4

@@ -22,9 +22,10 @@ import device_option
 from peak import peak_mib
 
 from recbole_hstu.config.config import Config
+from recbole_hstu.data.data_set import load_dataset
 from recbole_hstu.data.loaders import make_loaders
-from recbole_hstu.quick_start import build_model, load_dataset, provide_text
 from recbole_hstu.support.memory import keep_freed_memory
+from recbole_hstu.training.preparation import build_model, provide_text
 from recbole_hstu.training.trainer import trainer_class
 
 MODELS = {

@@ -160,8 +160,13 @@ class Step:
     def loss(self) -> torch.Tensor:
         if not isinstance(self.model, Published):
             return self.model.calculate_loss(self.batch)
-        n_tokens = int(self.batch["item_length"].sum())
-        return self.model.loss(self.batch, self.model.draw_negatives(n_tokens))
+        self.model.draws.advance()
+        return self.model.loss(self.batch, drawn_for(self.model, self.batch))
+
+
+def drawn_for(model: HSTUText, batch) -> torch.Tensor:
+    lengths = batch["item_length"].cpu()
+    return model.draw_negatives(lengths, torch.arange(len(lengths)))
 
 
 def check_equal(ours: Step, theirs: Step) -> None:
@@ -169,7 +174,7 @@ def check_equal(ours: Step, theirs: Step) -> None:
     theirs.model.load_state_dict(ours.model.state_dict())
     ours.model.eval()
     theirs.model.eval()
-    drawn = theirs.model.draw_negatives(int(theirs.batch["item_length"].sum()))
+    drawn = drawn_for(theirs.model, theirs.batch)
     inputs, candidates = ours.model.items()
     hidden, packing = ours.model.forward(ours.batch, inputs)
     positives = packing.pack(ours.model.shifted(ours.batch, "item_id_list", "item_id"))

@@ -5,10 +5,6 @@ Imports nothing of `recbole.quick_start`, which imports ray.
 
 from __future__ import annotations
 
-import os
-import sys
-import time
-import traceback
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from logging import getLogger
@@ -19,12 +15,9 @@ from recbole.utils import init_seed, set_color
 
 from recbole_hstu.config.checkpoint_settings import checkpoint_settings
 from recbole_hstu.config.config import Config
-from recbole_hstu.config.properties import recbole_name
 from recbole_hstu.data.data_set import load_dataset
 from recbole_hstu.data.loaders import log_loaders, make_loaders
 from recbole_hstu.distributed import processes
-from recbole_hstu.distributed.followers import read_call
-from recbole_hstu.encoders import ensure_text_features
 from recbole_hstu.records.make_record import check_segment_options, make_record
 from recbole_hstu.records.run_log import RunLog
 from recbole_hstu.records.run_record import write_run
@@ -39,8 +32,13 @@ from recbole_hstu.support.errors import (
 from recbole_hstu.support.memory import keep_freed_memory
 from recbole_hstu.training import checkpoint
 from recbole_hstu.training.precision import set_precision
+from recbole_hstu.training.preparation import (
+    build_model,
+    check_folders,
+    make_trainer,
+    provide_text,
+)
 from recbole_hstu.training.silence import nothing_written
-from recbole_hstu.training.trainer import trainer_class
 
 
 def run(
@@ -70,26 +68,26 @@ def run(
 
     Raises:
         InputError: the input is bad; nothing has been written.
-        ProcessDied: with `nproc` above 1, another process ended before its work was done.
+        ProcessDied: with `nproc` above 1, a process ended before its work was done.
     """
     config = Config(model, dataset, config_file_list, config_dict)
     check_segment_options(config)
-    with processes.team(config, (config.reference, dataset, config_file_list, config_dict, saved)):
-        return _run(config, saved, on_validation)
+    if config["nproc"] == 1 or processes.started():
+        with processes.together(config):
+            return _run(config, saved, on_validation)
+    if on_validation:
+        raise InputError("--nproc: a trial of a search trains in one process; leave it out")
+    from recbole_hstu.distributed.launcher import launch
+
+    call = (config.reference, dataset, config_file_list, config_dict, saved)
+    return launch(config["nproc"], config["max_restarts"], _run_in_process, *call)
 
 
-def follow() -> None:
-    """What a process that `run` has started beside its own does: the same run, its own share."""
+def _run_in_process(*call: Any) -> dict[str, Any]:
+    """What each of the processes does that `run` starts: the same run, its own share."""
     # RecBole calls what newer releases of torch and pandas announce the end of.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"recbole\.")
-    call = read_call()
-    try:
-        run(*call)
-    except Exception as error:
-        time.sleep(3)  # most errors the first process has, too: it reports them and ends this one
-        if not isinstance(error, InputError):
-            traceback.print_exc()
-        sys.exit(f"process {processes.rank() + 1}: {error}")
+    return run(*call)
 
 
 def _run(
@@ -105,6 +103,7 @@ def _run(
         logger.info(data)
         train, valid, test = make_loaders(config, data)
         log_loaders(config)
+        _take_up_launch(config)
         if config["resume"]:
             state = checkpoint.load_checkpoint(config["resume"])
             checkpoint.check_fits(state, config["resume"], config, train._dataset)
@@ -144,6 +143,17 @@ def _run(
         "log": log.path,
         "checkpoint": Path(trainer.saved_model_file) if saved else None,
     }
+
+
+def _take_up_launch(config: Config) -> None:
+    """Where torch's launcher has started the processes again: go on from the last checkpoint."""
+    folder, launch = config["checkpoint_dir"], processes.launch_id()
+    found = processes.from_main(
+        checkpoint.last_of_launch(folder, launch) if launch and processes.is_main() else None
+    )
+    if found is not None:
+        getLogger().warning(f"Started again, goes on from {found}")
+        config["resume"] = str(found)
 
 
 class Loaded(NamedTuple):
@@ -240,61 +250,3 @@ def encode(
     if not config["text_features_file"]:
         raise InputError(f"--model={model}: with these options it reads no text vectors")
     return Path(config["text_features_file"])
-
-
-def provide_text(config: Config, dataset: Any) -> None:
-    """Make sure that a model that reads item text finds its side-feature file.
-
-    Raises:
-        InputError: see `ensure_text_features`.
-    """
-    wanted = getattr(config.model_class, "needs_text_features", False)
-    without = config["fusion"] == "id_only" or config["retriever"] == "bm25"
-    if not wanted or without or config["text_features_file"]:
-        return
-    # The data set that RecBole's wheel carries is read only.
-    output = Path(config["output_path"]) / config["dataset"]
-    file = ensure_text_features(
-        config["dataset"],
-        config["data_path"],
-        config.final_config_dict,
-        tokens=dataset.field2id_token[dataset.iid_field],
-        output_folder=output,
-    )
-    config["text_features_file"] = str(file)
-
-
-def build_model(config: Config, dataset: Any) -> Any:
-    """The model of a configuration, on its device, its weights drawn from the seed.
-
-    Raises:
-        InputError: the model needs a package that is not installed, or RecBole refuses a value.
-    """
-    init_seed(config["seed"], config["reproducibility"])
-    package = config.model_class.__module__.partition(".")[0]
-    with refused_by_recbole(f"--model={config['model']}", package):
-        return config.model_class(config, dataset).to(config["device"])
-
-
-def make_trainer(config: Config, network: Any) -> Any:
-    """RecBole's trainer of a model, with our checkpoints and our evaluation."""
-    with refused_by_recbole(f"--model={config['model']}"):
-        name = recbole_name(config.model_class)
-        return trainer_class(config["MODEL_TYPE"], name)(config, network)
-
-
-def check_folders(*names: str) -> None:
-    """Whether the run will be able to write, before it writes anything.
-
-    Raises:
-        InputError: a folder can be neither made nor written.
-    """
-    for name in names:
-        folder = Path(name)
-        while not folder.exists():
-            folder = folder.parent
-        if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-            raise InputError(
-                f"{name}: the folder cannot be written ({folder} is in the way); run from a "
-                "folder of your own, or choose another with --checkpoint_dir"
-            )

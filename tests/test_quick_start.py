@@ -15,12 +15,14 @@ import torch
 from small_data import small_options, weights
 
 from recbole_hstu import quick_start
+from recbole_hstu.data.data_set import load_dataset
 from recbole_hstu.evaluation.ranks import MISSED
 from recbole_hstu.model.hstu import HSTU
-from recbole_hstu.quick_start import build_model, load_dataset, run
+from recbole_hstu.quick_start import run
 from recbole_hstu.support.errors import InputError
 from recbole_hstu.support.interrupts import Interrupts
 from recbole_hstu.training import checkpoint
+from recbole_hstu.training.preparation import build_model
 from recbole_hstu.training.trainer import PlainTrainer, trainer_class
 
 SEQUENTIAL = ["HSTU", "SASRec", "GRU4Rec", "BERT4Rec", "NARM"]

@@ -15,6 +15,7 @@ from recbole.utils import ModelType, set_color
 from recbole_hstu.config.config import Config
 from recbole_hstu.config.properties import recbole_name
 from recbole_hstu.data.exact_times import ExactTimes
+from recbole_hstu.data.own_rows import sharing
 from recbole_hstu.data.sequence_dataset import InteractionDataset, SequenceDataset
 from recbole_hstu.distributed import processes
 from recbole_hstu.support.errors import InputError, refused_by_recbole
@@ -63,6 +64,7 @@ def make_loaders(config: Config, dataset: Any) -> tuple[Any, Any, Any]:
             loaders.append(None)
             continue
         loader = get_dataloader(named, phase)
+        loader = sharing(loader) if phase == "train" else loader
         if loader is FullSortEvalDataLoader:
             with_history = hasattr(part, "item_id_list_field")
             loader = SequenceEvalDataLoader if with_history else UserEvalDataLoader

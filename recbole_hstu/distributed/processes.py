@@ -1,8 +1,7 @@
 """Several processes, one training: who takes part, and what they tell each other.
 
-Two ways lead here. `--nproc=N`: the process that runs the command is the first, and starts the
-others for the duration of one training. `torchrun`: all are there already, and find rank and size
-in the environment. Either way each process runs the whole training on its share of the rows.
+They are started by torch's launcher, through `--nproc=N` (`launcher`) or `torchrun`, and find their
+numbers in the environment. Each runs the whole training on its share of the rows.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
-from recbole_hstu.distributed.followers import FOLLOWER, Followers
 from recbole_hstu.support.errors import InputError, ProcessDied
 
 T = TypeVar("T")
@@ -30,6 +28,7 @@ class _Training:
     """The training that goes on: the group through which its processes exchange objects (gloo)."""
 
     group: Any = None
+    joined = 0
 
 
 def requested(nproc: int) -> int:
@@ -46,14 +45,20 @@ def requested(nproc: int) -> int:
     return found if found > 1 else nproc
 
 
-def by_torchrun() -> bool:
-    """Whether the processes were started from outside."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and FOLLOWER not in os.environ
+def started() -> bool:
+    """Whether this process was started as one of several."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def launch_id() -> str:
+    """What all starts of one job have in common, its restarts too; empty where nothing does."""
+    name = os.environ.get("TORCHELASTIC_RUN_ID", "none") if started() else "none"
+    return "" if name == "none" else name  # torchrun's default, the same for every job
 
 
 def rank() -> int:
     """The number of this process, 0 for the first one and for the only one."""
-    return int(os.environ.get("RANK", "0")) if int(os.environ.get("WORLD_SIZE", "1")) > 1 else 0
+    return int(os.environ.get("RANK", "0")) if started() else 0
 
 
 def is_main() -> bool:
@@ -116,9 +121,9 @@ def barrier() -> None:
 
 
 def mean(values: torch.Tensor) -> torch.Tensor:
-    """The mean over the processes of a float64 tensor on the CPU."""
+    """The mean over the processes of a tensor on the device that they compute on."""
     if count() > 1:
-        dist.all_reduce(values, group=_Training.group)
+        dist.all_reduce(values)
     return values / count()
 
 
@@ -144,12 +149,11 @@ def main_first(action: Callable[[], T]) -> T:
 
 
 @contextmanager
-def team(config: Any, call: tuple) -> Iterator[None]:
+def together(config: Any) -> Iterator[None]:
     """Take part in a training for the duration of a block.
 
     Args:
-        config: its `nproc` says how many processes there are to be, its `device` where.
-        call: what the other processes hand to `quick_start.run`.
+        config: its `nproc` says how many processes there are, its `device` where this one computes.
 
     Raises:
         ProcessDied: another process ended before its work was done.
@@ -158,41 +162,33 @@ def team(config: Any, call: tuple) -> Iterator[None]:
         yield
         return
     threads = torch.get_num_threads()
-    followers = None if rank() or by_torchrun() else Followers(config["nproc"], call)
     try:
-        _join(config, followers)
+        _join(config)
         yield
-        if followers:
-            followers.wait()
     except RuntimeError as error:
-        died = followers.who_died() if followers else _lost(error)
-        if died:
-            raise ProcessDied(died) from error
+        if _lost(error):
+            raise ProcessDied(
+                "another process of this training has died; its own error says why"
+            ) from error
         raise
     finally:
-        if followers:
-            followers.end()
         _leave()
         torch.set_num_threads(threads)
 
 
-def _join(config: Any, followers: Followers | None) -> None:
+def _join(config: Any) -> None:
+    from torch.distributed.rendezvous import rendezvous  # not in every build of torch
+
     cuda = config["device"].type == "cuda"
     if cuda:
         torch.cuda.set_device(config["device"])
     elif "OMP_NUM_THREADS" not in os.environ:
         here = int(os.environ.get("LOCAL_WORLD_SIZE", config["nproc"]))
         torch.set_num_threads(max(1, _cores() // here))
-    backend = "nccl" if cuda else "gloo"
-    if followers:
-        followers.wait_until_here()
-        store = dist.PrefixStore("default_pg", followers.store)
-        dist.init_process_group(backend, store=store, rank=0, world_size=config["nproc"])
-    else:
-        if FOLLOWER in os.environ:
-            port = int(os.environ["MASTER_PORT"])
-            dist.TCPStore("127.0.0.1", port, is_master=False).set(f"here/{rank()}", "")
-        dist.init_process_group(backend)
+    store, place, size = next(rendezvous("env://"))
+    _Training.joined += 1  # of several trainings of one job, each has keys of its own
+    store = dist.PrefixStore(f"training {_Training.joined}", store)
+    dist.init_process_group("nccl" if cuda else "gloo", store=store, rank=place, world_size=size)
     _Training.group = dist.new_group(backend="gloo", timeout=_PATIENCE)
 
 
@@ -207,9 +203,7 @@ def _cores() -> int:
     return len(usable(0)) if usable else os.cpu_count() or 1
 
 
-def _lost(error: RuntimeError) -> str:
-    """What a failed collective says of the others; empty if it is another kind of error."""
+def _lost(error: RuntimeError) -> bool:
+    """Whether a collective failed because of the others, as far as its words tell."""
     text = str(error)
-    if isinstance(error, dist.DistError) or "gloo" in text or "onnection" in text:
-        return "another process of this training has died; its own error says why"
-    return ""
+    return isinstance(error, dist.DistError) or "gloo" in text or "onnection" in text

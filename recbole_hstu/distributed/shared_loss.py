@@ -1,8 +1,8 @@
 """A training step shared by several processes, equal to that of one process.
 
-Every process draws the same batch from the same generators, negatives included, and computes the
-loss of its own rows. The losses are weighted so that their mean over the processes, and so the
-gradient that DistributedDataParallel makes of theirs, is that of the whole batch.
+Every process has rows of its own of a batch and computes their loss. The losses are weighted so
+that their mean over the processes, and so the gradient that DistributedDataParallel makes of
+theirs, is that of the whole batch.
 """
 
 from __future__ import annotations
@@ -16,16 +16,18 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from recbole_hstu.distributed import processes
+from recbole_hstu.distributed.batch_share import BatchShare
 from recbole_hstu.support.errors import InputError
 
 _TOLERANCE = 1e-4  # of the check; float32 leaves about 1e-6
+_CHECKED_ROWS = 8
 
 
 class SharedLoss:
-    """The loss of a whole batch, of which this process computes the gradient of its own rows.
+    """The loss of a process's own rows, weighted; its gradient is that of the whole batch.
 
-    A model whose loss is no mean over rows defines `loss_of_part(batch, part)`: the loss of some
-    rows (b,) and its share in that of the whole batch.
+    A model whose loss is no mean over rows defines `loss_of_share(rows, share)`: the loss of some
+    rows (b,) and its share in that of the whole batch, see `BatchShare`.
 
     Raises:
         InputError: batch normalisation on CPUs, where torch cannot share its statistics.
@@ -48,76 +50,71 @@ class SharedLoss:
         self.ddp = DistributedDataParallel(rows, static_graph=True, gradient_as_bucket_view=True)
 
     @torch.no_grad()
-    def check(self, batch: Any, restore: Callable[[], None]) -> None:
-        """Whether the losses of two halves make up that of a batch, dropout left out.
+    def check(self, rows: Any, restore: Callable[[], None]) -> None:
+        """Whether the losses of two halves of some rows make up that of all, dropout left out.
 
         Args:
+            rows: of this process; a few of them are looked at.
             restore: puts the random generators back where they are now, so that both draw alike.
 
         Raises:
             InputError: they do not: a sum, or a loss of rows among each other.
         """
-        if len(batch) < 2:
-            return
-        every = torch.arange(len(batch))
+        few = torch.arange(min(len(rows), _CHECKED_ROWS))
+        share = rows.share.of(few).alone()
         self.model.eval()
         found = []
-        for parts in ([every], [every[::2], every[1::2]]):
+        for parts in ([few], [few[::2], few[1::2]]):
             total = 0.0
             for part in parts:
                 restore()
-                loss, weight = loss_of_part(self.model, batch, part)
-                total += float(sum(loss) if isinstance(loss, tuple) else loss) * float(weight)
+                if len(part):
+                    total += self._of_part(rows[few][part], share.of(part))
             found.append(total)
         restore()
         self.model.train()
         told_elsewhere = any(map(math.isnan, found))
-        if not told_elsewhere and not math.isclose(*found, rel_tol=_TOLERANCE):
+        fine = told_elsewhere or math.isclose(*found, rel_tol=_TOLERANCE)
+        wrong = [each for each, ok in processes.gather((found, fine)) if not ok]
+        if wrong:
+            whole, halves = wrong[0]
             raise InputError(
                 "--nproc: this model's loss is no mean over the rows of a batch (the whole gives "
-                f"{found[0]:.6g}, its halves {found[1]:.6g}); leave --nproc out"
+                f"{whole:.6g}, its halves {halves:.6g}); leave --nproc out"
             )
 
-    def __call__(self, batch: Any) -> Any:
-        """The loss of the whole batch; a tuple where the model's is one."""
+    def _of_part(self, rows: Any, share: BatchShare) -> float:
+        loss, weight = loss_of_share(self.model, rows, share)
+        return float(sum(loss) if isinstance(loss, tuple) else loss) * weight
+
+    def __call__(self, rows: Any) -> Any:
+        """This process's part of the loss; a tuple where the model's is one. The mean of all
+        processes' parts is the loss of the whole batch."""
         try:
-            own = self.ddp(batch)
+            return self.ddp(rows)
         except RuntimeError as error:
             if "finished reduction" not in str(error):
                 raise
             raise InputError(
                 "--nproc: this model uses some parameters in some steps only; leave --nproc out"
             ) from error
-        parts = own if isinstance(own, tuple) else (own,)
-        whole = processes.mean(torch.stack([part.detach().double().cpu() for part in parts]))
-        # The value is the batch's, the gradient this process's.
-        shown = tuple(
-            part + (value.to(part) - part.detach())
-            for part, value in zip(parts, whole, strict=True)
-        )
-        return shown if isinstance(own, tuple) else shown[0]
 
 
 class _RowsLoss(nn.Module):
-    """A batch in, the weighted loss of this process's rows out; DDP wants a forward."""
+    """Own rows in, their weighted loss out; DDP wants a forward."""
 
     def __init__(self, model: nn.Module):
         super().__init__()
         self.model: Any = model
 
-    def forward(self, batch: Any) -> Any:
-        place, of = processes.rank(), processes.count()
-        rows = torch.arange(place, len(batch), of)
-        idle = not len(rows)  # the last batch can have fewer rows than there are processes
-        if idle:
-            rows = torch.zeros(1, dtype=torch.int64)
-        losses, weight = loss_of_part(self.model, batch, rows)
-        factor = 0.0 if idle else weight * of
+    def forward(self, rows: Any) -> Any:
+        losses, weight = loss_of_share(self.model, rows, rows.share)
+        factor = 0.0 if rows.share.idle else weight * processes.count()
         return tuple(x * factor for x in losses) if isinstance(losses, tuple) else losses * factor
 
 
-def loss_of_part(model: Any, batch: Any, part: torch.Tensor) -> tuple[Any, float]:
+def loss_of_share(model: Any, rows: Any, share: BatchShare) -> tuple[Any, float]:
     """The loss of some rows (b,) of a batch, and how much it counts in that of the batch."""
-    if hasattr(model, "loss_of_part"):
-        return model.loss_of_part(batch, part)
-    return model.calculate_loss(batch[part]), len(part) / len(batch)
+    if hasattr(model, "loss_of_share"):
+        return model.loss_of_share(rows, share)
+    return model.calculate_loss(rows), share.weight

@@ -104,12 +104,3 @@ def _fill_lines(lengths: list[int]) -> tuple[list[int], int]:
         starts[row] = (line + 1) * width - left
         insort(free, (left - lengths[row], line))
     return starts, n_lines
-
-
-def tokens_of(rows: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-    """(T,) bool in the packed order of a batch with these `lengths` (B,): the tokens of the given
-    rows (b,), which a `Packing` of those rows alone has in the same order."""
-    wanted = torch.zeros_like(lengths, dtype=torch.bool)
-    wanted[rows] = True
-    order = torch.argsort(lengths, stable=True)
-    return wanted[order].repeat_interleave(lengths[order])

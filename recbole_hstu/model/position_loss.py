@@ -7,6 +7,8 @@ from typing import Any
 import torch
 
 from recbole_hstu.config.config import option
+from recbole_hstu.distributed.batch_share import BatchShare, whole_batch
+from recbole_hstu.layers.draws import Draws
 from recbole_hstu.layers.items_in_use import ItemsInUse
 from recbole_hstu.layers.losses import (
     full_softmax,
@@ -14,8 +16,7 @@ from recbole_hstu.layers.losses import (
     sampled_softmax,
     shared_softmax,
 )
-from recbole_hstu.layers.packing import tokens_of
-from recbole_hstu.layers.stochastic_length import keep, kept_events
+from recbole_hstu.layers.stochastic_length import keep, kept_events, kept_lengths
 from recbole_hstu.support.errors import InputError
 
 
@@ -30,6 +31,7 @@ class PositionLoss:
     n_items: int
     max_seq_length: int
     item_l2_norm: bool
+    positions: Any
     items: Any
     forward: Any
     shifted: Any
@@ -55,32 +57,25 @@ class PositionLoss:
                 raise InputError("logq_correction: loss_type full draws no negatives to correct")
             self.log_weight = log_correction(self.n_items, self.num_negatives)
         self.alpha = config["stochastic_length_alpha"]
-        self.generator = torch.Generator(config["device"]).manual_seed(option(config, "seed"))
+        self.draws = Draws(option(config, "seed"), config["device"])
 
     def calculate_loss(self, interaction) -> torch.Tensor:
         """Softmax loss (`loss_type`) at every position; the targets are the next items."""
-        return self.loss_of_part(interaction, None)[0]
+        share = whole_batch(interaction[self.ITEM_SEQ_LEN])
+        return self.loss_of_share(interaction, share)[0]
 
-    def loss_of_part(self, interaction, part: torch.Tensor | None) -> tuple[torch.Tensor, float]:
-        """The loss of some rows of a batch, and their share of the positions it is a mean over.
-
-        All but dropout is drawn for the whole batch, so that processes can share it.
-
-        Args:
-            part: (b,) the rows, rising; None for all.
-        """
+    def loss_of_share(self, interaction, share: BatchShare) -> tuple[torch.Tensor, float]:
+        """The loss of some rows of a batch, and their share of the positions it is a mean over."""
+        assert share.lengths is not None
+        lengths = share.lengths
         if self.alpha is not None:
-            interaction = self.shortened(interaction)
-        lengths = interaction[self.ITEM_SEQ_LEN]
-        n_tokens = n_here = int(lengths.sum())
-        negatives = self.draw_negatives(n_tokens)
-        if part is not None:
-            n_here = int(lengths[part].sum())
-            if negatives is not None and negatives.dim() == 2:
-                negatives = negatives[tokens_of(part, lengths)]
-            keys = (self.ITEM_SEQ, self.ITEM_SEQ_LEN, self.TIME_SEQ, self.ITEM_ID, self.TIME)
-            interaction = {key: interaction[key][part] for key in keys}
-        return self._softmax(interaction, negatives, n_here), n_here / n_tokens
+            lengths = self.shortened_lengths(lengths)
+            interaction = self.shortened(interaction, lengths[share.places], share.places)
+        own = lengths[share.places]
+        negatives = self.draw_negatives(own, share.places)
+        self.draws.advance()
+        n_here = int(own.sum())
+        return self._softmax(interaction, negatives, n_here), n_here / int(lengths.sum())
 
     def _softmax(self, interaction, negatives: torch.Tensor | None, n_tokens: int) -> torch.Tensor:
         rows = None
@@ -98,27 +93,46 @@ class PositionLoss:
         softmax = sampled_softmax if negatives.dim() == 2 else shared_softmax
         return softmax(hidden, table, positives, negatives, **settings)
 
-    def draw_negatives(self, n_tokens: int) -> torch.Tensor | None:
-        """Uniform over the items: (T, R) for `sampled`, (R,) for `shared`, None for `full`."""
+    def draw_negatives(self, lengths: torch.Tensor, places: torch.Tensor) -> torch.Tensor | None:
+        """Uniform over the items: (T, R) for `sampled`, in packed order; (R,) for `shared`; None
+        for `full`.
+
+        Args:
+            lengths: (b,) of the rows that they are for, on the CPU.
+            places: (b,) of these rows in the batch.
+        """
         if self.loss_type == "full":
             return None
-        shape = [self.num_negatives]
-        if self.loss_type == "sampled":
-            shape = [n_tokens, self.num_negatives]
-        device = self.generator.device
-        return torch.randint(1, self.n_items, shape, generator=self.generator, device=device)
+        device = self.positions.device
+        if self.loss_type == "shared":
+            drawn = torch.empty(self.num_negatives, dtype=torch.int64)
+            drawn.random_(1, self.n_items, generator=self.draws.of_step("negatives"))
+            return drawn.to(device, non_blocking=True)
+        order = torch.argsort(lengths, stable=True)  # as in `Packing`
+        sizes = lengths[order].tolist()
+        drawn = torch.empty(sum(sizes), self.num_negatives, dtype=torch.int64, device=device)
+        for part, place in zip(drawn.split(sizes), places[order].tolist(), strict=True):
+            part.random_(1, self.n_items, generator=self.draws.of_row("negatives", place))
+        return drawn
 
-    def shortened(self, interaction) -> dict[str, torch.Tensor]:
-        """The batch with random subsequences for long histories (`stochastic_length_alpha`)."""
-        kept = kept_events(
-            interaction[self.ITEM_SEQ_LEN],
-            alpha=self.alpha,
-            longest=self.max_seq_length,
-            generator=self.generator,
-        )
+    def shortened_lengths(self, lengths: torch.Tensor) -> torch.Tensor:
+        """(B,) how many events `stochastic_length_alpha` keeps of each history of a batch."""
+        chance = torch.rand(len(lengths), generator=self.draws.of_step("lengths"))
+        return kept_lengths(lengths, chance, alpha=self.alpha, longest=self.max_seq_length)
+
+    def shortened(self, interaction, kept: torch.Tensor, places: torch.Tensor):
+        """Rows of a batch with random subsequences of the given lengths (b,) for histories."""
+        lengths = interaction[self.ITEM_SEQ_LEN]
+        size, device = interaction[self.ITEM_SEQ].shape, lengths.device
+        order = torch.empty(size, dtype=torch.float32, device=device)
+        for row, place in zip(order, places.tolist(), strict=True):
+            row.uniform_(generator=self.draws.of_row("events", place))
+        width, kept = int(kept.max()), kept.to(device, non_blocking=True)
+        chosen = kept_events(lengths, kept, order)
         batch = {key: interaction[key] for key in (self.ITEM_ID, self.TIME)}
-        batch |= {key: keep(interaction[key], kept) for key in (self.ITEM_SEQ, self.TIME_SEQ)}
-        return batch | {self.ITEM_SEQ_LEN: kept.sum(1)}
+        for key in (self.ITEM_SEQ, self.TIME_SEQ):
+            batch[key] = keep(interaction[key], chosen, width)
+        return batch | {self.ITEM_SEQ_LEN: kept}
 
     def touched(self, interaction, negatives: torch.Tensor):
         """The batch and the negatives with rows of a smaller table for ids, and its items (U,)."""

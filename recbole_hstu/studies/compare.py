@@ -62,7 +62,7 @@ def compare_models(
         return to_text(comparison_table([record])), False
     if options.get("resume"):
         raise InputError("--resume goes on with one run: name one model, without a study's options")
-    if processes.by_torchrun():
+    if processes.started():
         raise InputError("torchrun starts one training; several of them take --nproc instead")
     plan = _plan(models, dataset, config_files, options, study)
     labels = list(dict.fromkeys(planned.label for planned in plan))

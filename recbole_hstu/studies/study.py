@@ -15,8 +15,9 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from recbole_hstu.data.data_set import load_dataset
 from recbole_hstu.data.loaders import make_loaders
-from recbole_hstu.quick_start import load_dataset, run
+from recbole_hstu.quick_start import run
 from recbole_hstu.records.make_record import check_segment_options
 from recbole_hstu.records.run_record import (
     FAILED,
@@ -45,6 +46,7 @@ NOT_DECISIVE = frozenset(
         "gpu_id",
         "worker",
         "nproc",
+        "max_restarts",
         "world_size",
         "local_rank",
         "ip",

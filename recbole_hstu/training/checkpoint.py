@@ -22,7 +22,7 @@ _MAY_CHANGE = {
     *("epochs", "train_seconds", "stopping_step", "resume", "show_progress", "state", "worker"),
     *("checkpoint_dir", "data_path", "output_path", "device", "gpu_id", "use_gpu", "log_wandb"),
     *("text_features_file", "eval_batch_size", "config_files", "metrics", "topk"),
-    *("text_batch_size", "text_device", "nproc"),
+    *("text_batch_size", "text_device", "nproc", "max_restarts"),
 }
 
 
@@ -147,6 +147,21 @@ def last_file(file: str | Path) -> Path:
 def best_file(resume_file: str | Path) -> str:
     """The best epoch's checkpoint that belongs to a `.last.pth`."""
     return f"{str(resume_file).removesuffix('.pth').removesuffix('.last')}.pth"
+
+
+def last_of_launch(folder: str | Path, launch: str) -> Path | None:
+    """The newest `.last.pth` in a folder that a job of this name has written."""
+
+    def is_its(file: Path) -> bool:
+        try:  # `mmap`: the tensors stay where they are
+            state = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+            return state["launch"] == launch
+        except Exception:  # as in `load_checkpoint`; it is none of ours
+            return False
+
+    files = [file for file in Path(folder).glob("*.last.pth") if file.is_file()]
+    files.sort(key=lambda file: file.stat().st_mtime_ns, reverse=True)
+    return next(filter(is_its, files), None)
 
 
 def item_tokens(dataset: Any) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -32,17 +31,14 @@ def finite_weights(model: nn.Module) -> bool:
     return all(bool(torch.isfinite(weight).all()) for weight in model.parameters())
 
 
-def users_of(batch: Any, field: str, tokens: Sequence[str]) -> str:
-    """The users of a batch by name, up to ten and then a count; nothing if it names none.
+def users_of(users: torch.Tensor, tokens: Sequence[str]) -> str:
+    """The users of a batch by name, up to ten and then a count.
 
     Args:
-        batch: the batch, or None where it is not known.
-        field: of the user ids.
+        users: (B,) ids.
         tokens: user id -> token.
     """
-    if batch is None or field not in batch:
-        return ""
-    ids = list(dict.fromkeys(batch[field].tolist()))  # each once, in the order of the rows
+    ids = list(dict.fromkeys(users.tolist()))  # each once, in the order of the rows
     names = ", ".join(str(tokens[id]) for id in ids[:_NAMED])
     more = f" and {len(ids) - _NAMED:,} more" if len(ids) > _NAMED else ""
     return f" in a batch of the users {names}{more}"

@@ -17,12 +17,13 @@ from recbole_hstu.evaluation.collector import RankEvaluator, SharedCollector
 from recbole_hstu.evaluation.ranks import MISSED
 from recbole_hstu.support.interrupts import Interrupts
 from recbole_hstu.training import checkpoint
-from recbole_hstu.training.divergence import diverged, finite_weights, users_of
+from recbole_hstu.training.divergence import diverged, finite_weights
+from recbole_hstu.training.epoch import Epoch
 from recbole_hstu.training.resumable import Resumable
 from recbole_hstu.training.silence import write_nothing
 
 
-class PlainTrainer(Resumable, Trainer):
+class PlainTrainer(Epoch, Resumable, Trainer):
     """RecBole's Trainer; `trainer_class` puts it before RecBole's other trainers, too."""
 
     _own_loop = False
@@ -33,7 +34,6 @@ class PlainTrainer(Resumable, Trainer):
         super().__init__(config.masked(), model)  # it hands all of it to wandb
         self.config = config
         self.eval_collector, self.evaluator = SharedCollector(config), RankEvaluator(config)
-        self._shared_loss: SharedLoss | None = None
         if processes.count() > 1:
             self._share_with_others()
         name = f"{config['model']}-{config['dataset']}-{get_local_time()}-{config.digest()}"
@@ -42,13 +42,11 @@ class PlainTrainer(Resumable, Trainer):
         self.trained_seconds = 0.0
         self.history: list[dict[str, Any]] = []
         self._interrupts = Interrupts()
-        self._batch: Any = None
-        self._step = 0  # of the epoch
 
     def _share_with_others(self) -> None:
         self._shared_loss = SharedLoss(self.model, self.device)
         # Dropout differs from process to process. Numpy's and Python's generators stay alike:
-        # RecBole draws negatives and crops from them, for the whole batch in every process.
+        # RecBole draws its negatives and crops from them, for the whole batch in every process.
         if processes.rank():
             torch.manual_seed(self.config["seed"] + processes.rank())
         self.logger.info(f"{processes.count()} processes share every batch")
@@ -181,33 +179,6 @@ class PlainTrainer(Resumable, Trainer):
         else:
             self.logger.info(f"Interrupted in epoch {epoch}, before the first checkpoint")
 
-    def _check_nan(self, loss):
-        """RecBole's hook after every batch: a good place to notice Ctrl-C as well."""
-        self._interrupts.check()
-        self._step += 1
-        if torch.isnan(loss):
-            field = self.config["USER_ID_FIELD"]
-            users = users_of(self._batch, field, self._dataset.field2id_token[field])
-            what = f"the training loss is NaN in epoch {len(self.history)}, step {self._step}"
-            raise diverged(what + users, self.optimizer, self.last_file)
-
-    def _train_epoch(self, train_data, epoch_idx, loss_func=None, show_progress=False):
-        self._step = 0
-        return super()._train_epoch(
-            train_data, epoch_idx, loss_func or self._loss, show_progress=show_progress
-        )
-
-    def _loss(self, interaction):
-        self._batch = interaction
-        if self._shared_loss is None:
-            return self.model.calculate_loss(interaction)
-        if len(self.history) == self.start_epoch and self._step == 0:
-            here = checkpoint.random_states(self._generators())
-            self._shared_loss.check(
-                interaction, lambda: checkpoint.restore_random_states(here, self._generators())
-            )
-        return self._shared_loss(interaction)
-
     def _add_hparam_to_tensorboard(self, best_valid_result):
         config, self.config = self.config, self.config.masked()
         super()._add_hparam_to_tensorboard(best_valid_result)
@@ -254,5 +225,8 @@ def trainer_class(model_type: Any, model_name: str) -> type:
     base = get_trainer(model_type, model_name)
     if not issubclass(base, Trainer):
         return base  # gradient-boosted trees: no epochs, no tensors
-    own_loop = base.fit is not Trainer.fit
-    return type(f"Plain{base.__name__}", (PlainTrainer, base), {"_own_loop": own_loop})
+    own = {
+        "_own_loop": base.fit is not Trainer.fit,
+        "_own_steps": base._train_epoch is not Trainer._train_epoch,
+    }
+    return type(f"Plain{base.__name__}", (PlainTrainer, base), own)

@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from recbole_hstu.config.config import Config
+from recbole_hstu.data.data_set import load_dataset
 from recbole_hstu.data.loaders import make_loaders
-from recbole_hstu.quick_start import check_folders, load_dataset, provide_text
 from recbole_hstu.records.make_record import check_segment_options
 from recbole_hstu.studies.plan import EVALUATION_OPTIONS, PlannedRun, named_models, plan_runs
 from recbole_hstu.studies.study import run_identity
 from recbole_hstu.studies.study_log import study_log
 from recbole_hstu.support.errors import InputError
 from recbole_hstu.support.secrets import masked
+from recbole_hstu.training.preparation import check_folders, provide_text
 from recbole_hstu.tuning.space import Space, read_space
 
 try:

@@ -14,11 +14,13 @@ import torch
 from small_data import random_rows, small_config, small_options, weights, write_inter
 
 from recbole_hstu.cli import main
+from recbole_hstu.data.data_set import load_dataset
+from recbole_hstu.data.loaders import make_loaders
 from recbole_hstu.distributed import processes
 from recbole_hstu.distributed.shared_loss import SharedLoss
 from recbole_hstu.layers.packing import Packing, tokens_of
-from recbole_hstu.quick_start import load_dataset, make_loaders, run
-from recbole_hstu.studies.compare import compare
+from recbole_hstu.quick_start import run
+from recbole_hstu.studies.compare import compare_models
 from recbole_hstu.support.errors import InputError
 
 pytestmark = pytest.mark.slow
@@ -279,7 +281,7 @@ def test_torchrun_and_nproc(monkeypatch):
     with pytest.raises(InputError, match="torchrun has started 2 processes"):
         processes.requested(3)
     with pytest.raises(InputError, match="torchrun starts one training"):
-        compare(["HSTU", "SASRec"], "toy")
+        compare_models(["HSTU", "SASRec"], "toy")
 
 
 def test_more_processes_than_users_are_refused(monkeypatch):

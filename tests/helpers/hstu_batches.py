@@ -48,6 +48,6 @@ LENGTHS = [12, 9, 11, 3, 1, 12]
 
 
 def outcome(model, batch):
-    model.generator.manual_seed(0)
+    model.draws.at(0, 0)
     loss = model.calculate_loss(batch)
     return [loss.detach(), *torch.autograd.grad(loss, list(model.parameters()))]

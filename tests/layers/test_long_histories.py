@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from recbole_hstu.config.config import Config
 from recbole_hstu.layers import hstu_block as layers
-from recbole_hstu.layers.stochastic_length import keep, kept_events
+from recbole_hstu.layers.stochastic_length import keep, kept_events, kept_lengths
 from recbole_hstu.support.errors import InputError
 
 
@@ -58,6 +58,18 @@ def test_checkpointed_activations_change_nothing():
     torch.testing.assert_close(outcome(model, make_batch(LENGTHS)), plain)
 
 
+def drawn(lengths, alpha, seed):
+    generator = torch.Generator().manual_seed(seed)
+    chance = torch.rand(len(lengths), generator=generator)
+    order = torch.rand(len(lengths), int(lengths.max()), generator=generator)
+    return kept_events(lengths, kept_lengths(lengths, chance, alpha=alpha, longest=40), order)
+
+
+def shortened(model, batch):
+    kept = model.shortened_lengths(batch["item_length"])
+    return model.shortened(batch, kept, torch.arange(len(kept)))
+
+
 @given(
     st.lists(st.integers(1, 40), min_size=1, max_size=9),
     st.floats(1.05, 2),
@@ -65,22 +77,21 @@ def test_checkpointed_activations_change_nothing():
 )
 def test_stochastic_length_keeps_all_or_the_target(lengths, alpha, seed):
     lengths = torch.tensor(lengths)
-    generator = torch.Generator().manual_seed(seed)
-    kept = kept_events(lengths, alpha=alpha, longest=40, generator=generator)
+    kept = drawn(lengths, alpha, seed)
     target = int(40 ** (alpha / 2))
     assert not kept[torch.arange(kept.shape[1]) >= lengths.unsqueeze(1)].any()
     for n, left in zip(lengths.tolist(), kept.sum(1).tolist(), strict=True):
         assert left == n or (n > target and left == target)
     events = torch.arange(1, kept.shape[1] + 1).expand(len(lengths), -1)
-    for row, line in zip(kept, keep(events, kept), strict=True):
+    width = int(kept.sum(1).max())
+    for row, line in zip(kept, keep(events, kept, width), strict=True):
         expected = (row.nonzero().squeeze(1) + 1).tolist()
         assert line.tolist() == expected + [0] * (len(line) - len(expected))
 
 
 def test_stochastic_length_keeps_whole_histories_as_often_as_the_paper_says():
     lengths = torch.full((20_000,), 30)
-    generator = torch.Generator().manual_seed(0)
-    kept = kept_events(lengths, alpha=1.6, longest=40, generator=generator)
+    kept = drawn(lengths, 1.6, 0)
     whole = (kept.sum(1) == 30).double().mean().item()
     assert whole == pytest.approx(40**1.6 / 30**2, abs=0.01)
     shortened = kept[kept.sum(1) < 30]
@@ -92,12 +103,12 @@ def test_stochastic_length_shortens_training_alone():
     batch = make_batch(LENGTHS)
     whole, short = make_model(), make_model(stochastic_length_alpha=1.1)
     torch.testing.assert_close(short.full_sort_predict(batch), whole.full_sort_predict(batch))
-    lengths = short.shortened(batch)["item_length"]
+    lengths = shortened(short, batch)["item_length"]
     assert lengths.max() < 12
     assert lengths.sum() < sum(LENGTHS)
     assert not torch.equal(outcome(short, batch)[0], outcome(whole, batch)[0])
     everything = make_model(stochastic_length_alpha=2.0)
-    assert torch.equal(everything.shortened(batch)["item_id_list"], batch["item_id_list"])
+    assert torch.equal(shortened(everything, batch)["item_id_list"], batch["item_id_list"])
 
 
 @pytest.mark.parametrize("alpha", [1.0, 2.5])

@@ -11,11 +11,13 @@ import torch
 from small_data import random_rows, small_options, write_inter
 
 from recbole_hstu.config.config import Config
+from recbole_hstu.data.data_set import load_dataset
 from recbole_hstu.data.loaders import make_loaders
 from recbole_hstu.data.side_feature_file import write_text_features
 from recbole_hstu.evaluation.ranks import MISSED
-from recbole_hstu.quick_start import build_model, load_dataset, provide_text, run
+from recbole_hstu.quick_start import run
 from recbole_hstu.support.errors import InputError
+from recbole_hstu.training.preparation import build_model, provide_text
 
 WORDS = ["guitar", "string", "drum", "reed", "bow", "amplifier", "cable", "pick"]
 

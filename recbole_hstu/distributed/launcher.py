@@ -1,0 +1,189 @@
+"""`--nproc`: torch's own launcher (torch.distributed.elastic) for one training on this machine."""
+
+from __future__ import annotations
+
+import ast
+import logging
+import multiprocessing
+import os
+import pickle
+import signal
+import sys
+import threading
+import traceback
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch.distributed.elastic.multiprocessing import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from recbole_hstu.distributed import processes
+from recbole_hstu.support.errors import InputError, ProcessDied
+
+# How long a process that has failed waits for the others to find it out.
+_GRACE_S = 30.0
+_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT")
+_CHATTY = "torch.distributed.elastic.multiprocessing.api"
+
+
+@dataclass(frozen=True)
+class _Refused:
+    """What a process returns that has ended with an `InputError`, or has lost another one."""
+
+    message: str
+    lost: bool
+
+
+def launch(processes: int, restarts: int, function: Callable, *arguments: Any) -> Any:
+    """Call a function in several processes, with rank and size in the environment of each.
+
+    Args:
+        restarts: how often all of them are started again after one has died.
+
+    Returns:
+        What the function has returned in the first process.
+
+    Raises:
+        InputError: the call cannot be handed on, or the function has raised one.
+        ProcessDied: a process was ended by a signal.
+        RuntimeError: the function has raised another error, which the message names.
+    """
+    content = _packed(function, arguments)
+    how = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=processes,
+        run_id=uuid.uuid4().hex,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        local_addr="127.0.0.1",
+        max_restarts=restarts,
+    )
+    with _as_before():
+        try:
+            results = elastic_launch(how, _work)(content)
+        except ChildFailedError as error:
+            raise _obituary(*error.get_first_failure(), processes) from None
+        except SignalException as error:
+            if error.sigval == signal.SIGINT:
+                raise KeyboardInterrupt from None
+            raise SystemExit(128 + error.sigval) from None
+    refusals = [result for result in results.values() if isinstance(result, _Refused)]
+    for refusal in sorted(refusals, key=lambda refusal: refusal.lost):
+        raise (ProcessDied if refusal.lost else InputError)(refusal.message)
+    return results[0]
+
+
+def end_with_parent() -> None:
+    """See to it that this process does not outlive the one that has started it."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def _work(content: bytes) -> Any:
+    """What each process does; only the first one's result travels back."""
+    end_with_parent()
+    if not processes.is_main():
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # the first one says how to go on
+    try:
+        function, arguments = pickle.loads(content)
+        result = function(*arguments)
+    except (InputError, ProcessDied) as error:
+        # A value, so that nothing is started again: the others return, too, as they fail with the
+        # same error or lose this process. Those that do not notice are ended.
+        timer = threading.Timer(_GRACE_S, os._exit, [1])
+        timer.daemon = True
+        timer.start()
+        return _Refused(str(error), lost=isinstance(error, ProcessDied))
+    except Exception:
+        sys.stderr.write(f"process {processes.rank() + 1}: {traceback.format_exc()}")
+        raise
+    return result if processes.is_main() else None
+
+
+def _obituary(rank: int, failure: ProcessFailure, of: int) -> Exception:
+    which = f"process {rank + 1} of {of}"
+    if failure.exitcode < 0:
+        return ProcessDied(
+            f"{which} was ended by signal {-failure.exitcode}, and the training with it"
+        )
+    message = failure.message
+    if isinstance(message, dict):
+        message = message.get("message", "")
+    text = " ".join(str(message).split())
+    return RuntimeError(f"{which} ended with exit status {failure.exitcode}: {text}")
+
+
+@contextmanager
+def _as_before() -> Iterator[None]:
+    """Put back what the launcher changes in this process, and let us report in its place."""
+    chatty = logging.getLogger(_CHATTY)
+    was_disabled, chatty.disabled = chatty.disabled, True
+    in_main = threading.current_thread() is threading.main_thread()
+    known = [getattr(signal, name) for name in _SIGNALS if hasattr(signal, name)]
+    handlers = {number: signal.getsignal(number) for number in known} if in_main else {}
+    try:
+        yield
+    finally:
+        chatty.disabled = was_disabled
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def _packed(function: Callable, arguments: tuple) -> bytes:
+    """The call as bytes that the processes can read.
+
+    Raises:
+        InputError: they could not.
+    """
+    try:
+        content = pickle.dumps((function, arguments))
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise InputError(
+            f"--nproc: the options cannot be handed to other processes ({error}); a class must "
+            "stand at the top of a module"
+        ) from error
+    main = sys.modules["__main__"]
+    file = getattr(main, "__file__", None)
+    if b"__main__" in content and file is None:
+        raise InputError(
+            "--nproc: a class typed into a notebook or an interpreter cannot be handed to other "
+            "processes; write it to a file and import it"
+        )
+    if file is not None and getattr(main, "__spec__", None) is None:
+        _check_guarded(Path(file))
+    return content
+
+
+def _check_guarded(file: Path) -> None:
+    """Whether the other processes, which import the main script, would not run all of it again.
+
+    Raises:
+        InputError: they would.
+    """
+    frame, line = sys._getframe(), 0
+    while frame is not None:
+        if frame.f_globals is vars(sys.modules["__main__"]) and frame.f_code.co_name == "<module>":
+            line = frame.f_lineno
+        frame = frame.f_back  # type: ignore[assignment]
+    if not line or not file.is_file():
+        return  # started by something else, such as a console
+    for statement in ast.parse(file.read_bytes()).body:
+        if statement.lineno <= line <= (statement.end_lineno or 0):
+            names = {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)}
+            if not isinstance(statement, ast.If) or "__name__" not in names:
+                raise InputError(
+                    f'--nproc: {file}, line {line}: stands outside of `if __name__ == "__main__":`,'
+                    " so that every process would start others; put it inside"
+                )

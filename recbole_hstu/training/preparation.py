@@ -1,0 +1,73 @@
+"""What a training needs before its first step: text vectors, a model, a trainer, folders."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from recbole.utils import init_seed
+
+from recbole_hstu.config.config import Config
+from recbole_hstu.config.properties import recbole_name
+from recbole_hstu.encoders import ensure_text_features
+from recbole_hstu.support.errors import InputError, refused_by_recbole
+from recbole_hstu.training.trainer import trainer_class
+
+
+def provide_text(config: Config, dataset: Any) -> None:
+    """Make sure that a model that reads item text finds its side-feature file.
+
+    Raises:
+        InputError: see `ensure_text_features`.
+    """
+    wanted = getattr(config.model_class, "needs_text_features", False)
+    without = config["fusion"] == "id_only" or config["retriever"] == "bm25"
+    if not wanted or without or config["text_features_file"]:
+        return
+    # The data set that RecBole's wheel carries is read only.
+    output = Path(config["output_path"]) / config["dataset"]
+    file = ensure_text_features(
+        config["dataset"],
+        config["data_path"],
+        config.final_config_dict,
+        tokens=dataset.field2id_token[dataset.iid_field],
+        output_folder=output,
+    )
+    config["text_features_file"] = str(file)
+
+
+def build_model(config: Config, dataset: Any) -> Any:
+    """The model of a configuration, on its device, its weights drawn from the seed.
+
+    Raises:
+        InputError: the model needs a package that is not installed, or RecBole refuses a value.
+    """
+    init_seed(config["seed"], config["reproducibility"])
+    package = config.model_class.__module__.partition(".")[0]
+    with refused_by_recbole(f"--model={config['model']}", package):
+        return config.model_class(config, dataset).to(config["device"])
+
+
+def make_trainer(config: Config, network: Any) -> Any:
+    """RecBole's trainer of a model, with our checkpoints and our evaluation."""
+    with refused_by_recbole(f"--model={config['model']}"):
+        name = recbole_name(config.model_class)
+        return trainer_class(config["MODEL_TYPE"], name)(config, network)
+
+
+def check_folders(*names: str) -> None:
+    """Whether the run will be able to write, before it writes anything.
+
+    Raises:
+        InputError: a folder can be neither made nor written.
+    """
+    for name in names:
+        folder = Path(name)
+        while not folder.exists():
+            folder = folder.parent
+        if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+            raise InputError(
+                f"{name}: the folder cannot be written ({folder} is in the way); run from a "
+                "folder of your own, or choose another with --checkpoint_dir"
+            )
