@@ -95,37 +95,14 @@ def _run(
 ) -> dict[str, Any]:
     init_seed(config["seed"], config["reproducibility"])
     keep_freed_memory()
+    logger = getLogger()
     with RunLog(config, quiet=on_validation is not None) as log:
-        set_precision(config)
-        logger = getLogger()
-        logger.info(config)
-        data = processes.main_first(lambda: load_dataset(config))
-        logger.info(data)
-        train, valid, test = make_loaders(config, data)
-        log_loaders(config)
-        _take_up_launch(config)
-        if config["resume"]:
-            state = checkpoint.load_checkpoint(config["resume"])
-            checkpoint.check_fits(state, config["resume"], config, train._dataset)
-        check_folders("log", "log_tensorboard", config["checkpoint_dir"])
-        processes.main_first(lambda: provide_text(config, train._dataset))
-        network = build_model(config, train._dataset)
-        logger.info(network)
-        log.open()
-        trainer = make_trainer(config, network)
-        if config["resume"]:
-            trainer.resume_checkpoint(config["resume"])
-        show = config["show_progress"]
-        watch = {"callback_fn": on_validation} if on_validation else {}  # boosted trees know none
-        # DGCF cannot train on few items, nor NCL. A process that is lost is a RuntimeError, too.
-        reasons = ANY_REASON if processes.count() == 1 else REFUSALS
-        with refused_by_recbole(f"--model={config['model']}", errors=reasons):
-            score, valid_result = trainer.fit(
-                train, valid, saved=saved, show_progress=show, **watch
-            )
-        best = saved and valid is not None
+        train, valid, test, trainer = _prepared(config, log)
+        score, valid_result = _fitted(config, trainer, train, valid, saved, on_validation)
         test = None if on_validation else test
         judge = getattr(trainer, "test", trainer.evaluate)  # boosted trees have RecBole's alone
+        best = valid is not None and (saved or getattr(trainer, "best_weights", None) is not None)
+        show = config["show_progress"]
         test_result = judge(test, load_best_model=best, show_progress=show) if test else None
         logger.info(set_color("best valid ", "yellow") + f": {valid_result}")
         logger.info(set_color("test result", "yellow") + f": {test_result}")
@@ -143,6 +120,40 @@ def _run(
         "log": log.path,
         "checkpoint": Path(trainer.saved_model_file) if saved else None,
     }
+
+
+def _prepared(config: Config, log: RunLog) -> tuple[Any, Any, Any, Any]:
+    """The three loaders and the trainer; from here on the input is good, and the log is written."""
+    logger = getLogger()
+    set_precision(config)
+    logger.info(config)
+    data = processes.main_first(lambda: load_dataset(config))
+    logger.info(data)
+    train, valid, test = make_loaders(config, data)
+    log_loaders(config)
+    _take_up_launch(config)
+    if config["resume"]:
+        state = checkpoint.load_checkpoint(config["resume"], mapped=True)
+        checkpoint.check_fits(state, config["resume"], config, train._dataset)
+    check_folders("log", "log_tensorboard", config["checkpoint_dir"])
+    processes.main_first(lambda: provide_text(config, train._dataset))
+    network = build_model(config, train._dataset)
+    logger.info(network)
+    log.open()
+    trainer = make_trainer(config, network)
+    if config["resume"]:
+        trainer.resume_checkpoint(config["resume"])
+    return train, valid, test, trainer
+
+
+def _fitted(config: Config, trainer: Any, train: Any, valid: Any, saved: bool, watch: Any) -> Any:
+    """The best validation's score and result."""
+    more = {"callback_fn": watch} if watch else {}  # boosted trees know none
+    # DGCF cannot train on few items, nor NCL. A process that is lost is a RuntimeError, too.
+    reasons = ANY_REASON if processes.count() == 1 else REFUSALS
+    with refused_by_recbole(f"--model={config['model']}", errors=reasons):
+        show = config["show_progress"]
+        return trainer.fit(train, valid, saved=saved, show_progress=show, **more)
 
 
 def _take_up_launch(config: Config) -> None:

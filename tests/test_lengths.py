@@ -10,9 +10,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 MEDIAN, NINE_IN_TEN, LONGEST, FILE = 9, 25, 45, 300
-# Longer than they should be, to be broken up: remove the name when it is.
-KNOWN = {"recbole_hstu/evaluation/ranks.py: target_ranks", "recbole_hstu/quick_start.py: _run"}
-KNOWN_FILES = {"recbole_hstu/config/config.py"}
 
 
 def files():
@@ -41,8 +38,7 @@ def test_functions_are_short():
     assert median <= MEDIAN
     assert ninth <= NINE_IN_TEN
     long = {name.rpartition(":")[0] for name, lines in lengths.items() if lines > LONGEST}
-    assert long - KNOWN == set()
-    assert long >= KNOWN, "these are short enough now: take them out of KNOWN"
+    assert long == set()
 
 
 def test_files_are_short():
@@ -50,5 +46,4 @@ def test_files_are_short():
     longest = sorted(lengths, key=lengths.__getitem__)[-5:]
     print(", ".join(f"{name} ({lengths[name]})" for name in reversed(longest)))  # noqa: T201
     long = {name for name, lines in lengths.items() if lines > FILE}
-    assert long - KNOWN_FILES == set()
-    assert long >= KNOWN_FILES, "these are short enough now: take them out of KNOWN_FILES"
+    assert long == set()

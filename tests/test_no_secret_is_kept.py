@@ -12,7 +12,7 @@ from recbole_hstu import quick_start
 from recbole_hstu.cli import main
 from recbole_hstu.config.config import Config
 from recbole_hstu.support.errors import InputError
-from recbole_hstu.training import checkpoint, trainer
+from recbole_hstu.training import checkpoint, preparation, trainer
 
 pytest.importorskip("openai")
 
@@ -62,7 +62,7 @@ def test_a_run_its_study_and_its_report(server, secret_url, capfd, monkeypatch):
     assert "http://***@127.0.0.1" in shown
     assert len(server.requests) == 1
     # A finished study is recognised, whatever the secrets are now.
-    monkeypatch.setattr(quick_start, "trainer_class", lambda *_: pytest.fail("run again"))
+    monkeypatch.setattr(preparation, "trainer_class", lambda *_: pytest.fail("run again"))
     line = arguments("run", secret_url + "-new", model="HSTUText", seeds="1,2", results_dir="study")
     assert main(line) == 0
     assert_nothing_secret(capfd)

@@ -15,6 +15,7 @@ import torch
 from small_data import small_options, weights
 
 from recbole_hstu import quick_start
+from recbole_hstu.config.config import Config
 from recbole_hstu.data.data_set import load_dataset
 from recbole_hstu.evaluation.ranks import MISSED
 from recbole_hstu.model.hstu import HSTU
@@ -235,7 +236,7 @@ def test_a_nan_loss_stops_the_run_and_says_where(toy, monkeypatch):
     with pytest.raises(InputError) as caught:
         run("HSTU", "toy", config_dict=options)
     (last,) = Path("saved").glob("*.last.pth")
-    tokens = checkpoint.load_checkpoint(last)["user_tokens"]
+    tokens = load_dataset(Config("HSTU", "toy", None, options)).field2id_token["user_id"]
     users = ", ".join(tokens[id] for id in seen[4][:10])
     assert str(caught.value) == (
         f"the training loss is NaN in epoch 1, step 2 in a batch of the users {users} and 6 more, "

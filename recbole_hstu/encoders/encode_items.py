@@ -91,9 +91,8 @@ def ensure_text_features(
             return path
         logger.info("text features: %s; encoding with %s", stale, options.model_name or "lsa")
         texts = {**_rows_to_keep(known, header, options), **texts}
-        _encode_and_write(
-            path, texts, options, item_text, progress=_option(config, "show_progress") is not False
-        )
+        progress = _option(config, "show_progress") is not False
+        _encode_and_write(path, texts, options, item_text, progress=progress)
     return path
 
 

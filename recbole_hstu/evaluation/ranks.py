@@ -51,6 +51,23 @@ def target_ranks(
     rows, width = scores.shape
     target_scores = scores.gather(1, targets[:, None])
     _refuse_nan(scores)
+    before, ties = _counted(scores, targets, target_scores)
+    missed = target_scores[:, 0] == -torch.inf
+    if seen is not None:
+        row, item = _distinct_pairs(seen, rows, width)
+        seen_scores, own = scores[row, item], target_scores[row, 0]
+        is_target = item == targets[row]
+        equal = seen_scores == own
+        ahead = (seen_scores > own) | (equal & (item < targets[row]))
+        before.index_add_(0, row, -ahead.long())
+        ties.index_add_(0, row, -equal.long())
+        missed[row[is_target]] = True
+    return TargetRanks((before + 1).masked_fill(missed, MISSED), ties.masked_fill(missed, 0))
+
+
+def _counted(scores: Tensor, targets: Tensor, target_scores: Tensor) -> tuple[Tensor, Tensor]:
+    """(B,) items before each target, and (B,) others that score the same; no item is masked."""
+    rows, width = scores.shape
     before = torch.empty(rows, dtype=torch.int64, device=scores.device)
     ties = torch.empty_like(before)
     ids = torch.arange(1, width, device=scores.device)
@@ -66,19 +83,7 @@ def target_ranks(
         ties[part] = torch.eq(items, own, out=ones).sum(dim=1)
         if (ties[part] > 1).any():  # rare: the target itself makes one
             before[part] += ones.mul_(ids < targets[part, None]).sum(dim=1).long()
-    ties -= 1
-
-    missed = target_scores[:, 0] == -torch.inf
-    if seen is not None:
-        row, item = _distinct_pairs(seen, rows, width)
-        seen_scores, own = scores[row, item], target_scores[row, 0]
-        is_target = item == targets[row]
-        equal = seen_scores == own
-        ahead = (seen_scores > own) | (equal & (item < targets[row]))
-        before.index_add_(0, row, -ahead.long())
-        ties.index_add_(0, row, -equal.long())
-        missed[row[is_target]] = True
-    return TargetRanks((before + 1).masked_fill(missed, MISSED), ties.masked_fill(missed, 0))
+    return before, ties - 1
 
 
 def _refuse_nan(scores: Tensor) -> None:

@@ -60,7 +60,8 @@ def sampled_softmax(
         raise ValueError(f"impl={impl!r}: expected auto, dense, sparse or gather")
     index = torch.cat([positives.unsqueeze(1), negatives], dim=1)
     if impl == "gather":
-        logits = torch.bmm(table[index], queries.unsqueeze(-1)).squeeze(-1)
+        with torch.autocast(queries.device.type, enabled=False):  # as the others compute
+            logits = torch.bmm(table[index], queries.unsqueeze(-1)).squeeze(-1)
     else:
         products = PickedProducts if impl == "dense" else SparseProducts
         logits = products.apply(queries, table, index)

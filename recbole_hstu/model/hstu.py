@@ -7,6 +7,9 @@ vectors, AdamW, a loss at every position) is that of its public experiments.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
@@ -33,6 +36,7 @@ class HSTU(PositionLoss, SequentialRecommender):
     input_type = InputType.POINTWISE
     n_heads: int
     sequence_view = "user"  # one row a user, a loss at every position
+    _tables: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
@@ -44,6 +48,7 @@ class HSTU(PositionLoss, SequentialRecommender):
         self.input_dropout = option(config, "input_dropout_prob")
         self.item_l2_norm = option(config, "item_l2_norm")
         self.activation_checkpointing = option(config, "activation_checkpointing")
+        self.query_time = config["query_time"]
         self.read_loss_options(config)
 
         self.items = self.build_item_encoder(config, dataset)
@@ -92,9 +97,14 @@ class HSTU(PositionLoss, SequentialRecommender):
         return (l2_normalise(x) if self.item_l2_norm else x), packing
 
     def layer_context(self, interaction, packing: Packing) -> tuple:
-        """What every layer reads beside the tokens: here the time buckets of each group."""
-        time = packing.pack(interaction[self.TIME_SEQ])
-        asked = packing.pack(self.shifted(interaction, self.TIME_SEQ, self.TIME))
+        """What every layer reads beside the tokens: here the time buckets of each group.
+
+        A query is asked at the time of the event that it predicts, as in the published code
+        (`query_time: target`), or at that of its own event (`last`), in training as in ranking.
+        """
+        time = asked = packing.pack(interaction[self.TIME_SEQ])
+        if self.query_time == "target":
+            asked = packing.pack(self.shifted(interaction, self.TIME_SEQ, self.TIME))
         groups = packing.lines(packing.pad(torch.stack([packing.row, asked, time], dim=-1)))
         return ([TimeBuckets(*group.unbind(-1), n_heads=self.n_heads) for group in groups],)
 
@@ -112,13 +122,30 @@ class HSTU(PositionLoss, SequentialRecommender):
         hidden, packing = self.forward(interaction, table)
         return packing.unorder(hidden[packing.last])
 
+    @contextmanager
+    def fixed_items(self) -> Iterator[None]:
+        """Make the item tables once for all that is scored in the block; weights must not change
+        in it. Without it they are made for every batch."""
+        self._tables = self.item_tables()
+        try:
+            yield
+        finally:
+            self._tables = None
+
+    def item_tables(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """(V, D) vectors of the inputs, and (V, D) of the candidates, normalised."""
+        if self._tables is not None:
+            return self._tables
+        inputs, candidates = self.items()
+        return inputs, self.normalised(candidates)
+
     def predict(self, interaction) -> torch.Tensor:
         """(B,) score of each row's `item_id`."""
-        inputs, candidates = self.items()
-        items = self.normalised(candidates)[interaction[self.ITEM_ID]]
+        inputs, candidates = self.item_tables()
+        items = candidates[interaction[self.ITEM_ID]]
         return (self.user_vectors(interaction, inputs) * items).sum(-1)
 
     def full_sort_predict(self, interaction) -> torch.Tensor:
         """(B, V) scores of the whole catalogue."""
-        inputs, candidates = self.items()
-        return self.user_vectors(interaction, inputs) @ self.normalised(candidates).t()
+        inputs, candidates = self.item_tables()
+        return self.user_vectors(interaction, inputs) @ candidates.t()

@@ -3,6 +3,7 @@ dangers (`torch.load(weights_only=True)`) by every torch from 2.4 on, for RecBol
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import random
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 import torch
+from recbole.utils import ModelType
 
 from recbole_hstu.support.errors import InputError
 from recbole_hstu.support.whole_file import is_abandoned, whole_file
@@ -85,8 +87,14 @@ def save_checkpoint(path: str | Path, state: dict[str, Any]) -> None:
         raise InputError(f"{path}: the checkpoint cannot be written ({error}){kept}") from error
 
 
-def load_checkpoint(path: str | Path, device: Any = "cpu") -> dict[str, Any]:
+def load_checkpoint(
+    path: str | Path, device: Any = "cpu", *, mapped: bool = False
+) -> dict[str, Any]:
     """Read what `save_checkpoint` wrote.
+
+    Args:
+        device: of the tensors.
+        mapped: tensors on the CPU whose bytes are read when they are used.
 
     Raises:
         InputError: no such file, a file cut short, a file of something else.
@@ -95,7 +103,7 @@ def load_checkpoint(path: str | Path, device: Any = "cpu") -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"{path}: no such checkpoint")
     try:
-        state = torch.load(path, map_location=device, weights_only=True)
+        state = torch.load(path, map_location=device, weights_only=True, mmap=mapped)
     except Exception as error:  # torch raises half a dozen kinds for a damaged file
         raise InputError(
             f"{path}: damaged, or no checkpoint of recbole_hstu ({type(error).__name__}); "
@@ -103,7 +111,19 @@ def load_checkpoint(path: str | Path, device: Any = "cpu") -> dict[str, Any]:
         ) from error
     if not isinstance(state, dict) or not {"config", "state_dict", "epoch"} <= set(state):
         raise InputError(f"{path}: not a checkpoint of recbole_hstu")
+    if "tokens" not in state:
+        raise InputError(f"{path}: a checkpoint of an earlier release; train anew with this one")
     return state
+
+
+def load_weights(path: str | Path) -> dict[str, Any]:
+    """The weights alone: the optimiser's state, twice their size, is not read.
+
+    Raises:
+        InputError: see `load_checkpoint`.
+    """
+    state = load_checkpoint(path, mapped=True)
+    return {key: state[key] for key in ("state_dict", "other_parameter")}
 
 
 def check_fits(state: dict[str, Any], path: str | Path, config: Any, dataset: Any) -> None:
@@ -131,10 +151,10 @@ def check_tokens(state: dict[str, Any], path: str | Path, dataset: Any) -> None:
         InputError: they are others.
     """
     for what, tokens in (("items", item_tokens(dataset)), ("users", user_tokens(dataset))):
-        before = state[f"{what[:-1]}_tokens"]
-        if before != tokens:
+        count, digest = state["tokens"][what]
+        if digest != _hash_of(tokens):
             raise InputError(
-                f"{path}: was trained on other {what} ({len(before) - 1:,}) than "
+                f"{path}: was trained on other {what} ({count - 1:,}) than "
                 f"{dataset.dataset_name} has now ({len(tokens) - 1:,}); train anew on these data"
             )
 
@@ -172,6 +192,31 @@ def item_tokens(dataset: Any) -> list[str]:
 def user_tokens(dataset: Any) -> list[str]:
     """Tokens in the order of RecBole's ids; entry 0 is the padding."""
     return [str(token) for token in dataset.field2id_token[dataset.uid_field]]
+
+
+def tokens_kept(dataset: Any, model: Any) -> dict[str, Any]:
+    """What a checkpoint holds of a data set: the item tokens, the user tokens if the model has
+    weights of users, and of both how many there are (padding included) and a hash."""
+    items, users = item_tokens(dataset), user_tokens(dataset)
+    of_users = {dataset.user_num, dataset.user_num + dataset.item_num}
+    tensors = [value for value in model.state_dict().values() if torch.is_tensor(value)]
+    general = model.type != ModelType.SEQUENTIAL
+    knows_users = general or any(of_users & set(tensor.shape) for tensor in tensors)
+    return {
+        "item_tokens": items,
+        "user_tokens": users if knows_users else None,
+        "tokens": {
+            "items": [len(items), _hash_of(items)],
+            "users": [len(users), _hash_of(users)],
+        },
+    }
+
+
+def _hash_of(tokens: list[str]) -> str:
+    digest = hashlib.sha256()
+    for token in tokens:
+        digest.update(token.encode("utf-8", "surrogatepass") + b"\0")
+    return digest.hexdigest()
 
 
 def random_states(generators: dict[str, torch.Generator]) -> dict[str, Any]:

@@ -32,7 +32,7 @@ class LossReading:
         """The loss of a step, or of each of its parts; all processes add equally often."""
         parts = losses if isinstance(losses, tuple) else (losses,)
         self._tuple = isinstance(losses, tuple)
-        self._waiting.append((torch.stack([part.detach().double() for part in parts]), kept))
+        self._waiting.append((torch.stack([part.detach().double().sum() for part in parts]), kept))
         if len(self._waiting) == STEPS:
             self.read()
 

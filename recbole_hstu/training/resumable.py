@@ -34,6 +34,7 @@ class Resumable:
     _dataset: Any = None
     _resumed: dict[str, Any] | None = None
     _stopped_early = False
+    best_weights: dict[str, Any] | None = None
     _name: str
     _named = False
 
@@ -96,8 +97,8 @@ class Resumable:
             "optimizer": self.optimizer.state_dict(),
             "random": random,
             "random_of_others": others,
-            "item_tokens": checkpoint.item_tokens(self._dataset),
-            "user_tokens": checkpoint.user_tokens(self._dataset),
+            "launch": processes.launch_id(),
+            **checkpoint.tokens_kept(self._dataset, self.model),
         }
         checkpoint.save_checkpoint(file, state)
         processes.barrier()
@@ -124,8 +125,27 @@ class Resumable:
         self._stopped_early = state["stopped_early"]
         self._load_weights(state)
         self.optimizer.load_state_dict(state["optimizer"])
-        self._resumed = state
+        self._resumed = {key: state[key] for key in ("random", "random_of_others")}
         self.logger.info(f"Checkpoint loaded. Resume training from epoch {self.start_epoch}")
+
+    def _keep_weights(self) -> None:
+        """The best epoch's weights, of a training that writes no checkpoint."""
+        weights = {name: value.detach().cpu().clone() for name, value in self._tensors()}
+        extra = {k: v for k, v in self.model.state_dict().items() if not torch.is_tensor(v)}
+        other = checkpoint.encode(self.model.other_parameter())
+        self.best_weights = {"state_dict": weights | extra, "other_parameter": other}
+
+    def _tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
+        return ((k, v) for k, v in self.model.state_dict().items() if torch.is_tensor(v))
+
+    def _load_best(self, file: str | Path | None = None) -> None:
+        """The weights of the best epoch, or those in a checkpoint."""
+        if file is None and self.best_weights is not None:
+            self._load_weights(self.best_weights)
+            return
+        file = file or self.saved_model_file
+        self._load_weights(checkpoint.load_weights(file))
+        self.logger.info(f"Loading model structure and parameters from {file}")
 
     def _load_weights(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["state_dict"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,6 @@ from recbole_hstu.distributed.shared_loss import SharedLoss
 from recbole_hstu.evaluation.collector import RankEvaluator, SharedCollector
 from recbole_hstu.evaluation.ranks import MISSED
 from recbole_hstu.support.interrupts import Interrupts
-from recbole_hstu.training import checkpoint
 from recbole_hstu.training.divergence import diverged, finite_weights
 from recbole_hstu.training.epoch import Epoch
 from recbole_hstu.training.resumable import Resumable
@@ -167,6 +167,8 @@ class PlainTrainer(Epoch, Resumable, Trainer):
             self.best_valid_result = result
             if saved:
                 self._save_checkpoint(epoch, verbose=verbose)
+            else:
+                self._keep_weights()
         if stop:
             best = epoch - self.cur_step * self.eval_step
             self.logger.info(f"Finished training, best eval result in epoch {best}")
@@ -203,12 +205,11 @@ class PlainTrainer(Epoch, Resumable, Trainer):
         if not eval_data:
             return None
         if load_best_model:
-            file = model_file or self.saved_model_file
-            self._load_weights(checkpoint.load_checkpoint(file, self.device))
-            self.logger.info(f"Loading model structure and parameters from {file}")
+            self._load_best(model_file)
         self.eval_collector.clear()
         self.eval_collector.shared = getattr(eval_data, "is_share", False)
-        result = super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
+        with getattr(self.model, "fixed_items", nullcontext)():
+            result = super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
         result = {key: float(value) for key, value in result.items()}
         if self.eval_collector.partial:  # ranks of a part would pass for those of all
             self.eval_collector.ranks, self.eval_collector.lists = [], []

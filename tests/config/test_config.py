@@ -28,9 +28,9 @@ def test_later_layers_win(tmp_path):
 def test_no_model_slows_the_others_down():
     """Importing RecBole's SINE searches every later backward pass of the process for NaN."""
     code = (
-        "import torch; from recbole_hstu.config.model_registry import model_class; "
-        "model_class('SASRec'), model_class('SINE'); print(torch.is_anomaly_enabled()); "
-        "torch.autograd.set_detect_anomaly(True); model_class('HSTU'); "
+        "import torch; from recbole_hstu.config.model_registry import find_model; "
+        "find_model('SASRec'), find_model('SINE'); print(torch.is_anomaly_enabled()); "
+        "torch.autograd.set_detect_anomaly(True); find_model('HSTU'); "
         "print(torch.is_anomaly_enabled())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -11,6 +11,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from hstu_batches import make_model
 from small_data import random_rows, small_config, small_options, weights, write_inter
 
 from recbole_hstu.cli import main
@@ -18,7 +19,6 @@ from recbole_hstu.data.data_set import load_dataset
 from recbole_hstu.data.loaders import make_loaders
 from recbole_hstu.distributed import processes
 from recbole_hstu.distributed.shared_loss import SharedLoss
-from recbole_hstu.layers.packing import Packing, tokens_of
 from recbole_hstu.quick_start import run
 from recbole_hstu.studies.compare import compare_models
 from recbole_hstu.support.errors import InputError
@@ -133,7 +133,10 @@ def test_a_resumed_run_ends_with_the_very_weights():
 OWN_TABLE = """
 import os, sys, torch
 import torch.distributed as dist
+from recbole.data.interaction import Interaction
+from recbole_hstu.data.own_rows import own_rows
 from recbole_hstu.distributed import processes
+from recbole_hstu.distributed.batch_share import BatchShare
 from recbole_hstu.distributed.shared_loss import SharedLoss
 from recbole_hstu.layers.item_encoder import FusedEncoder
 
@@ -146,14 +149,16 @@ class Model(torch.nn.Module):
         self.items = FusedEncoder(text=text, text_hash="", hidden_size=2)
 
     def calculate_loss(self, batch):
-        return self.items()[0][batch].sum()
+        return self.items()[0][batch["item"]].mean()
 
-with processes.team({"nproc": 2, "device": torch.device("cpu")}, ()):
+with processes.together({"nproc": 2, "device": torch.device("cpu")}):
     torch.manual_seed(processes.rank())
     model = Model()
     loss = SharedLoss(model, model.device)
+    own = torch.tensor([processes.rank(), processes.rank() + 2])
+    rows = own_rows(Interaction({"item": own}), BatchShare(own, 4))
     for _ in range(2):
-        loss(torch.arange(4)).backward()
+        loss(rows).backward()
     assert (model.items.text == processes.rank()).all()
     first, second = processes.gather(model.items.projection.weight.detach())
     assert torch.equal(first, second)  # parameters are sent, at the start
@@ -171,6 +176,14 @@ def test_the_frozen_text_table_is_never_sent():
     assert [process.wait(120) for process in two] == [0, 0]
 
 
+def second_of(started):
+    """The second of the processes that the launcher has started."""
+    children = psutil.Process(started.pid).children()
+    workers = [p for p in children if any("spawn_main" in part for part in p.cmdline())]
+    assert len(workers) == 2
+    return max(workers, key=lambda process: process.pid)
+
+
 @pytest.fixture
 def study():
     """A study of two processes that takes long, and the second of them, once it trains."""
@@ -186,7 +199,7 @@ def study():
     until = time.monotonic() + 400
     while not list(Path("saved").glob("*.last.pth")) and time.monotonic() < until:
         time.sleep(0.05)
-    (follower,) = psutil.Process(started.pid).children()
+    follower = second_of(started)
     yield started, follower
     for process in (started, follower):
         if process.is_running() if process is follower else process.poll() is None:
@@ -302,9 +315,41 @@ def test_shares_are_disjoint_and_whole(count, monkeypatch):
     assert found == list(range(count))
 
 
-def test_tokens_of_a_part_are_those_of_its_packing():
-    lengths = torch.tensor([3, 1, 3, 2, 1, 5])
-    rows = torch.tensor([0, 2, 4])
-    grid = torch.arange(30).view(6, 5)
-    chosen = Packing(lengths).pack(grid)[tokens_of(rows, lengths)]
-    assert torch.equal(chosen, Packing(lengths[rows]).pack(grid[rows]))
+@pytest.mark.parametrize("loss_type", ["sampled", "shared"])
+def test_a_process_draws_for_its_rows_what_one_alone_draws(loss_type):
+    """Whatever was drawn before, and again after a restart."""
+    model, lengths = make_model(loss_type=loss_type), torch.tensor([3, 1, 4, 2, 4])
+    model.draws.at(epoch=2, step=7)
+    whole = model.draw_negatives(lengths, torch.arange(5))
+    own = torch.tensor([1, 3])
+    again = make_model(loss_type=loss_type)
+    again.draws.at(epoch=2, step=7)
+    part = again.draw_negatives(lengths[own], own)
+    if loss_type == "shared":
+        assert torch.equal(part, whole)
+        return
+    rows = dict(zip([1, 3, 0, 2, 4], whole.split([1, 2, 3, 4, 4]), strict=True))  # by length
+    assert torch.equal(part, torch.cat([rows[1], rows[3]]))
+    model.draws.at(epoch=2, step=8)
+    assert not torch.equal(model.draw_negatives(lengths, torch.arange(5)), whole)
+
+
+def test_a_job_that_loses_a_process_starts_again_by_itself():
+    """And ends with the very weights of an undisturbed one, dropout included."""
+    options = small_options(epochs=30, protocol="paper", nproc=2, max_restarts=1)
+    line = [sys.executable, str(ROOT / "run_recbole.py"), "--model=HSTU", "--dataset=toy"]
+    started = subprocess.Popen(
+        [*line, *as_arguments(options)], env=ENVIRONMENT, stderr=subprocess.PIPE, text=True
+    )
+    until = time.monotonic() + 400
+    while not list(Path("saved").glob("*.last.pth")) and time.monotonic() < until:
+        time.sleep(0.02)
+    second_of(started).kill()
+    _, err = started.communicate(timeout=200)
+    assert started.returncode == 0, err
+    assert "Started again, goes on from saved/HSTU-toy" in err
+    (last,) = Path("saved").glob("*.last.pth")
+    whole = run("HSTU", "toy", config_dict={**options, "checkpoint_dir": "undisturbed"})
+    expected = weights(whole["checkpoint"].with_suffix(".last.pth"))
+    for name, value in weights(last).items():
+        assert torch.equal(value, expected[name]), name

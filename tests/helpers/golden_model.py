@@ -23,6 +23,7 @@ SIZES = {
     "logq_correction": False,
     "activation_checkpointing": False,
     "torch_compile": False,
+    "query_time": "target",
     "num_negatives": 32,
     "temperature": 0.05,
     "item_l2_norm": True,

@@ -193,3 +193,20 @@ def test_reduced_precision_is_near(loss_type, fusion, text_file):
 def test_the_cheapest_way_depends_on_the_catalogue(items_a_negative, dtype, expected):
     table = torch.zeros(items_a_negative * 8, 2, dtype=dtype)  # bfloat16 has no sparse products
     assert losses.choose_impl(table, 8) == expected
+
+
+@pytest.mark.parametrize("impl", ["gather", "sparse"])
+def test_under_autocast_all_ways_have_the_same_gradients(impl):
+    generator = torch.Generator().manual_seed(1)
+    queries, table = (
+        torch.randn(n, 16, generator=generator, requires_grad=True) for n in (40, 200)
+    )
+    positives = torch.randint(1, 200, (40,), generator=generator)
+    negatives = torch.randint(1, 200, (40, 8), generator=generator)
+    found = {}
+    for way in ("dense", impl):
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = sampled_softmax(queries, table, positives, negatives, temperature=0.5, impl=way)
+        found[way] = [loss, *torch.autograd.grad(loss, [queries, table])]
+    for value, expected in zip(found[impl], found["dense"], strict=True):
+        torch.testing.assert_close(value, expected, rtol=1e-5, atol=1e-7)

@@ -267,3 +267,12 @@ def test_text_is_in_no_checkpoint_and_its_hash_is_checked(text_file, tmp_path):
 def test_unknown_fusion(key):
     with pytest.raises(InputError, match=f"{key}: mean; known are"):
         FusedEncoder(text=torch.ones(3, 2), text_hash="", hidden_size=2, **{key: "mean"})
+
+
+def test_without_the_targets_time_nothing_depends_on_it():
+    """`query_time: last`; by default the scores move with the time of the request."""
+    for query_time, same in (("last", True), ("target", False)):
+        model, batch = make_model(query_time=query_time), make_batch([5, 1, 12])
+        later = {**batch, "timestamp": batch["timestamp"] * 3}
+        scores = [model.full_sort_predict(b) for b in (batch, later)]
+        assert torch.equal(*scores) is same

@@ -1,0 +1,116 @@
+"""What a training keeps in memory and in its checkpoints, and what an evaluation makes once."""
+
+import gc
+import weakref
+
+import pytest
+import torch
+from small_data import small_options
+
+from recbole_hstu.layers.item_encoder import FusedEncoder, IdEncoder
+from recbole_hstu.quick_start import run
+from recbole_hstu.training import checkpoint, resumable
+from recbole_hstu.training.trainer import PlainTrainer
+
+
+@pytest.mark.parametrize(("model", "encoder"), [("HSTU", IdEncoder), ("SASRecSS", IdEncoder)])
+def test_item_tables_are_made_once_an_evaluation(toy, model, encoder, monkeypatch):
+    made = []
+    honest = encoder.forward
+    monkeypatch.setattr(encoder, "forward", lambda self, *a: made.append(1) or honest(self, *a))
+    evaluations = []
+    evaluate = PlainTrainer.evaluate
+
+    def counted(self, data, *args, **kwargs):
+        made.clear()
+        result = evaluate(self, data, *args, **kwargs)
+        evaluations.append((len(data), len(made)))
+        return result
+
+    monkeypatch.setattr(PlainTrainer, "evaluate", counted)
+    run(model, "toy", config_dict=small_options(model, epochs=1, eval_batch_size=8))
+    assert [count for _, count in evaluations] == [1, 1]  # validation and test
+    assert all(batches > 1 for batches, _ in evaluations)
+
+
+def test_scores_outside_of_an_evaluation_follow_the_weights(toy):
+    from hstu_batches import make_batch, make_model
+
+    model, batch = make_model(), make_batch([3, 1, 12])
+    with model.fixed_items():
+        before = model.full_sort_predict(batch)
+    with torch.no_grad():
+        model.items.ids.mul_(-1)
+    after = model.full_sort_predict(batch)
+    assert not torch.allclose(before, after)
+    with model.fixed_items():
+        torch.testing.assert_close(model.full_sort_predict(batch), after)
+
+
+def test_a_resumed_training_has_its_weights_once(toy, monkeypatch):
+    first = run("HSTU", "toy", config_dict=small_options(epochs=1))
+    last = first["checkpoint"].with_suffix(".last.pth")
+    read, alive = [], []
+    honest = checkpoint.load_checkpoint
+
+    def watched(*args, **kwargs):
+        state = honest(*args, **kwargs)
+        read.extend(weakref.ref(value) for value in state["state_dict"].values())
+        return state
+
+    monkeypatch.setattr(checkpoint, "load_checkpoint", watched)
+    monkeypatch.setattr(resumable.checkpoint, "load_checkpoint", watched)
+    epoch = PlainTrainer._run_epoch
+
+    def look(self, *args):
+        gc.collect()
+        alive.append(sum(value() is not None for value in read))
+        return epoch(self, *args)
+
+    monkeypatch.setattr(PlainTrainer, "_run_epoch", look)
+    run("HSTU", "toy", config_dict=small_options(epochs=2, resume=str(last)))
+    assert read and alive == [0]
+
+
+def test_testing_maps_the_checkpoint_and_takes_the_weights_alone(toy, monkeypatch):
+    mapped = []
+    honest = torch.load
+    monkeypatch.setattr(
+        torch, "load", lambda *a, **k: mapped.append(k.get("mmap")) or honest(*a, **k)
+    )
+    result = run("HSTU", "toy", config_dict=small_options(epochs=1))
+    assert mapped == [True]
+    assert set(checkpoint.load_weights(result["checkpoint"])) == {"state_dict", "other_parameter"}
+
+
+def test_without_checkpoints_the_best_epoch_is_tested_too(toy):
+    options = small_options(epochs=6, learning_rate=0.3, seed=3)  # gets worse again
+    kept = run("HSTU", "toy", config_dict=options)
+    free = run("HSTU", "toy", config_dict=options, saved=False)
+    scores = [epoch.valid["ndcg@5"] for epoch in kept["record"].history]
+    assert scores.index(max(scores)) < len(scores) - 1, scores
+    assert free["test_result"] == kept["test_result"]
+    assert free["checkpoint"] is None
+
+
+def test_user_tokens_are_kept_where_a_model_knows_users(toy):
+    sizes = {}
+    for model in ("HSTU", "SASRec", "BPR", "FPMC"):
+        result = run(model, "toy", config_dict=small_options(model, epochs=1))
+        state = checkpoint.load_checkpoint(result["checkpoint"])
+        sizes[model] = state["user_tokens"] and len(state["user_tokens"])
+        assert state["tokens"]["users"][0] == 41
+        assert len(state["item_tokens"]) == state["tokens"]["items"][0]
+    assert sizes == {"HSTU": None, "SASRec": None, "BPR": 41, "FPMC": 41}
+
+
+def test_text_tables_are_made_once_too(text_file, monkeypatch):
+    from hstu_batches import make_batch, text_model
+
+    model, made = text_model(text_file), []
+    honest = FusedEncoder._fuse
+    monkeypatch.setattr(FusedEncoder, "_fuse", lambda s, *a: made.append(1) or honest(s, *a))
+    with torch.no_grad(), model.fixed_items():
+        for seed in range(3):
+            model.full_sort_predict(make_batch([4, 2], seed))
+    assert len(made) == 1
