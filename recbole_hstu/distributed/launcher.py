@@ -133,9 +133,17 @@ def _as_before() -> Iterator[None]:
     in_main = threading.current_thread() is threading.main_thread()
     known = [getattr(signal, name) for name in _SIGNALS if hasattr(signal, name)]
     handlers = {number: signal.getsignal(number) for number in known} if in_main else {}
+    warnings_of_others = os.environ.get("PYTHONWARNINGS")
+    # Python's tracker of semaphores names those of a process that was killed, at the very end.
+    quiet = "ignore:resource_tracker:UserWarning"
+    os.environ["PYTHONWARNINGS"] = ",".join(filter(None, [warnings_of_others, quiet]))
     try:
         yield
     finally:
+        if warnings_of_others is None:
+            del os.environ["PYTHONWARNINGS"]
+        else:
+            os.environ["PYTHONWARNINGS"] = warnings_of_others
         chatty.disabled = was_disabled
         for number, handler in handlers.items():
             signal.signal(number, handler)

@@ -186,8 +186,9 @@ def _join(config: Any) -> None:
         here = int(os.environ.get("LOCAL_WORLD_SIZE", config["nproc"]))
         torch.set_num_threads(max(1, _cores() // here))
     store, place, size = next(rendezvous("env://"))
-    _Training.joined += 1  # of several trainings of one job, each has keys of its own
-    store = dist.PrefixStore(f"training {_Training.joined}", store)
+    _Training.joined += 1  # each of several trainings of one job has keys of its own
+    start = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")  # the store outlives a restart
+    store = dist.PrefixStore(f"start {start}, training {_Training.joined}", store)
     dist.init_process_group("nccl" if cuda else "gloo", store=store, rank=place, world_size=size)
     _Training.group = dist.new_group(backend="gloo", timeout=_PATIENCE)
 
