@@ -33,6 +33,7 @@ class HSTU(PositionLoss, SequentialRecommender):
     input_type = InputType.POINTWISE
     n_heads: int
     sequence_view = "user"  # one row a user, a loss at every position
+    reads_times = True  # of the events and of the request
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)

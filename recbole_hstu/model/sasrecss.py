@@ -31,6 +31,8 @@ class SASRecSS(HSTU):
         InputError: an option of HSTU's attention is set, or heads that do not divide `hidden_size`.
     """
 
+    reads_times = False
+
     def __init__(self, config, dataset):
         for key, instead in NOT_HERE.items():
             if config[key] is not None and config[key] is not False:

@@ -1,0 +1,67 @@
+"""The events of a data set's users, for who asks by a user's token."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from recbole_hstu.data.atomic_file import read_atomic
+from recbole_hstu.data.side_feature_file import ten
+from recbole_hstu.support.errors import InputError
+
+
+def read_events(config: Any, dataset: str | Path | pd.DataFrame | None = None) -> pd.DataFrame:
+    """All events as a table user, item, time: by time, equal times in the order of the file.
+
+    Args:
+        config: of the checkpoint; it names the fields and the recorded place.
+        dataset: a folder of atomic files, an `.inter` file, or such a table itself; the recorded
+            place by default.
+
+    Raises:
+        InputError: nothing there, or not an atomic file with users, items and times.
+    """
+    if isinstance(dataset, pd.DataFrame):
+        return _by_time(dataset)
+    path = Path(dataset if dataset is not None else config["data_path"])
+    if path.suffix != ".inter":
+        path = path / f"{config['dataset']}.inter"
+    if not path.is_file():
+        raise InputError(
+            f"{path} is not there; dataset= names the folder of the data set's atomic files, or "
+            "give histories"
+        )
+    time = config["TIME_FIELD"]
+    names = {config["USER_ID_FIELD"]: "user", config["ITEM_ID_FIELD"]: "item", time: "time"}
+    table = read_atomic(
+        path,
+        fields=names,
+        separator=config["field_separator"] or "\t",
+        time_field=time,
+        encoding=config["encoding"] or "utf-8",
+    ).rename(columns=names)
+    return _by_time(table)
+
+
+def events_of(events: pd.DataFrame, users: Sequence[Any]) -> pd.DataFrame:
+    """The events of these users, in the order in which they are named.
+
+    Raises:
+        InputError: one of them is named twice, or has no event.
+    """
+    wanted = pd.Index([str(user) for user in users])
+    if not wanted.is_unique:
+        raise InputError(f"users twice: {ten(wanted[wanted.duplicated()].unique())}")
+    place = wanted.get_indexer(events["user"].astype(str))
+    found = events.assign(user=events["user"].astype(str), place=place)[place >= 0]
+    lacking = wanted.difference(found["user"].unique(), sort=False)
+    if len(lacking):
+        raise InputError(f"{len(lacking):,} users have no event in the data set: {ten(lacking)}")
+    return found.sort_values("place", kind="stable").drop(columns="place")
+
+
+def _by_time(table: pd.DataFrame) -> pd.DataFrame:
+    return table.sort_values("time", kind="stable") if "time" in table else table
