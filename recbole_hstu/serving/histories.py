@@ -226,6 +226,8 @@ def _event(event: Any, user: int) -> tuple[str, Any]:
         item, time = event
     if isinstance(item, bool) or not isinstance(item, str | int | np.integer):
         raise InputError(f"histories: user {user}: {item!r} is not an item token")
+    if isinstance(time, bool):
+        raise InputError(f"histories: user {user}: time {time} is not a whole number")
     return str(item), time
 
 

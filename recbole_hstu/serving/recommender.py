@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 
 from recbole_hstu.data.side_feature_file import ten
+from recbole_hstu.serving.batches import Batches
 from recbole_hstu.serving.events_of_users import events_of, read_events
 from recbole_hstu.serving.histories import (
     Histories,
@@ -19,7 +20,7 @@ from recbole_hstu.serving.histories import (
     request_times,
 )
 from recbole_hstu.serving.saved_model import SavedModel, load_model
-from recbole_hstu.serving.scorers import Batch, likeness, scorer_of
+from recbole_hstu.serving.scorers import likeness, scorer_of
 from recbole_hstu.serving.top_k import top_k
 from recbole_hstu.support.errors import InputError
 
@@ -41,8 +42,8 @@ class Recommender:
         self.items = pd.Index(saved.item_tokens, dtype=object)
         self.needs_time: bool = getattr(saved.model, "reads_times", False)
         self.max_history: int = saved.config["MAX_ITEM_LIST_LENGTH"] or 1
-        self._users = pd.Index(saved.user_tokens, dtype=object)
         self._device = saved.config["device"]
+        self.batch = Batches(saved)
         with torch.inference_mode():
             self.scorer = scorer_of(saved)
 
@@ -197,38 +198,6 @@ class Recommender:
         if exclude is not None and len(exclude):
             kept = np.setdiff1d(kept, self.ids(exclude))
         return torch.from_numpy(kept).to(self._device)
-
-    def batch(self, given: Histories, times: np.ndarray | None, start: int, stop: int) -> Batch:
-        """Rows start..stop-1 as the model reads them."""
-        config, why = self.saved.config, "histories do not hold it"
-        item, time, suffix = config["ITEM_ID_FIELD"], config["TIME_FIELD"], config["LIST_SUFFIX"]
-        rows = given.rows(start, stop, self.max_history)
-        length = config["ITEM_LIST_LENGTH_FIELD"]
-        fields = {f"{item}{suffix}": rows["item"], length: rows["length"]}
-        if times is not None and "time" in rows:
-            fields |= {f"{time}{suffix}": rows["time"], time: torch.from_numpy(times[start:stop])}
-        if self.saved.of_recbole:  # its models have one width
-            for key, value in fields.items():
-                if value.dim() == 2:
-                    missing = self.max_history - value.shape[1]
-                    fields[key] = torch.nn.functional.pad(value, (0, missing))
-        user = torch.from_numpy(self._user_ids(given, start, stop))
-        if len(user) and (user > 0).all():
-            fields[config["USER_ID_FIELD"]] = user
-        else:
-            unknown = [str(u) for u, id in zip(given.users[start:stop], user, strict=True) if id < 1]
-            why = (
-                f"it knows its users by name, and not {ten(unknown)}"
-                if given.named
-                else "it knows its users by name; use recommend_users, or a table with their names"
-            )
-        return Batch(config["model"], {k: v.to(self._device) for k, v in fields.items()}, why)
-
-    def _user_ids(self, given: Histories, start: int, stop: int) -> np.ndarray:
-        names = given.users[start:stop]
-        if not given.named:
-            return np.zeros(len(names), dtype=np.int64)
-        return self._users.get_indexer(pd.Index([str(name) for name in names], dtype=object))
 
     def lists(
         self,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import random
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from recbole.utils import ModelType
 
@@ -22,10 +25,18 @@ _NEEDED = ("config", "state_dict", "other_parameter", "item_tokens")
 
 
 class SavedConfig(dict):
-    """The configuration in a checkpoint; None for what it does not have, as RecBole's."""
+    """The configuration in a checkpoint; None for what it does not have, as RecBole's.
+
+    Options are attributes, too: EASE reads one like that.
+    """
 
     def __missing__(self, key: str) -> None:
         return None
+
+    def __getattr__(self, key: str) -> Any:
+        if key not in self:
+            raise AttributeError(key)
+        return self[key]
 
 
 @dataclass
@@ -43,7 +54,7 @@ class SavedModel:
 
     path: Path
     config: SavedConfig
-    model: torch.nn.Module
+    model: Any
     item_tokens: list[str]
     user_tokens: list[str]
     state: dict[str, Any]
@@ -141,19 +152,32 @@ def class_of(config: Mapping[str, Any]) -> Any:
     return found
 
 
-def _build(path, config, dataset, item_tokens, user_tokens) -> torch.nn.Module:
+def _build(path, config, dataset, item_tokens, user_tokens) -> Any:
     kind = class_of(config)
     data: Any = StandIn(config, item_tokens, user_tokens)
     if dataset is not None and not hasattr(kind, "sequence_view"):
         data = _training_part(path, config, item_tokens, user_tokens)
     _find_text_file(path, kind, config)
-    with torch.random.fork_rng(devices=[]):  # its first weights are thrown away
+    with _seeded(config["seed"] or 0):  # NNCF draws its neighbours, and keeps them nowhere
         return kind(config, data)
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Every generator as a run has it when it builds its model; afterwards as it was before."""
+    before = checkpoint.random_states({})
+    try:
+        random.seed(seed)
+        np.random.seed(seed)  # noqa: NPY002 - RecBole draws from it
+        torch.manual_seed(seed)
+        yield
+    finally:
+        checkpoint.restore_random_states(before, {})
 
 
 def _training_part(path, config, item_tokens, user_tokens) -> Any:
     """The data that the model was trained on, read and split again."""
-    Config.compatibility_settings(config)  # type: ignore[arg-type]
+    Config.compatibility_settings(config)
     train = create_dataset(config).build()[0]
     now = (checkpoint.item_tokens(train), checkpoint.user_tokens(train))
     for what, before, found in zip(

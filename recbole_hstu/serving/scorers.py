@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from recbole_hstu.model.hstu import HSTU
+from recbole_hstu.serving.batches import Batch
 from recbole_hstu.serving.saved_model import SavedModel
 from recbole_hstu.support.errors import InputError
 
@@ -20,21 +21,6 @@ from recbole_hstu.support.errors import InputError
 MAX_POSITIONS = 1 << 15
 MAX_SCORES = 1 << 23
 MAX_PAIRS = 1 << 14
-
-
-class Batch(dict):
-    """Fields of the rows that are asked for, by RecBole's names.
-
-    Raises:
-        InputError: the model reads a field that is not there.
-    """
-
-    def __init__(self, model: str, fields: dict[str, torch.Tensor], no_user: str):
-        super().__init__(fields)
-        self._model, self._no_user = model, no_user
-
-    def __missing__(self, field: str) -> Any:
-        raise InputError(f"{self._model} reads '{field}': {self._no_user}")
 
 
 class Scorer(Protocol):
@@ -64,11 +50,8 @@ class VectorScorer:
         self.model: Any = saved.model
         self.inputs, candidates = self.model.items()
         self.candidates = self.model.normalised(candidates)
+        self.n_items = len(self.candidates)
         self.rows_at_once = max(1, MAX_POSITIONS // self.model.max_seq_length)
-
-    @property
-    def n_items(self) -> int:
-        return len(self.candidates)
 
     def prepare(self, batch: Batch) -> torch.Tensor:
         return self.model.user_vectors(batch, self.inputs)
@@ -102,9 +85,7 @@ class CatalogueScorer:
         parts = []
         for start in range(0, self.n_items, MAX_PAIRS):
             items = torch.arange(start, min(start + MAX_PAIRS, self.n_items))
-            fields = Batch(self.name, {}, batch._no_user)
-            for key, value in batch.items():
-                fields[key] = value[row : row + 1].expand(len(items), *value.shape[1:])
+            fields = batch.repeated(row, len(items))
             fields[self.model.ITEM_ID] = items.to(next(iter(batch.values())).device)
             parts.append(self.model.predict(fields).view(-1))
         return torch.cat(parts).unsqueeze(0)
@@ -123,7 +104,7 @@ class CatalogueScorer:
 
 def scorer_of(saved: SavedModel) -> Scorer:
     """The scorer of a model."""
-    return (VectorScorer if isinstance(saved.model, HSTU) else CatalogueScorer)(saved)
+    return VectorScorer(saved) if isinstance(saved.model, HSTU) else CatalogueScorer(saved)
 
 
 def likeness(vectors: torch.Tensor, item: int, others: slice) -> torch.Tensor:
