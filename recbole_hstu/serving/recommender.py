@@ -199,6 +199,14 @@ class Recommender:
             kept = np.setdiff1d(kept, self.ids(exclude))
         return torch.from_numpy(kept).to(self._device)
 
+    def check_k(self, k: Any, columns: torch.Tensor | None = None) -> None:
+        """Whether there are k items to recommend.
+
+        Raises:
+            InputError: there are not, or k is no whole number.
+        """
+        _check_k(k, self.scorer.n_items - 1 if columns is None else len(columns))
+
     def lists(
         self,
         given: Histories,
@@ -213,7 +221,7 @@ class Recommender:
         Raises:
             InputError: a k out of range, a user that the model does not know.
         """
-        _check_k(k, self.scorer.n_items - 1 if columns is None else len(columns))
+        self.check_k(k, columns)
         for start in range(0, len(given), self.scorer.rows_at_once):
             stop = min(start + self.scorer.rows_at_once, len(given))
             with torch.inference_mode():
