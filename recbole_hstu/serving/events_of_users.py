@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from recbole_hstu.data.atomic_file import read_atomic
@@ -46,21 +47,40 @@ def read_events(config: Any, dataset: str | Path | pd.DataFrame | None = None) -
     return _by_time(table)
 
 
-def events_of(events: pd.DataFrame, users: Sequence[Any]) -> pd.DataFrame:
-    """The events of these users, in the order in which they are named.
+class EventsOfUsers:
+    """The events of a data set, to be asked for by the user's token.
 
-    Raises:
-        InputError: one of them is named twice, or has no event.
+    Args:
+        events: a table user, item and perhaps time, each user's events oldest first.
     """
-    wanted = pd.Index([str(user) for user in users])
-    if not wanted.is_unique:
-        raise InputError(f"users twice: {ten(wanted[wanted.duplicated()].unique())}")
-    place = wanted.get_indexer(events["user"].astype(str))
-    found = events.assign(user=events["user"].astype(str), place=place)[place >= 0]
-    lacking = wanted.difference(found["user"].unique(), sort=False)
-    if len(lacking):
-        raise InputError(f"{len(lacking):,} users have no event in the data set: {ten(lacking)}")
-    return found.sort_values("place", kind="stable").drop(columns="place")
+
+    def __init__(self, events: pd.DataFrame):
+        codes, users = pd.factorize(events["user"].astype(str))
+        self.users = pd.Index(users, dtype=object)
+        self._events = events.iloc[np.argsort(codes, kind="stable")].reset_index(drop=True)
+        self._counts = np.bincount(codes, minlength=len(users))
+        self._ends = self._counts.cumsum()
+
+    def of(self, users: Sequence[Any]) -> pd.DataFrame:
+        """Their events, in the order in which they are named.
+
+        Raises:
+            InputError: nobody is named, one twice, or one who has no event.
+        """
+        wanted = pd.Index([str(user) for user in users], dtype=object)
+        if not wanted.is_unique:
+            raise InputError(f"users twice: {ten(wanted[wanted.duplicated()].unique())}")
+        found = self.users.get_indexer(wanted)
+        lacking = wanted[found < 0]
+        if len(lacking) or not len(wanted):
+            raise InputError(
+                f"{len(lacking):,} users have no event in the data set: {ten(lacking)}"
+                if len(lacking)
+                else "users: nobody is named"
+            )
+        counts = self._counts[found]
+        first = np.repeat(self._ends[found] - counts.cumsum(), counts)
+        return self._events.iloc[first + np.arange(len(first))]
 
 
 def _by_time(table: pd.DataFrame) -> pd.DataFrame:

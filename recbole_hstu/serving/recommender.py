@@ -12,7 +12,7 @@ import torch
 
 from recbole_hstu.data.side_feature_file import ten
 from recbole_hstu.serving.batches import Batches
-from recbole_hstu.serving.events_of_users import events_of, read_events
+from recbole_hstu.serving.events_of_users import EventsOfUsers, read_events
 from recbole_hstu.serving.histories import (
     Histories,
     of_users_alone,
@@ -116,8 +116,8 @@ class Recommender:
         if not self.saved.is_sequential and not exclude_seen and dataset is None:
             given = of_users_alone(tokens)
         else:
-            events = events_of(read_events(self.saved.config, dataset), tokens)
-            given = self.read(events, on_unknown)
+            events = EventsOfUsers(read_events(self.saved.config, dataset))
+            given = self.read(events.of(tokens), on_unknown)
         times = self.request_times(at, given, tokens)
         return self._table(given, times, k, exclude_seen, candidates, exclude)
 
@@ -263,6 +263,9 @@ class Recommender:
         columns = self.columns(candidates, exclude)
         lists = self.lists(given, times, k, exclude_seen=exclude_seen, columns=columns)
         tables = [self.table(given, *part) for part in lists]
+        if not tables:
+            nothing = torch.empty(0, k)
+            return self.table(given, slice(0), nothing, nothing.long())
         return pd.concat(tables, ignore_index=True)
 
     def table(
