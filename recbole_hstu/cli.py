@@ -29,6 +29,7 @@ commands:
   encode      item texts to vectors, ahead of a run: --dataset=ml-100k --text_encoder=lsa
   report      tables, plots and an HTML page: report results/ml-100k-recbole --baseline=SASRec
   reproduce   a paper's table, ours beside theirs: reproduce table2 --dataset=musical_instruments
+  recommend   a trained model's lists: recommend CHECKPOINT --all_users --out=recs.csv --at=TIME
   doctor      what works in this environment, what does not, and the line that mends it
 
 options of run:
@@ -62,6 +63,15 @@ options of evaluate: those of run, over what the checkpoint was trained with
 options of report:
   --out=FOLDER            FOLDER/report by default
   --baseline, --metrics=hit@10,mrr, --plot_metric=ndcg@10
+
+options of recommend:
+  --users=FILE            tokens, one a line; or --all_users of the data set
+  --histories=FILE        in place of a data set: .csv, .parquet (user, item, time, at) or .jsonl
+  --k=20 --out=FILE       how many items; .csv, .jsonl or .parquet
+  --at=TIME               of the request, in the unit of the data set; HSTU needs it
+  --dataset=FOLDER        of the atomic files, where they are not at their recorded place
+  --exclude_seen=False --candidates=FILE --exclude=FILE    what may be recommended
+  --on_unknown=raise      refuse events of unknown items; they are left out and counted
 
 options of reproduce: those of run; --epochs=N or --limit_users=N make it a rehearsal,
   --model=SASRec,HSTU runs some of the paper's rows
@@ -251,6 +261,14 @@ def _reproduce(arguments: Sequence[str]) -> int:
     return 1 if failed else 0
 
 
+def _recommend(arguments: Sequence[str]) -> int:
+    from recbole_hstu.serving.recommend_file import recommend_file
+
+    checkpoint, options = _named("recommend", "CHECKPOINT", arguments)
+    sys.stdout.write(recommend_file(checkpoint, options))
+    return 0
+
+
 def _doctor(arguments: Sequence[str]) -> int:
     from recbole_hstu import doctor
 
@@ -273,6 +291,7 @@ _COMMANDS = {
     "encode": _encode,
     "report": _report,
     "reproduce": _reproduce,
+    "recommend": _recommend,
     "doctor": _doctor,
 }
 

@@ -18,7 +18,17 @@ def imported(module):
 
 
 def test_importing_the_package_is_light():
-    assert not imported("recbole_hstu") & {*HEAVY, "recbole"}
+    assert not imported("recbole_hstu") & {*HEAVY, "recbole", "torch", "pandas", "numpy"}
+
+
+def test_the_recommender_comes_when_it_is_asked_for():
+    code = (
+        "import sys, recbole_hstu; print('torch' in sys.modules, end=' '); "
+        "from recbole_hstu import Recommender; print(Recommender.__name__, "
+        f"set(sys.modules) & {set(HEAVY) - {'sklearn'}!r})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "Recommender", "set()"]
 
 
 def test_a_run_needs_neither_ray_nor_encoders():

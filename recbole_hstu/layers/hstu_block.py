@@ -174,10 +174,18 @@ class HSTULayer(nn.Module):
             packing: which slots form a line.
             buckets: the time buckets of each group of `packing`.
         """
-        normed = F.layer_norm(x, x.shape[-1:], eps=LAYER_NORM_EPS)
-        u, vqk = F.silu(normed @ self.uvqk).split([self.sizes[0], sum(self.sizes[1:])], dim=-1)
+        u, vqk = self.project(x)
         groups = zip(packing.lines(vqk), buckets, strict=True)
         mixed = torch.cat([self.attend(*group).flatten(0, 1) for group in groups])
+        return self.finish(x, u, mixed)
+
+    def project(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """(..., D) -> u (..., H * v_size), and v, q and k side by side."""
+        normed = F.layer_norm(x, x.shape[-1:], eps=LAYER_NORM_EPS)
+        return F.silu(normed @ self.uvqk).split([self.sizes[0], sum(self.sizes[1:])], dim=-1)
+
+    def finish(self, x: torch.Tensor, u: torch.Tensor, mixed: torch.Tensor) -> torch.Tensor:
+        """(..., D): the block's output from its input, u and the attended values."""
         mixed = mixed / self.n_positions
         gated = u * F.layer_norm(mixed, mixed.shape[-1:], eps=LAYER_NORM_EPS)
         return x + self.output(dropout(gated, self.dropout, self.training))

@@ -106,12 +106,20 @@ class FusedEncoder(nn.Module):
         return self.text_hash
 
     def set_extra_state(self, state: Any) -> None:
-        if state != self.text_hash:
-            raise InputError(
-                "the checkpoint was trained with other text vectors "
-                f"({str(state)[:12]}, not {self.text_hash[:12]}); name their file with "
-                "--text_features_file, or train anew"
-            )
+        check_text_hash(state, self.text_hash)
+
+
+def check_text_hash(before: Any, now: str) -> None:
+    """Whether a checkpoint's frozen text vectors are those at hand.
+
+    Raises:
+        InputError: they are others.
+    """
+    if before != now:
+        raise InputError(
+            f"the checkpoint was trained with other text vectors ({str(before)[:12]}, not "
+            f"{now[:12]}); name their file with --text_features_file, or train anew"
+        )
 
 
 class _Project(torch.autograd.Function):

@@ -37,6 +37,7 @@ class HSTU(PositionLoss, SequentialRecommender):
     n_heads: int
     sequence_view = "user"  # one row a user, a loss at every position
     _tables: tuple[torch.Tensor, torch.Tensor] | None = None
+    reads_times = True  # of the events and of the request
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)

@@ -15,6 +15,7 @@ from torch import nn
 from recbole_hstu.config.config import option
 from recbole_hstu.data.item_text import ItemText, read_item_texts
 from recbole_hstu.data.side_feature_file import first_ten
+from recbole_hstu.layers.item_encoder import check_text_hash
 from recbole_hstu.layers.losses import l2_normalise
 from recbole_hstu.model.text_model import TextModel
 from recbole_hstu.support.errors import InputError
@@ -42,9 +43,16 @@ class LIS(TextModel, SequentialRecommender):
         retriever = option(config, "retriever")
         self.nothing = nn.Parameter(torch.zeros(1))  # RecBole wants something to optimise
         self.bm25 = BM25(config, dataset) if retriever == "bm25" else None
+        self.text_hash = ""
         if self.bm25 is None:
-            vectors, _ = self.text_vectors(config, dataset)
+            vectors, self.text_hash = self.text_vectors(config, dataset)
             self.register_buffer("vectors", l2_normalise(vectors), persistent=False)
+
+    def get_extra_state(self) -> str:
+        return self.text_hash
+
+    def set_extra_state(self, state: str) -> None:
+        check_text_hash(state, self.text_hash)
 
     def calculate_loss(self, interaction) -> torch.Tensor:
         """Zero: there is nothing to learn."""

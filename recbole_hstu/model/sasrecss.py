@@ -24,6 +24,8 @@ class SASRecSS(HSTU):
         InputError: heads that do not divide `hidden_size`.
     """
 
+    reads_times = False
+
     def build_layer(self, config) -> nn.Module:
         return SoftmaxLayer(
             hidden_size=self.hidden_size,

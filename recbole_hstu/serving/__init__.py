@@ -1,0 +1,1 @@
+"""A checkpoint -> recommendations: loading, lists, cached histories, new items, export, service."""

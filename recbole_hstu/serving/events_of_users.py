@@ -1,0 +1,87 @@
+"""The events of a data set's users, for who asks by a user's token."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from recbole_hstu.data.atomic_file import read_atomic
+from recbole_hstu.data.side_feature_file import first_ten
+from recbole_hstu.support.errors import InputError
+
+
+def read_events(config: Any, dataset: str | Path | pd.DataFrame | None = None) -> pd.DataFrame:
+    """All events as a table user, item, time: by time, equal times in the order of the file.
+
+    Args:
+        config: of the checkpoint; it names the fields and the recorded place.
+        dataset: a folder of atomic files, an `.inter` file, or such a table itself; the recorded
+            place by default.
+
+    Raises:
+        InputError: nothing there, or not an atomic file with users, items and times.
+    """
+    if isinstance(dataset, pd.DataFrame):
+        return _by_time(dataset)
+    path = Path(dataset if dataset is not None else config["data_path"])
+    if path.suffix != ".inter":
+        path = path / f"{config['dataset']}.inter"
+    if not path.is_file():
+        raise InputError(
+            f"{path} is not there; dataset= names the folder of the data set's atomic files, or "
+            "give histories"
+        )
+    time = config["TIME_FIELD"]
+    names = {config["USER_ID_FIELD"]: "user", config["ITEM_ID_FIELD"]: "item", time: "time"}
+    table = read_atomic(
+        path,
+        fields=names,
+        separator=config["field_separator"] or "\t",
+        time_field=time,
+        encoding=config["encoding"] or "utf-8",
+    ).rename(columns=names)
+    return _by_time(table)
+
+
+class EventsOfUsers:
+    """The events of a data set, to be asked for by the user's token.
+
+    Args:
+        events: a table user, item and perhaps time, each user's events oldest first.
+    """
+
+    def __init__(self, events: pd.DataFrame):
+        codes, users = pd.factorize(events["user"].astype(str))
+        self.users = pd.Index(users, dtype=object)
+        self._events = events.iloc[np.argsort(codes, kind="stable")].reset_index(drop=True)
+        self._counts = np.bincount(codes, minlength=len(users))
+        self._ends = self._counts.cumsum()
+
+    def of(self, users: Sequence[Any]) -> pd.DataFrame:
+        """Their events, in the order in which they are named.
+
+        Raises:
+            InputError: nobody is named, one twice, or one who has no event.
+        """
+        wanted = pd.Index([str(user) for user in users], dtype=object)
+        if not wanted.is_unique:
+            raise InputError(f"users twice: {first_ten(wanted[wanted.duplicated()].unique())}")
+        found = self.users.get_indexer(wanted)
+        lacking = wanted[found < 0]
+        if len(lacking) or not len(wanted):
+            raise InputError(
+                f"{len(lacking):,} users have no event in the data set: {first_ten(lacking)}"
+                if len(lacking)
+                else "users: nobody is named"
+            )
+        counts = self._counts[found]
+        first = np.repeat(self._ends[found] - counts.cumsum(), counts)
+        return self._events.iloc[first + np.arange(len(first))]
+
+
+def _by_time(table: pd.DataFrame) -> pd.DataFrame:
+    return table.sort_values("time", kind="stable") if "time" in table else table

@@ -1,0 +1,265 @@
+"""What users did, as they give it: checked, in item ids, in one flat table."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from recbole_hstu.data.side_feature_file import first_ten
+from recbole_hstu.support.errors import InputError
+
+ON_UNKNOWN = ("raise", "warn", "ignore")
+# Differences of times must fit int64.
+LARGEST_TIME = 2**62
+_FORM = "a list of (item, time) pairs for every user, or a table with the columns user, item, time"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Histories:
+    """Events of several users, oldest first.
+
+    Attributes:
+        users: (B,) as the caller names them.
+        items: (E,) int64 ids.
+        times: (E,) int64, None where the events have none.
+        ends: (B,) int64, where each user's events end in `items`.
+        unknown: events left out since nobody knows their item.
+        nameless: users left out since no event was left.
+        named: whether `users` are their tokens, not their places in a list.
+    """
+
+    users: list[Any]
+    items: np.ndarray
+    times: np.ndarray | None
+    ends: np.ndarray
+    unknown: int = 0
+    nameless: int = 0
+    named: bool = True
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    @property
+    def starts(self) -> np.ndarray:
+        """(B,) int64, where each user's events begin."""
+        return np.r_[0, self.ends[:-1]]
+
+    @property
+    def last_times(self) -> np.ndarray | None:
+        """(B,) the time of each user's last event."""
+        return None if self.times is None else self.times[self.ends - 1]
+
+    def rows(self, start: int, stop: int, width: int) -> dict[str, torch.Tensor]:
+        """Users start..stop-1 as `item` and `time` (B, L) int64, right-padded with 0, and `length`
+        (B,): the last `width` events of each."""
+        ends = self.ends[start:stop]
+        lengths = np.minimum(ends - self.starts[start:stop], width)
+        offset = np.arange(lengths.max(initial=0))
+        inside = offset < lengths[:, None]
+        index = np.where(inside, (ends - lengths)[:, None] + offset, 0)
+        found = {"item": np.where(inside, self.items[index], 0), "length": lengths}
+        if self.times is not None:
+            found["time"] = np.where(inside, self.times[index], 0)
+        return {name: torch.from_numpy(values) for name, values in found.items()}
+
+    def seen(self, start: int, stop: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """(row, item id) of every event of users start..stop-1."""
+        starts, ends = self.starts[start:stop], self.ends[start:stop]
+        row = np.repeat(np.arange(len(ends)), ends - starts)
+        items = self.items[starts[0] : ends[-1]] if len(ends) else self.items[:0]
+        return torch.from_numpy(row), torch.from_numpy(items)
+
+
+def read_histories(
+    given: Any, items: pd.Index, *, needs_time: bool, on_unknown: str = "raise"
+) -> Histories:
+    """Check histories and find their items.
+
+    Args:
+        given: a list of lists of (item token, time), or a long table with the columns user, item,
+            time, each user's rows oldest first. Where the model reads no times, items alone do.
+        items: item tokens in the order of the ids.
+        needs_time: whether every event must have a time.
+        on_unknown: events with unknown items are an error (`raise`), or are left out, with a
+            warning (`warn`) or without (`ignore`); so are users who have no other event.
+
+    Raises:
+        InputError: histories of another form, an empty one, an unknown item, a time that is no
+            whole number, is missing, or lies before the one of the event before it.
+    """
+    if on_unknown not in ON_UNKNOWN:
+        raise InputError(f"on_unknown: {on_unknown!r} is not one of {', '.join(ON_UNKNOWN)}")
+    read = _from_table if isinstance(given, pd.DataFrame) else _from_lists
+    users, counts, tokens, times = read(given)
+    if not len(users):
+        raise InputError(f"histories: nobody is in them; expected {_FORM}")
+    for row in np.flatnonzero(counts == 0)[:1]:
+        raise InputError(f"histories: user {users[row]}: the history is empty")
+    if needs_time and times is None:
+        raise InputError(
+            "histories: the model reads the times of the events; give (item, time) pairs, or a "
+            "column time"
+        )
+    owner = np.repeat(np.arange(len(users)), counts)
+    exact = None if times is None else _exact_times(times, owner, users)
+    ids = items.get_indexer(pd.Index(tokens, dtype=object))
+    ids[ids == 0] = -1  # the padding is no item
+    found = _known_only(users, owner, ids, tokens, exact, on_unknown)
+    found.named = isinstance(given, pd.DataFrame)
+    return found
+
+
+def of_users_alone(users: Sequence[Any]) -> Histories:
+    """Users without any event, for models that know them by their tokens."""
+    nothing = np.empty(0, dtype=np.int64)
+    return Histories(list(users), nothing, None, np.zeros(len(users), dtype=np.int64))
+
+
+def request_times(at: Any, histories: Histories, users_before: Sequence[Any]) -> np.ndarray | None:
+    """The time of each user's request, (B,) int64.
+
+    Args:
+        at: one time, one a user (in the order of `users_before`), a mapping from user to time, or
+            None where the model reads no times.
+        users_before: everybody in the request, also those who were left out.
+
+    Raises:
+        InputError: not a whole number, too few or too many, or before a user's last event.
+    """
+    if at is None:
+        return None
+    if isinstance(at, Mapping | pd.Series):
+        lacking = [user for user in histories.users if user not in at]
+        if lacking:
+            raise InputError(f"at: has no time for the users {first_ten(lacking)}")
+        at = [at[user] for user in histories.users]
+    elif not np.ndim(at):
+        at = [at] * len(histories)
+    elif len(at) != len(users_before):
+        raise InputError(f"at: {len(at)} times for {len(users_before)} users")
+    elif len(histories) < len(users_before):
+        kept = set(histories.users)
+        at = [time for user, time in zip(users_before, at, strict=True) if user in kept]
+    times = whole_numbers(at, "at: ")
+    last = histories.last_times
+    if last is not None:
+        for row in np.flatnonzero(times < last)[:1]:
+            raise InputError(
+                f"at: {times[row]} lies before the last event of user {histories.users[row]} "
+                f"({last[row]}); leave later events out, or ask for a later time"
+            )
+    return times
+
+
+def whole_numbers(values: Any, what: str = "") -> np.ndarray:
+    """Times as int64, without a detour through floats that would round them.
+
+    Raises:
+        InputError: one is no whole number, or above 2**62.
+    """
+    array = np.asarray(values)
+    if array.dtype.kind == "O":  # ints beside floats or None
+        array = np.array([_number(value, what) for value in values])
+    if array.dtype.kind not in "iuf":
+        raise InputError(f"{what}{values[0]!r} is not a whole number")
+    with np.errstate(invalid="ignore"):
+        bad = ~(np.abs(array.astype(np.float64)) < LARGEST_TIME) | (array != np.floor(array))
+    for place in np.flatnonzero(bad)[:1]:
+        raise InputError(f"{what}{array[place]} is not a whole number below 2**62")
+    return array.astype(np.int64)
+
+
+def _number(value: Any, what: str) -> Any:
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+        raise InputError(f"{what}{value!r} is not a whole number")
+    return value
+
+
+def _from_table(table: pd.DataFrame) -> tuple[list[Any], np.ndarray, np.ndarray, Any]:
+    lacking = [name for name in ("user", "item") if name not in table]
+    if lacking:
+        raise InputError(f"histories: no column {', '.join(lacking)}; expected {_FORM}")
+    for name in ("user", "item"):
+        missing = np.flatnonzero(table[name].isna())
+        if len(missing):
+            raise InputError(f"histories: row {missing[0] + 1}: no {name}")
+    code, users = pd.factorize(table["user"])
+    order = np.argsort(code, kind="stable")
+    counts = np.bincount(code, minlength=len(users))
+    tokens = table["item"].astype(str).to_numpy(dtype=object)[order]
+    times = table["time"].to_numpy()[order] if "time" in table else None
+    return list(users), counts, tokens, times
+
+
+def _from_lists(given: Any) -> tuple[list[Any], np.ndarray, np.ndarray, Any]:
+    if isinstance(given, str | bytes | Mapping) or not isinstance(given, Sequence):
+        raise InputError(f"histories: a {type(given).__name__}; expected {_FORM}")
+    tokens: list[str] = []
+    times: list[Any] = []
+    for user, history in enumerate(given):
+        if isinstance(history, str | bytes) or not isinstance(history, Sequence | np.ndarray):
+            raise InputError(f"histories: user {user}: {history!r}; expected {_FORM}")
+        for event in history:
+            token, time = _event(event, user)
+            tokens.append(token)
+            times.append(time)
+    counts = np.array([len(history) for history in given], dtype=np.int64)
+    untimed = sum(time is None for time in times)
+    if untimed not in (0, len(times)):
+        raise InputError(f"histories: {untimed} of {len(times)} events have no time")
+    return list(range(len(given))), counts, np.array(tokens, object), None if untimed else times
+
+
+def _event(event: Any, user: int) -> tuple[str, Any]:
+    item, time = event, None
+    if isinstance(event, tuple | list):
+        if len(event) != 2:
+            raise InputError(f"histories: user {user}: {event!r} is not an (item, time) pair")
+        item, time = event
+    if isinstance(item, bool) or not isinstance(item, str | int | np.integer):
+        raise InputError(f"histories: user {user}: {item!r} is not an item token")
+    if isinstance(time, bool):
+        raise InputError(f"histories: user {user}: time {time} is not a whole number")
+    return str(item), time
+
+
+def _exact_times(times: Any, owner: np.ndarray, users: list[Any]) -> np.ndarray:
+    exact = whole_numbers(times, "histories: time ")
+    backwards = (exact[1:] < exact[:-1]) & (owner[1:] == owner[:-1])
+    for row in np.flatnonzero(backwards)[:1]:
+        raise InputError(
+            f"histories: user {users[owner[row]]}: time {exact[row + 1]} comes after {exact[row]}; "
+            "give the events oldest first"
+        )
+    return exact
+
+
+def _known_only(users, owner, ids, tokens, times, on_unknown: str) -> Histories:
+    known = ids > 0
+    unknown = int((~known).sum())
+    if unknown and on_unknown == "raise":
+        raise InputError(
+            f"histories: {unknown:,} of {len(ids):,} events are of items that the model does not "
+            f"know: {first_ten(list(dict.fromkeys(tokens[~known])))}; on_unknown='warn' leaves "
+            "them out"
+        )
+    counts = np.bincount(owner[known], minlength=len(users))
+    nameless = int((counts == 0).sum())
+    if unknown and on_unknown == "warn":
+        logger.warning(
+            f"{unknown:,} of {len(ids):,} events are of unknown items and left out, and with them "
+            f"{nameless:,} of {len(users):,} users, who have no other event"
+        )
+    if nameless:
+        users = [user for user, count in zip(users, counts, strict=True) if count]
+        counts = counts[counts > 0]
+    kept = None if times is None else times[known]
+    return Histories(users, ids[known], kept, counts.cumsum(), unknown, nameless)

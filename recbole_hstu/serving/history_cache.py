@@ -1,0 +1,118 @@
+"""Users who come back: their events are kept, and what HSTU computed from them."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from recbole_hstu.layers.hstu_block import HSTULayer
+from recbole_hstu.serving.event_store import EventStore
+from recbole_hstu.serving.histories import Histories, whole_numbers
+from recbole_hstu.serving.key_value_rows import KeyValueRows
+from recbole_hstu.serving.recommender import Recommender
+from recbole_hstu.support.errors import InputError
+
+EVENT_BYTES = 16
+
+
+class HistoryCache:
+    """The events of users between their requests, in memory with a bound.
+
+    With HSTU and HSTUText a request computes the row of the last event alone; see `KeyValueRows`.
+    Every other model computes the whole history anew. Who was away longest is forgotten first.
+
+    Args:
+        recommender: of the model.
+        max_bytes: the bound; it decides how many users there is room for.
+
+    Attributes:
+        bytes_a_user: what one takes, whatever the length of the history.
+
+    Raises:
+        InputError: there is no room for a single user.
+    """
+
+    def __init__(self, recommender: Recommender, max_bytes: int = 256 << 20):
+        self.recommender = recommender
+        model, width = recommender.saved.model, recommender.max_history
+        has_rows = all(isinstance(layer, HSTULayer) for layer in getattr(model, "layers", [None]))
+        has_rows = has_rows and model.query_time == "target"  # else no row waits for a time
+        self.bytes_a_user = KeyValueRows.bytes_a_user(model) if has_rows else EVENT_BYTES * width
+        if max_bytes < self.bytes_a_user:
+            raise InputError(
+                f"max_bytes: {max_bytes:,} has no room for one user ({self.bytes_a_user:,} bytes)"
+            )
+        self.store = EventStore(width, max_bytes // self.bytes_a_user)
+        scorer: Any = recommender.scorer
+        self.rows = KeyValueRows(model, scorer.inputs, self.store) if has_rows else None
+
+    def __contains__(self, user: Hashable) -> bool:
+        return user in self.store
+
+    def put(self, user: Hashable, history: Sequence[Any]) -> None:
+        """A user's whole history of (item token, time), in the place of an earlier one.
+
+        Raises:
+            InputError: see `Recommender.recommend`.
+        """
+        given = self.recommender.read([history])
+        self.store.put(user, given.items, given.times)
+
+    def append(self, user: Hashable, item: Any, time: int | None = None) -> None:
+        """One more event; a new user begins with it.
+
+        Raises:
+            InputError: an unknown item, no time where the model reads times, or one that lies
+                before the user's last event.
+        """
+        id = int(self.recommender.ids([item])[0])
+        if time is None:
+            if self.recommender.needs_time:
+                raise InputError("time: the model reads the times of events; give one")
+            time = self.store.last_time(user) if user in self.store else 0
+        self.store.append(user, id, int(whole_numbers([time], "time: ")[0]))
+
+    def recommend(
+        self,
+        users: Sequence[Hashable],
+        k: int = 10,
+        at: Any = None,
+        exclude_seen: bool = True,
+        candidates: Sequence[Any] | None = None,
+        exclude: Sequence[Any] | None = None,
+    ) -> pd.DataFrame:
+        """`Recommender.recommend` for kept users; `exclude_seen` leaves out their kept events.
+
+        Raises:
+            InputError: nothing is known of a user, and see `Recommender.recommend`.
+        """
+        rec = self.recommender
+        columns = rec.columns(candidates, exclude)
+        rec.check_k(k, columns)
+        given = self.histories(users)
+        times = rec.request_times(at, given, users)
+        tables = []
+        for start in range(0, len(given), rec.scorer.rows_at_once):
+            part = slice(start, min(start + rec.scorer.rows_at_once, len(given)))
+            with torch.inference_mode():
+                prepared = self.prepare(given, times, part)
+                seen = given.seen(part.start, part.stop) if exclude_seen else None
+                tables.append(rec.table(given, part, *rec.best(prepared, k, seen, columns)))
+        return pd.concat(tables, ignore_index=True)
+
+    def histories(self, users: Sequence[Hashable]) -> Histories:
+        """The kept events of these users."""
+        return self.store.histories(users, with_times=self.recommender.needs_time)
+
+    def prepare(self, given: Histories, times: np.ndarray | None, part: slice) -> torch.Tensor:
+        """What the scorer compares with the items, for some of the users."""
+        if self.rows is None:
+            batch = self.recommender.batch(given, times, part.start, part.stop)
+            return self.recommender.scorer.prepare(batch)
+        assert times is not None
+        places = self.store.places(given.users[part])
+        return self.rows.user_vectors(places, torch.from_numpy(times[part]))

@@ -1,0 +1,142 @@
+"""Lists for many users, from a file into a file, part by part."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from tqdm import tqdm
+
+from recbole_hstu.serving.events_of_users import EventsOfUsers, read_events
+from recbole_hstu.serving.histories import Histories, of_users_alone
+from recbole_hstu.serving.recommender import Recommender
+from recbole_hstu.serving.request_files import NAMES_AT_ONCE, read_history_file, read_names
+from recbole_hstu.serving.table_files import check_kind, table_file
+from recbole_hstu.support.errors import InputError
+
+_OPTIONS = (
+    *("users", "histories", "all_users", "k", "at", "out", "dataset", "exclude_seen"),
+    *("candidates", "exclude", "on_unknown", "text_features_file", "device", "show_progress"),
+)
+# The users of a part with the times of their requests, None where they have none of their own.
+Part = tuple[Histories, Any]
+
+logger = logging.getLogger(__name__)
+
+
+def recommend_file(checkpoint: str | Path, options: Mapping[str, Any]) -> str:
+    """Write a table user, item, score, rank for all users of a file; see `recbole-hstu --help`.
+
+    Returns:
+        One line about what was written and what was left out.
+
+    Raises:
+        InputError: bad input; then `out` is as it was.
+    """
+    options = _checked(options)
+    out = Path(options["out"])
+    rec = Recommender.load(
+        checkpoint,
+        dataset=options.get("dataset"),
+        text_features_file=options.get("text_features_file"),
+        device=options.get("device", "cpu"),
+    )
+    k = options.get("k", 10)
+    allowed = [
+        read_names(options[name]) if options.get(name) is not None else None
+        for name in ("candidates", "exclude")
+    ]
+    columns = rec.columns(*allowed)
+    rec.check_k(k, columns)
+    count = _Count()
+    total, parts = _parts(rec, options)
+    show = not options.get("show_progress", True)
+    with table_file(out) as write, tqdm(total=total, unit=" users", disable=show) as bar:
+        for given, at in parts:
+            times = rec.request_times(options.get("at") if at is None else at, given, given.users)
+            seen = options.get("exclude_seen", True)
+            for users, best, ids in rec.lists(given, times, k, exclude_seen=seen, columns=columns):
+                table = rec.table(given, users, best, ids)
+                table["user"] = table["user"].astype(str)
+                write(table)
+                count.add(len(best), len(table), k)
+                bar.update(len(best))
+            count.left_out(given)
+        if not count.users:
+            write(pd.DataFrame({"user": [], "item": [], "score": [], "rank": []}))
+    return f"{out}: {count}\n"
+
+
+class _Count:
+    """What was written and what was left out."""
+
+    def __init__(self) -> None:
+        self.users = self.rows = self.short = self.unknown = self.nameless = 0
+
+    def add(self, users: int, rows: int, k: int) -> None:
+        self.users, self.rows = self.users + users, self.rows + rows
+        self.short += users * k - rows
+
+    def left_out(self, given: Histories) -> None:
+        self.unknown, self.nameless = self.unknown + given.unknown, self.nameless + given.nameless
+
+    def __str__(self) -> str:
+        return (
+            f"{self.rows:,} rows for {self.users:,} users; {self.short:,} rows fewer than k each; "
+            f"left out: {self.unknown:,} events of unknown items, {self.nameless:,} users who have "
+            "no other event"
+        )
+
+
+def _checked(options: Mapping[str, Any]) -> dict[str, Any]:
+    for key in options:
+        if key not in _OPTIONS:
+            near = difflib.get_close_matches(key, _OPTIONS, n=1, cutoff=0.0)[0]
+            raise InputError(f"unknown option '{key}'; did you mean '{near}'?")
+    sources = [key for key in ("users", "histories", "all_users") if options.get(key)]
+    if len(sources) != 1:
+        raise InputError("name one of --users=FILE, --histories=FILE and --all_users")
+    for key in ("exclude_seen", "all_users", "show_progress"):
+        if not isinstance(options.get(key, True), bool):
+            raise InputError(f"--{key}: {options[key]!r} must be True or False")
+    out = options.get("out")
+    if not isinstance(out, str):
+        raise InputError("--out is missing; name a .csv, .jsonl or .parquet file")
+    check_kind(out)
+    files = {"users", "histories", "candidates", "exclude"} & options.keys()
+    if Path(out).resolve() in {Path(str(options[key])).resolve() for key in files}:
+        raise InputError(f"--out={out}: is the file to read from, too; name another")
+    return dict(options)
+
+
+def _parts(rec: Recommender, options: Mapping[str, Any]) -> tuple[int | None, Iterator[Part]]:
+    """How many users there are, where that is known, and their histories part by part."""
+    unknown = options.get("on_unknown", "warn")
+    unknown = "ignore" if unknown == "warn" else unknown  # counted over all parts
+    if options.get("histories"):
+        return None, _of_file(rec, options["histories"], unknown)
+    names = read_names(options["users"]) if options.get("users") else None
+    if not rec.saved.is_sequential and not options.get("exclude_seen", True):
+        names = names or rec.saved.user_tokens[1:]
+        return len(names), ((of_users_alone(part), None) for part in _blocks(names))
+    events = EventsOfUsers(read_events(rec.saved.config, options.get("dataset")))
+    names = names or list(events.users)
+    parts = ((rec.read(events.of(part), unknown), None) for part in _blocks(names))
+    return len(names), parts
+
+
+def _of_file(rec: Recommender, path: str, unknown: str) -> Iterator[Part]:
+    for table in read_history_file(path):
+        at = None
+        if "at" in table:
+            at = table.groupby("user", sort=False)["at"].first().to_dict()
+        yield rec.read(table, unknown), at
+
+
+def _blocks(names: list[str]) -> Iterator[list[str]]:
+    for start in range(0, len(names), NAMES_AT_ONCE):
+        yield names[start : start + NAMES_AT_ONCE]

@@ -1,0 +1,296 @@
+"""`Recommender`: a trained model, used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from recbole_hstu.data.side_feature_file import first_ten
+from recbole_hstu.serving.batches import Batches
+from recbole_hstu.serving.events_of_users import EventsOfUsers, read_events
+from recbole_hstu.serving.histories import (
+    Histories,
+    of_users_alone,
+    read_histories,
+    request_times,
+)
+from recbole_hstu.serving.saved_model import SavedModel, load_model
+from recbole_hstu.serving.scorers import likeness, scorer_of
+from recbole_hstu.serving.top_k import top_k
+from recbole_hstu.support.errors import InputError
+
+
+class Recommender:
+    """Recommendations of a trained model, for users it has seen and for new ones.
+
+    Made by `Recommender.load`. Scores are those of the model; equal ones stand in the order of
+    the items' ids, as the evaluation has them.
+
+    Attributes:
+        saved: the model, its configuration and its tokens.
+        items: item tokens in the order of the ids, the padding first.
+        needs_time: whether the model reads the times of events and of the request.
+    """
+
+    def __init__(self, saved: SavedModel):
+        self.saved = saved
+        self.items = pd.Index(saved.item_tokens, dtype=object)
+        self.needs_time: bool = getattr(saved.model, "reads_times", False)
+        self.max_history: int = saved.config["MAX_ITEM_LIST_LENGTH"] or 1
+        self._device = saved.config["device"]
+        self.batch = Batches(saved)
+        with torch.inference_mode():
+            self.scorer = scorer_of(saved)
+
+    @classmethod
+    def load(
+        cls,
+        checkpoint: str | Path,
+        *,
+        dataset: str | Path | None = None,
+        text_features_file: str | Path | None = None,
+        device: str | torch.device = "cpu",
+    ) -> Recommender:
+        """The model of a checkpoint; see `load_model` for arguments and errors."""
+        given = {"dataset": dataset, "text_features_file": text_features_file}
+        return cls(load_model(checkpoint, device=device, **given))
+
+    def recommend(
+        self,
+        histories: Any,
+        k: int = 10,
+        at: Any = None,
+        exclude_seen: bool = True,
+        candidates: Sequence[Any] | None = None,
+        exclude: Sequence[Any] | None = None,
+        on_unknown: str = "raise",
+    ) -> pd.DataFrame:
+        """The k best items for every user, as a long table user, item, score, rank (from 1).
+
+        Args:
+            histories: a list of lists of (item token, time), or a long table with the columns user,
+                item, time; events oldest first. The model sees the last `max_history` of each.
+            k: items a user; a user with fewer candidates gets fewer rows.
+            at: the time of the request, in the unit of the events: one, one a user, or a mapping
+                from user to time. HSTU needs it.
+            exclude_seen: leave out all items of the user's history.
+            candidates: only these items.
+            exclude: none of these items.
+            on_unknown: what to do with events of unknown items: raise, warn or ignore.
+
+        Raises:
+            InputError: bad input; the message says where.
+        """
+        given = self.read(histories, on_unknown)
+        everybody = _users_of(histories)
+        times = self.request_times(at, given, everybody)
+        return self._table(given, times, k, exclude_seen, candidates, exclude)
+
+    def recommend_users(
+        self,
+        tokens: Sequence[Any],
+        dataset: str | Path | pd.DataFrame | None = None,
+        k: int = 10,
+        at: Any = None,
+        exclude_seen: bool = True,
+        candidates: Sequence[Any] | None = None,
+        exclude: Sequence[Any] | None = None,
+        on_unknown: str = "raise",
+    ) -> pd.DataFrame:
+        """`recommend` for users of a data set, by their tokens.
+
+        Args:
+            tokens: of the users, each once.
+            dataset: where their events are: a folder of atomic files, an `.inter` file, or a long
+                table; by default the place that the checkpoint recorded. A model that knows users
+                by name needs none with `exclude_seen=False`.
+
+        Raises:
+            InputError: bad input; the message says where.
+        """
+        if not self.saved.is_sequential and not exclude_seen and dataset is None:
+            given = of_users_alone(tokens)
+        else:
+            events = EventsOfUsers(read_events(self.saved.config, dataset))
+            given = self.read(events.of(tokens), on_unknown)
+        times = self.request_times(at, given, tokens)
+        return self._table(given, times, k, exclude_seen, candidates, exclude)
+
+    def similar_items(self, item: Any, k: int = 10) -> pd.DataFrame:
+        """The k items whose vectors are most like this item's (cosine): item, score, rank.
+
+        Raises:
+            InputError: an unknown item, a k out of range, a model without a vector an item.
+        """
+        id = int(self.ids([item])[0])
+        with torch.inference_mode():
+            vectors = self.scorer.vectors()
+            n_others = len(vectors) - 1
+            _check_k(k, n_others - 1)
+            own = (torch.zeros(1, dtype=torch.int64), torch.tensor([id - 1]))
+
+            def score(start: int, stop: int) -> torch.Tensor:
+                return likeness(vectors, id, slice(start + 1, stop + 1))
+
+            best, column = top_k(score, 1, n_others, k, own)
+        found = {"item": self.items[column[0].cpu() + 1], "score": best[0].cpu()}
+        return pd.DataFrame({**found, "rank": np.arange(1, k + 1)})
+
+    def scores(self, history: Any, items: Sequence[Any], at: Any = None) -> np.ndarray:
+        """(n,) float32: what the model gives each of these items after one user's history.
+
+        Raises:
+            InputError: bad input; the message says where.
+        """
+        given = self.read(history if isinstance(history, pd.DataFrame) else [history])
+        if len(given) != 1:
+            raise InputError(f"scores: one history at a time, not {len(given)}")
+        ids = torch.from_numpy(self.ids(items)).to(self._device)
+        with torch.inference_mode():
+            batch = self.batch(given, self.request_times(at, given, given.users), 0, 1)
+            return self.scorer.scores(self.scorer.prepare(batch), ids)[0].cpu().numpy()
+
+    def read(self, histories: Any, on_unknown: str = "raise") -> Histories:
+        """Check histories and find their items; see `read_histories`."""
+        return read_histories(
+            histories, self.items, needs_time=self.needs_time, on_unknown=on_unknown
+        )
+
+    def request_times(self, at: Any, given: Histories, users: Sequence[Any]) -> np.ndarray | None:
+        """(B,) the times of the requests; see `request_times` of `histories`.
+
+        Raises:
+            InputError: the model reads times and there is none.
+        """
+        if self.needs_time and at is None:
+            raise InputError(
+                f"at: {self.saved.config['model']} reads the time of the request, in the unit of "
+                "the events; give one, as in at=881251000"
+            )
+        return request_times(at, given, users)
+
+    def ids(self, tokens: Sequence[Any]) -> np.ndarray:
+        """(n,) int64 ids of item tokens.
+
+        Raises:
+            InputError: one is unknown, or there is none.
+        """
+        if isinstance(tokens, str | bytes) or not len(tokens):
+            raise InputError(f"items: {tokens!r} is not a list of item tokens")
+        found = self.items.get_indexer(pd.Index([str(token) for token in tokens], dtype=object))
+        unknown = [token for token, id in zip(tokens, found, strict=True) if id < 1]
+        if unknown:
+            raise InputError(f"items that the model does not know: {first_ten(unknown)}")
+        return found.astype(np.int64)
+
+    def columns(self, candidates: Any = None, exclude: Any = None) -> torch.Tensor | None:
+        """(n,) rising ids of the items that may be recommended; None for the whole catalogue."""
+        if candidates is None and exclude is None:
+            return None
+        kept = np.arange(1, self.scorer.n_items)
+        if candidates is not None:
+            kept = np.unique(self.ids(candidates))
+        if exclude is not None and len(exclude):
+            kept = np.setdiff1d(kept, self.ids(exclude))
+        return torch.from_numpy(kept).to(self._device)
+
+    def check_k(self, k: Any, columns: torch.Tensor | None = None) -> None:
+        """Whether there are k items to recommend.
+
+        Raises:
+            InputError: there are not, or k is no whole number.
+        """
+        _check_k(k, self.scorer.n_items - 1 if columns is None else len(columns))
+
+    def lists(
+        self,
+        given: Histories,
+        times: np.ndarray | None,
+        k: int,
+        *,
+        exclude_seen: bool = True,
+        columns: torch.Tensor | None = None,
+    ) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor]]:
+        """Batch by batch: the users, scores (B, k) and ids (B, k); -inf where there is no item.
+
+        Raises:
+            InputError: a k out of range, a user that the model does not know.
+        """
+        self.check_k(k, columns)
+        for start in range(0, len(given), self.scorer.rows_at_once):
+            stop = min(start + self.scorer.rows_at_once, len(given))
+            with torch.inference_mode():
+                prepared = self.scorer.prepare(self.batch(given, times, start, stop))
+                seen = given.seen(start, stop) if exclude_seen else None
+                best, ids = self.best(prepared, k, seen, columns)
+            yield slice(start, stop), best, ids
+
+    def best(
+        self,
+        prepared: torch.Tensor,
+        k: int,
+        seen: tuple[torch.Tensor, torch.Tensor] | None,
+        columns: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Scores (B, k) and item ids (B, k) of prepared rows, without the (row, id) pairs seen."""
+        row, column = seen if seen is not None else (torch.empty(0, dtype=torch.int64),) * 2
+        row, column = row.to(self._device), column.to(self._device) - 1
+        score: Callable[[int, int], torch.Tensor]
+        if columns is None:
+            n_columns = self.scorer.n_items - 1
+
+            def score(start: int, stop: int) -> torch.Tensor:
+                return self.scorer.scores(prepared, slice(start + 1, stop + 1))
+
+        else:
+            n_columns = len(columns)
+            place = torch.searchsorted(columns, column + 1).clamp(max=n_columns - 1)
+            there = columns[place] == column + 1
+            row, column = row[there], place[there]
+
+            def score(start: int, stop: int) -> torch.Tensor:
+                return self.scorer.scores(prepared, columns[start:stop])
+
+        best, found = top_k(score, len(prepared), n_columns, k, (row, column))
+        return best, found + 1 if columns is None else columns[found]
+
+    def _table(self, given, times, k, exclude_seen, candidates, exclude) -> pd.DataFrame:
+        columns = self.columns(candidates, exclude)
+        lists = self.lists(given, times, k, exclude_seen=exclude_seen, columns=columns)
+        tables = [self.table(given, *part) for part in lists]
+        if not tables:
+            nothing = torch.empty(0, k)
+            return self.table(given, slice(0), nothing, nothing.long())
+        return pd.concat(tables, ignore_index=True)
+
+    def table(
+        self, given: Histories, users: slice, best: torch.Tensor, ids: torch.Tensor
+    ) -> pd.DataFrame:
+        """One batch of `lists` as a long table user, item, score, rank."""
+        score, id = best.cpu().numpy(), ids.cpu().numpy()
+        row, place = np.nonzero(score > -np.inf)
+        return pd.DataFrame(
+            {
+                "user": pd.Series(given.users[users]).to_numpy()[row],
+                "item": self.items.to_numpy()[id[row, place]],
+                "score": score[row, place],
+                "rank": place + 1,
+            }
+        )
+
+
+def _users_of(histories: Any) -> Sequence[Any]:
+    if isinstance(histories, pd.DataFrame):
+        return list(histories["user"].unique())
+    return range(len(histories))
+
+
+def _check_k(k: Any, most: int) -> None:
+    whole = isinstance(k, int | np.integer) and not isinstance(k, bool)
+    if not whole or not 1 <= k <= most:
+        raise InputError(f"k: {k!r} must be a whole number from 1 to the {most:,} items there are")

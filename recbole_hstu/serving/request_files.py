@@ -1,0 +1,203 @@
+"""Files of histories and of users, read part by part; every part holds whole users."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from recbole_hstu.serving.histories import whole_numbers
+from recbole_hstu.support.errors import InputError, in_a_line
+
+ROWS_AT_ONCE = 1 << 16
+NAMES_AT_ONCE = 4096
+_COLUMNS = ("user", "item", "time", "at")
+_LINE = '{"user": "anna", "history": [["50", 881250949], ["172", 881250999]], "at": 881251000}'
+
+Tables = Iterator[pd.DataFrame]
+
+
+def read_history_file(path: str | Path) -> Tables:
+    """Long tables user, item and, where the file has them, time and at (of the request).
+
+    CSV and Parquet hold these columns, all rows of a user one after the other; JSON lines a user
+    each: `{"user": "anna", "history": [["50", 881250949], ...], "at": 881251000}`.
+
+    Raises:
+        InputError: no such file, another form, a value that is none, a user in two places.
+    """
+    path = Path(path)
+    readers: dict[str, Callable[[Path], Tables]] = {
+        ".csv": _csv,
+        ".jsonl": _json_lines,
+        ".parquet": _parquet,
+    }
+    if path.suffix not in readers:
+        raise InputError(f"{path}: histories are read from {', '.join(readers)}")
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    return _whole_users(path, readers[path.suffix](path))
+
+
+def read_names(path: str | Path) -> list[str]:
+    """The tokens in a text file, one a line.
+
+    Raises:
+        InputError: no such file, not UTF-8 text, no token.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: is not UTF-8 text") from error
+    names = [line.strip() for line in lines if line.strip()]
+    if not names:
+        raise InputError(f"{path}: holds no token; expected one a line")
+    return names
+
+
+def _whole_users(path: Path, parts: Tables) -> Tables:
+    """The parts, cut between users."""
+    before: set[int] = set()
+    held: pd.DataFrame | None = None
+    rows = 0
+    for part in parts:
+        if part.empty:
+            continue
+        part = _checked(path, part, rows)
+        rows += len(part)
+        part = part if held is None else pd.concat([held, part], ignore_index=True)
+        last = part["user"].iloc[-1]
+        is_last = part["user"] == last
+        whole, held = part[~is_last], part[is_last]
+        if len(whole):
+            _refuse_returning(path, whole, before)
+            yield whole
+    if held is None:
+        raise InputError(f"{path}: holds no history")
+    _refuse_returning(path, held, before)
+    yield held
+
+
+def _refuse_returning(path: Path, part: pd.DataFrame, before: set[int]) -> None:
+    changes = part["user"].ne(part["user"].shift())
+    for user in part["user"][changes]:
+        mark = hash(user)
+        if mark in before:
+            raise InputError(
+                f"{path}: the rows of user {user} are in two places; sort the file by user and time"
+            )
+        before.add(mark)
+
+
+def _checked(path: Path, part: pd.DataFrame, rows_before: int) -> pd.DataFrame:
+    lacking = [name for name in ("user", "item") if name not in part]
+    if lacking:
+        raise InputError(
+            f"{path}: no column {', '.join(lacking)}; expected user, item and, for models that "
+            "read times, time and at"
+        )
+    part = part[[name for name in _COLUMNS if name in part]].copy()
+    for name in ("user", "item"):
+        missing = np.flatnonzero(part[name].isna() | (part[name].astype(str) == ""))
+        if len(missing):
+            raise InputError(f"{path}: row {rows_before + missing[0] + 1}: no {name}")
+        part[name] = part[name].astype(str)
+    for name in {"time", "at"} & set(part):
+        part[name] = _times(path, part[name], rows_before)
+    return part
+
+
+def _times(path: Path, column: pd.Series, rows_before: int) -> np.ndarray:
+    numbers = pd.to_numeric(column, errors="coerce") if column.dtype == object else column
+    for place in np.flatnonzero(numbers.isna())[:1]:
+        raise InputError(
+            f"{path}: row {rows_before + place + 1}: {column.name} {column.iloc[place]!r} is no "
+            "number"
+        )
+    return whole_numbers(numbers.to_numpy(), f"{path}: {column.name} ")
+
+
+def _csv(path: Path) -> Tables:
+    try:
+        for part in pd.read_csv(path, dtype=str, keep_default_na=False, chunksize=ROWS_AT_ONCE):
+            if not isinstance(part.index, pd.RangeIndex):  # pandas takes surplus columns as index
+                raise InputError(f"{path}: has rows with more columns than its header")
+            yield part
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: is no CSV file in UTF-8: {in_a_line(error)}") from error
+
+
+def _parquet(path: Path) -> Tables:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise need_parquet() from error
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(ROWS_AT_ONCE):
+                yield batch.to_pandas()
+    except (OSError, pyarrow.ArrowException) as error:
+        raise InputError(f"{path}: is no Parquet file: {in_a_line(error)}") from error
+
+
+def need_parquet() -> InputError:
+    """The error where pyarrow is missing."""
+    return InputError('Parquet needs pyarrow: pip install "recbole-hstu[parquet]"; or use .csv')
+
+
+def _json_lines(path: Path) -> Tables:
+    users: list[tuple[Any, list[Any], Any]] = []
+    rows = 0
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            users.append(_user_of(path, number, line))
+            rows += len(users[-1][1])
+            if rows >= ROWS_AT_ONCE:
+                yield _as_table(users)
+                users, rows = [], 0
+    if users:
+        yield _as_table(users)
+
+
+def _user_of(path: Path, number: int, line: bytes) -> tuple[Any, list[Any], Any]:
+    where = f"{path}: line {number}"
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where}: is no JSON; expected {_LINE}") from error
+    if not isinstance(found, dict) or not {"user", "history"} <= set(found):
+        raise InputError(f"{where}: lacks user or history; expected {_LINE}")
+    user, history = found["user"], found["history"]
+    if isinstance(user, bool) or not isinstance(user, str | int):
+        raise InputError(f"{where}: user {user!r} is no token")
+    if not isinstance(history, list) or not history:
+        raise InputError(f"{where}: the history of user {user} is empty; expected {_LINE}")
+    events = [event if isinstance(event, list) else [event] for event in history]
+    sizes = {len(event) for event in events}
+    if sizes not in ({1}, {2}) or any(type(event[0]) not in (str, int) for event in events):
+        raise InputError(f"{where}: the history is no list of [item, time]; expected {_LINE}")
+    return user, events, found.get("at")
+
+
+def _as_table(users: list[tuple[Any, list[Any], Any]]) -> pd.DataFrame:
+    counts = [len(events) for _, events, _ in users]
+    flat = [event for _, events, _ in users for event in events]
+    columns: dict[str, Any] = {
+        "user": np.repeat(np.array([str(user) for user, *_ in users], dtype=object), counts),
+        "item": [event[0] for event in flat],
+    }
+    times = [event[1] if len(event) == 2 else None for event in flat]
+    if any(time is not None for time in times):
+        columns["time"] = pd.Series(times, dtype=object)
+    if any(at is not None for *_, at in users):
+        columns["at"] = np.repeat(np.array([at for *_, at in users], dtype=object), counts)
+    return pd.DataFrame(columns)

@@ -1,0 +1,191 @@
+"""A checkpoint -> its model, configuration and tokens, without its data set."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from recbole.utils import ModelType
+
+from recbole_hstu.config.config import Config
+from recbole_hstu.config.model_registry import find_model
+from recbole_hstu.data.loaders import create_dataset
+from recbole_hstu.serving.stand_in import StandIn
+from recbole_hstu.support.errors import InputError, in_a_line
+from recbole_hstu.training import checkpoint
+
+_NEEDED = ("config", "state_dict", "other_parameter", "item_tokens")
+
+
+class SavedConfig(dict):
+    """The configuration in a checkpoint; None for what it does not have, as RecBole's.
+
+    Options are attributes, too: EASE reads one like that.
+    """
+
+    def __missing__(self, key: str) -> None:
+        return None
+
+    def __getattr__(self, key: str) -> Any:
+        if key not in self:
+            raise AttributeError(key)
+        return self[key]
+
+
+@dataclass
+class SavedModel:
+    """What a checkpoint holds, ready to be used.
+
+    Attributes:
+        path: of the checkpoint.
+        config: of the run that wrote it.
+        model: in evaluation mode, on its device.
+        item_tokens: in the order of the ids, entry 0 is the padding.
+        user_tokens: likewise; only the padding where the model keeps nothing of its users.
+        state: what else stands in the checkpoint, without weights and optimiser.
+    """
+
+    path: Path
+    config: SavedConfig
+    model: Any
+    item_tokens: list[str]
+    user_tokens: list[str]
+    state: dict[str, Any]
+
+    @property
+    def of_recbole(self) -> bool:
+        """Whether the model is not one of this package's."""
+        return not hasattr(self.model, "sequence_view")
+
+    @property
+    def is_sequential(self) -> bool:
+        """Whether it scores by histories, and not users by their names."""
+        return self.config["MODEL_TYPE"] == ModelType.SEQUENTIAL or not self.of_recbole
+
+
+def load_model(
+    path: str | Path,
+    *,
+    dataset: str | Path | None = None,
+    text_features_file: str | Path | None = None,
+    device: str | torch.device = "cpu",
+) -> SavedModel:
+    """Build the model of a checkpoint and give it its weights.
+
+    Args:
+        path: of a `.pth` that a run has written.
+        dataset: folder of the atomic files, for models that are built from all interactions.
+        text_features_file: of the frozen text vectors, where it is not at its recorded place.
+        device: where the model computes.
+
+    Raises:
+        InputError: no such checkpoint, a damaged one, one of another release, a model that needs
+            its data set, text vectors that are not there or not those of the training.
+    """
+    path = Path(path)
+    state = checkpoint.load_checkpoint(path)
+    lacking = [key for key in _NEEDED if key not in state]
+    if lacking:
+        raise InputError(f"{path}: lacks {', '.join(lacking)}, so another release wrote it")
+    config = saved_config(state["config"], device, dataset, text_features_file)
+    user_tokens = state.get("user_tokens") or ["[PAD]"]
+    try:
+        model = _build(path, config, dataset, state["item_tokens"], user_tokens)
+        model.load_state_dict(state["state_dict"])
+    except InputError:
+        raise
+    except (RuntimeError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{path}: does not fit {config['model']} of this release ({in_a_line(error)[:200]})"
+        ) from error
+    model.load_other_parameter(checkpoint.decode(state["other_parameter"]))
+    rest = {k: v for k, v in state.items() if k not in ("state_dict", "optimizer", "random")}
+    model = model.to(device).eval().requires_grad_(False)
+    return SavedModel(path, config, model, state["item_tokens"], user_tokens, rest)
+
+
+def saved_config(
+    plain: Mapping[str, Any],
+    device: str | torch.device,
+    dataset: str | Path | None = None,
+    text_features_file: str | Path | None = None,
+) -> SavedConfig:
+    """The configuration as a model reads it: the device and the files of this machine.
+
+    Raises:
+        InputError: nobody knows the model, or there is no such device.
+    """
+    config = SavedConfig(plain)
+    try:
+        config["device"] = torch.device(device)
+        torch.empty(1, device=config["device"])
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"device: {device}: {in_a_line(error)[:200]}") from error
+    config["torch_compile"] = False  # for a few requests compiling takes longer than it saves
+    if dataset is not None:
+        config["data_path"] = str(dataset)
+    if text_features_file is not None:
+        config["text_features_file"] = str(text_features_file)
+    config["model_class"] = find_model(str(plain["model_class"]))
+    config["MODEL_TYPE"] = config["model_class"].type
+    return config
+
+
+def _build(path, config, dataset, item_tokens, user_tokens) -> Any:
+    kind = config["model_class"]
+    data: Any = StandIn(config, item_tokens, user_tokens)
+    if dataset is not None and not hasattr(kind, "sequence_view"):
+        data = _training_part(path, config, item_tokens, user_tokens)
+    _find_text_file(path, kind, config)
+    with _seeded(config["seed"] or 0):  # NNCF draws its neighbours, and keeps them nowhere
+        return kind(config, data)
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Every generator as a run has it when it builds its model; afterwards as it was before."""
+    before = checkpoint.random_states({})
+    try:
+        random.seed(seed)
+        np.random.seed(seed)  # noqa: NPY002 - RecBole draws from it
+        torch.manual_seed(seed)
+        yield
+    finally:
+        checkpoint.restore_random_states(before, {})
+
+
+def _training_part(path, config, item_tokens, user_tokens) -> Any:
+    """The data that the model was trained on, read and split again."""
+    Config.compatibility_settings(config)
+    train = create_dataset(config).build()[0]
+    now = (checkpoint.item_tokens(train), checkpoint.user_tokens(train))
+    for what, before, found in zip(
+        ("items", "users"), (item_tokens, user_tokens), now, strict=True
+    ):
+        if len(before) > 1 and before != found:
+            raise InputError(
+                f"{config['data_path']}: has other {what} than {path} was trained on; name the "
+                "folder of the very data"
+            )
+    return train
+
+
+def _find_text_file(path: Path, kind: Any, config: SavedConfig) -> None:
+    """The recorded file of text vectors, or one of its name beside the checkpoint."""
+    recorded = config["text_features_file"]
+    if not getattr(kind, "needs_text_features", False) or recorded is None:
+        return
+    beside = path.parent / Path(recorded).name
+    if not Path(recorded).is_file() and beside.is_file():
+        config["text_features_file"] = str(beside)
+    if not Path(config["text_features_file"]).is_file():
+        raise InputError(
+            f"{path}: reads the text vectors of {recorded}, which is not there; name the file "
+            "with text_features_file="
+        )

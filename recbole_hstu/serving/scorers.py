@@ -1,0 +1,113 @@
+"""A model's scores, the one way that serving asks for them.
+
+The only file of this room that calls a model's methods to score. HSTU and its kin compare a
+vector of the user with one of every item, which are made once; of other models RecBole's
+`full_sort_predict` is asked.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+
+from recbole_hstu.model.hstu import HSTU
+from recbole_hstu.serving.batches import Batch
+from recbole_hstu.serving.saved_model import SavedModel
+from recbole_hstu.support.errors import InputError
+
+# Positions of histories, and scores of whole catalogues, that exist at once.
+MAX_POSITIONS = 1 << 15
+MAX_SCORES = 1 << 23
+MAX_PAIRS = 1 << 14
+
+
+class Scorer(Protocol):
+    """Rows of requests against the catalogue. `n_items` counts the padding."""
+
+    n_items: int
+    rows_at_once: int
+
+    def prepare(self, batch: Batch) -> torch.Tensor:
+        """What `scores` needs of a batch of B rows, (B, ...)."""
+
+    def scores(self, prepared: torch.Tensor, items: torch.Tensor | slice) -> torch.Tensor:
+        """(B, n) scores of these items."""
+
+    def vectors(self) -> torch.Tensor:
+        """(V, D) the vectors that items are compared by.
+
+        Raises:
+            InputError: the model has none.
+        """
+
+
+class VectorScorer:
+    """HSTU, HSTUText and SASRecSS: a dot product of a user's vector with every item's."""
+
+    def __init__(self, saved: SavedModel):
+        self.model: Any = saved.model
+        self.inputs, candidates = self.model.items()
+        self.candidates = self.model.normalised(candidates)
+        self.n_items = len(self.candidates)
+        self.rows_at_once = max(1, MAX_POSITIONS // self.model.max_seq_length)
+
+    def prepare(self, batch: Batch) -> torch.Tensor:
+        return self.model.user_vectors(batch, self.inputs)
+
+    def scores(self, prepared: torch.Tensor, items: torch.Tensor | slice) -> torch.Tensor:
+        return prepared @ self.candidates[items].t()
+
+    def vectors(self) -> torch.Tensor:
+        return self.candidates
+
+
+class CatalogueScorer:
+    """Every other model: all scores of a row at once, from RecBole's interface."""
+
+    def __init__(self, saved: SavedModel):
+        self.model: Any = saved.model
+        self.name = saved.config["model"]
+        self.n_items = len(saved.item_tokens)
+        longest = saved.config["MAX_ITEM_LIST_LENGTH"] or 1
+        self.rows_at_once = max(1, min(MAX_SCORES // self.n_items, MAX_POSITIONS // longest))
+
+    def prepare(self, batch: Batch) -> torch.Tensor:
+        rows = len(next(iter(batch.values())))
+        try:
+            return self.model.full_sort_predict(batch).view(rows, -1)[:, : self.n_items]
+        except NotImplementedError:
+            return torch.cat([self._pairwise(batch, row) for row in range(rows)])
+
+    def _pairwise(self, batch: Batch, row: int) -> torch.Tensor:
+        """(1, V): every item asked for by itself."""
+        parts = []
+        for start in range(0, self.n_items, MAX_PAIRS):
+            items = torch.arange(start, min(start + MAX_PAIRS, self.n_items))
+            fields = batch.repeated(row, len(items))
+            fields[self.model.ITEM_ID] = items.to(next(iter(batch.values())).device)
+            parts.append(self.model.predict(fields).view(-1))
+        return torch.cat(parts).unsqueeze(0)
+
+    def scores(self, prepared: torch.Tensor, items: torch.Tensor | slice) -> torch.Tensor:
+        return prepared[:, items].clone()
+
+    def vectors(self) -> torch.Tensor:
+        if hasattr(self.model, "vectors"):  # last-item search
+            return self.model.vectors
+        table = getattr(self.model, "item_embedding", None)
+        if table is None or len(table.weight) < self.n_items:
+            raise InputError(f"{self.name} keeps no vector an item to compare items by")
+        return table.weight[: self.n_items]
+
+
+def scorer_of(saved: SavedModel) -> Scorer:
+    """The scorer of a model."""
+    return VectorScorer(saved) if isinstance(saved.model, HSTU) else CatalogueScorer(saved)
+
+
+def likeness(vectors: torch.Tensor, item: int, others: slice) -> torch.Tensor:
+    """(1, n) cosine between an item's vector and others'."""
+    own = F.normalize(vectors[item : item + 1], dim=1)
+    return own @ F.normalize(vectors[others], dim=1).t()

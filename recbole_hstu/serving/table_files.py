@@ -1,0 +1,90 @@
+"""A long table written part by part as CSV, JSON lines or Parquet, whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import pandas as pd
+
+from recbole_hstu.serving.request_files import need_parquet
+from recbole_hstu.support.errors import InputError
+from recbole_hstu.support.whole_file import whole_file
+
+Write = Callable[[pd.DataFrame], None]
+KINDS = (".csv", ".jsonl", ".parquet")
+
+
+def check_kind(path: str | Path) -> None:
+    """Whether the name says a kind of file that can be written.
+
+    Raises:
+        InputError: it does not.
+    """
+    if Path(path).suffix not in KINDS:
+        raise InputError(f"{path}: tables are written as {', '.join(KINDS)}")
+    if Path(path).suffix == ".parquet":
+        try:
+            import pyarrow  # noqa: F401
+        except ImportError as error:
+            raise need_parquet() from error
+
+
+@contextmanager
+def table_file(path: str | Path) -> Iterator[Write]:
+    """What takes the parts of a table; the file is there when the block ends well.
+
+    Raises:
+        InputError: see `check_kind`; the file cannot be written.
+    """
+    check_kind(path)
+    kind = {".csv": _csv, ".jsonl": _json_lines, ".parquet": _parquet}[Path(path).suffix]
+    try:
+        with whole_file(path) as stream, kind(stream) as write:
+            yield write
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
+@contextmanager
+def _csv(stream: IO[bytes]) -> Iterator[Write]:
+    header = True
+
+    def write(table: pd.DataFrame) -> None:
+        nonlocal header
+        stream.write(table.to_csv(index=False, header=header).encode("utf-8"))
+        header = False
+
+    yield write
+
+
+@contextmanager
+def _json_lines(stream: IO[bytes]) -> Iterator[Write]:
+    def write(table: pd.DataFrame) -> None:
+        text = table.to_json(orient="records", lines=True, force_ascii=False)
+        stream.write(text.encode("utf-8"))
+
+    yield write
+
+
+@contextmanager
+def _parquet(stream: IO[bytes]) -> Iterator[Write]:
+    import pyarrow
+    import pyarrow.parquet
+
+    writer: Any = None
+
+    def write(table: pd.DataFrame) -> None:
+        nonlocal writer
+        part = pyarrow.Table.from_pandas(table, preserve_index=False)
+        if writer is None:
+            writer = pyarrow.parquet.ParquetWriter(stream, part.schema)
+        writer.write_table(part)
+
+    try:
+        yield write
+    finally:
+        if writer is not None:
+            writer.close()

@@ -1,0 +1,93 @@
+"""The k best items of every row, exactly, over blocks of items: no table (rows, catalogue)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from recbole_hstu.support.errors import InputError
+
+# Scores that exist at once: 4 MiB, which stay in a CPU's cache.
+BLOCK_SCORES = 1 << 20
+LEAST_BLOCK = 1 << 10
+
+Pairs = tuple[torch.Tensor, torch.Tensor]
+
+
+def top_k(
+    score: Callable[[int, int], torch.Tensor],
+    n_rows: int,
+    n_columns: int,
+    k: int,
+    barred: Pairs | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The k best columns of every row; equal scores stand in the order of their columns.
+
+    Args:
+        score: (start, stop) -> (n_rows, stop - start) scores, which may be overwritten.
+        k: at most `n_columns`.
+        barred: (row, column), (P,) int64 each: pairs left out.
+
+    Returns:
+        Scores (n_rows, k), falling, and columns (n_rows, k) int64. A row with fewer than k columns
+        ends with -inf; so does one whose other columns score -inf.
+
+    Raises:
+        InputError: a score is NaN.
+    """
+    width = max(LEAST_BLOCK, k, BLOCK_SCORES // max(1, n_rows))
+    best: torch.Tensor | None = None
+    columns = torch.empty(0, dtype=torch.int64)
+    by_column = _by_column(barred)
+    for start in range(0, n_columns, width):
+        stop = min(start + width, n_columns)
+        block = score(start, stop)
+        _bar(block, by_column, start, stop)
+        highest = block.amax(1)
+        if highest.isnan().any():
+            raise InputError("the model's scores are NaN: its training has diverged")
+        if best is None:
+            best, columns = _best_of_block(block, k)
+            continue
+        better = (highest > best[:, -1]).nonzero().squeeze(1)
+        if len(better):
+            found, place = _best_of_block(block[better], k)
+            both = torch.cat([best[better], found], dim=1)
+            where = torch.cat([columns[better], place + start], dim=1)
+            # Columns before this block stand first: a stable sort keeps them there.
+            both, order = torch.sort(both, dim=1, descending=True, stable=True)
+            best[better], columns[better] = both[:, :k], where.gather(1, order[:, :k])
+    assert best is not None
+    return best, columns
+
+
+def _best_of_block(block: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """(B, W) -> scores (B, min(k, W)) and their columns, equal ones in the order of the columns."""
+    k = min(k, block.shape[1])
+    best, columns = block.topk(k, dim=1)
+    # topk chooses among equal scores as it likes: such rows, if cut among equals, are sorted.
+    cut = (block >= best[:, -1:]).sum(1) > k
+    if cut.any():
+        rows = cut.nonzero().squeeze(1)
+        ranked, order = torch.sort(block[rows], dim=1, descending=True, stable=True)
+        best[rows], columns[rows] = ranked[:, :k], order[:, :k]
+    columns, order = columns.sort(dim=1)
+    best, by_score = best.gather(1, order).sort(dim=1, descending=True, stable=True)
+    return best, columns.gather(1, by_score)
+
+
+def _by_column(barred: Pairs | None) -> Pairs | None:
+    if barred is None or not len(barred[0]):
+        return None
+    column, order = barred[1].sort()
+    return barred[0][order], column
+
+
+def _bar(block: torch.Tensor, barred: Pairs | None, start: int, stop: int) -> None:
+    if barred is None:
+        return
+    row, column = barred
+    ends = torch.tensor([start, stop], device=column.device)
+    first, last = torch.searchsorted(column, ends).tolist()
+    block[row[first:last], column[first:last] - start] = -torch.inf

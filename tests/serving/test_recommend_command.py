@@ -1,0 +1,197 @@
+"""`recbole-hstu recommend`: files in, one file out, whole or not at all."""
+
+import json
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from served import all_but_last, events, toy_with_text, trained
+
+from recbole_hstu import Recommender
+from recbole_hstu.cli import main
+from recbole_hstu.serving import recommend_file, request_files
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A small HSTU, and its data set's folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("model"))
+        toy_with_text()
+        return trained("HSTU")["checkpoint"].resolve(), Path("dataset/toy").resolve()
+
+
+LATE = 2 * 10**12
+
+
+def recommend(model, *options, out="recs.csv"):
+    file, data = model
+    given = [f"--dataset={data}", "--k=4", f"--at={LATE}", f"--out={out}"]
+    named = {option.split("=")[0] for option in options}
+    given = [option for option in given if option.split("=")[0] not in named]
+    return main(["recommend", str(file), *given, "--show_progress=False", *options])
+
+
+def read(path):
+    kind = {".csv": pd.read_csv, ".parquet": pd.read_parquet}
+    if Path(path).suffix == ".jsonl":
+        return pd.read_json(path, lines=True)
+    return kind[Path(path).suffix](path)
+
+
+@pytest.mark.parametrize("out", ["recs.csv", "recs.jsonl", "deep/recs.parquet"])
+def test_all_users(model, out, capsys, monkeypatch):
+    monkeypatch.setattr(recommend_file, "NAMES_AT_ONCE", 7)
+    assert recommend(model, "--all_users", out=out) == 0
+    assert "160 rows for 40 users" in capsys.readouterr().out
+    found = read(out)
+    rec = Recommender.load(model[0])
+    expected = rec.recommend_users(found["user"].unique(), model[1], k=4, at=LATE)
+    pd.testing.assert_frame_equal(found, expected, check_dtype=False, atol=1e-6)
+
+
+def histories_file(kind, table):
+    path = Path(f"histories.{kind}")
+    if kind == "csv":
+        table.to_csv(path, index=False)
+    elif kind == "parquet":
+        table.to_parquet(path, index=False)
+    else:
+        with path.open("w") as file:
+            for user, part in table.groupby("user", sort=False):
+                history = part[["item", "time"]].values.tolist()
+                line = {"user": user, "history": history}
+                if "at" in part:
+                    line["at"] = int(part["at"].iloc[0])
+                file.write(json.dumps(line) + "\n")
+    return path
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+@pytest.mark.parametrize("rows_at_once", [3, 10**5])
+def test_histories_of_every_kind(model, kind, rows_at_once, monkeypatch):
+    """Parts that end inside a user's rows change nothing."""
+    monkeypatch.setattr(request_files, "ROWS_AT_ONCE", rows_at_once)
+    histories, targets = all_but_last(events())
+    table = histories.sort_values("user", kind="stable")
+    file = histories_file(kind, table.assign(at=table["user"].map(targets["time"])))
+    assert recommend(model, f"--histories={file}", "--at=None") == 0
+    expected = Recommender.load(model[0]).recommend(table, k=4, at=targets["time"])
+    pd.testing.assert_frame_equal(read("recs.csv"), expected, check_dtype=False, atol=1e-6)
+
+
+def test_chosen_users_and_items(model, capsys):
+    Path("users.txt").write_text("u7\nu2\n")
+    Path("some.txt").write_text("i1\ni2\ni3\ni4\ni5\n")
+    Path("not.txt").write_text("i5\n")
+    options = ["--users=users.txt", "--candidates=some.txt", "--exclude=not.txt"]
+    assert recommend(model, *options, "--exclude_seen=False") == 0
+    found = read("recs.csv")
+    assert found["user"].unique().tolist() == ["u7", "u2"]
+    assert set(found["item"]) == {"i1", "i2", "i3", "i4"}
+
+
+def test_unknown_items_are_counted(model, capsys):
+    table = pd.DataFrame({"user": ["a", "a", "b"], "item": ["i1", "new", "new"], "time": [5, 6, 7]})
+    file = histories_file("csv", table)
+    assert recommend(model, f"--histories={file}") == 0
+    out = capsys.readouterr().out
+    assert "4 rows for 1 users" in out
+    assert "2 events of unknown items, 1 users" in out
+    assert recommend(model, f"--histories={file}", "--on_unknown=raise") == 2
+    only_new = histories_file("csv", table[1:])
+    assert recommend(model, f"--histories={only_new}") == 0
+    assert Path("recs.csv").read_text() == "user,item,score,rank\n"
+
+
+def test_a_model_of_names(toy, capsys):
+    file = trained("BPR")["checkpoint"]
+    line = ["recommend", str(file), "--all_users", "--k=3", "--out=recs.csv"]
+    assert main([*line, "--exclude_seen=False"]) == 0
+    assert len(read("recs.csv")) == 120
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("a,i1,5\nb,i2,6\na,i3,7\n", "user a are in two places"),
+        ("a,i1,5\na,i2,four\n", "row 2: time 'four' is no number"),
+        ("a,i1,5\na,i2,\n", "row 2: time '' is no number"),
+        ("a,i1,5\na,,6\n", "row 2: no item"),
+        ("a,i1,5\na,i2,4\n", "4 comes after 5"),
+        ("a,i1,5\na,i2,NaN\n", "is no number"),
+        ("a,i1,5,6,7\n", "more columns than its header"),
+        ("", "holds no history"),
+    ],
+)
+def test_bad_histories_leave_the_last_file_as_it_was(model, content, words, capsys, monkeypatch):
+    monkeypatch.setattr(request_files, "ROWS_AT_ONCE", 1)
+    Path("recs.csv").write_text("before")
+    Path("bad.csv").write_text(f"user,item,time\n{content}")
+    assert recommend(model, "--histories=bad.csv", "--on_unknown=raise") == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert re.search(words, error), error
+    assert Path("recs.csv").read_text() == "before"
+    assert not list(Path().glob(".*.part"))
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("nonsense", "line 2: is no JSON"),
+        ("[1]", "line 2: lacks user or history"),
+        ('{"user": "b"}', "line 2: lacks user or history"),
+        ('{"user": "b", "history": []}', "line 2: the history of user b is empty"),
+        ('{"user": "b", "history": [["i1", 5, 6]]}', "line 2: the history is no list"),
+        ('{"user": "b", "history": [[null, 5]]}', "line 2: the history is no list"),
+        ('{"user": true, "history": [["i1", 5]]}', "line 2: user True is no token"),
+        ('{"user": "b", "history": [["i1", "x"]]}', "'x' is no number"),
+        ("[" * 100_000, "line 2: is no JSON"),
+        ('{"user": "b", "history": ["50"]}', "row 2: time None is no number"),
+    ],
+)
+def test_bad_lines(model, line, words, capsys):
+    Path("bad.jsonl").write_text('{"user": "a", "history": [["i1", 5]]}\n' + line + "\n")
+    assert recommend(model, "--histories=bad.jsonl") == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert words in error
+    assert not Path("recs.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--all_users", "--out=recs.txt"], ".csv, .jsonl, .parquet"),
+        (["--all_users", "--out=None"], "--out is missing"),
+        ([], "name one of"),
+        (["--all_users", "--users=x"], "name one of"),
+        (["--all_users", "--user=x"], "did you mean 'users'"),
+        (["--users=absent.txt"], "absent.txt: cannot be read"),
+        (["--histories=absent.csv"], "absent.csv: no such file"),
+        (["--histories=absent.txt"], "histories are read from"),
+        (["--all_users", "--at=None"], "reads the time of the request"),
+        (["--all_users", "--at=5"], "lies before the last event"),
+        (["--all_users", "--k=0"], "k: 0"),
+        (["--all_users", "--k=31"], "k: 31"),
+        (["--all_users", "--dataset=nowhere"], "nowhere/toy.inter is not there"),
+        (["--all_users", "--exclude_seen=5"], "must be True or False"),
+    ],
+)
+def test_bad_options(model, options, words, capsys):
+    assert recommend(model, *options) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert words in error
+    assert not Path("recs.csv").exists()
+    assert main(["recommend"]) == 2
+
+
+def test_the_file_to_read_is_not_written_over(model, capsys):
+    table = pd.DataFrame({"user": ["a"], "item": ["i1"], "time": [5]})
+    file = histories_file("csv", table)
+    before = file.read_text()
+    assert recommend(model, f"--histories={file}", f"--out={file}") == 2
+    assert file.read_text() == before

@@ -1,0 +1,118 @@
+"""What a checkpoint recommends is what the evaluation judged."""
+
+import pytest
+import torch
+from served import all_but_last, events, metrics_of, toy_with_text, trained
+
+from recbole_hstu import Recommender
+from recbole_hstu.support.errors import InputError
+
+SEQUENTIAL = ["HSTU", "HSTUText", "SASRecSS", "LIS", "SASRec", "GRU4Rec", "BERT4Rec", "FPMC"]
+
+
+@pytest.mark.parametrize("protocol", ["recbole", "paper"])
+@pytest.mark.parametrize("model", [*SEQUENTIAL, "BPR", "Pop", "NeuMF"])
+def test_metrics_through_the_recommender_equal_the_evaluators(in_empty_folder, model, protocol):
+    toy_with_text()
+    text = {"item_text": {"fields": ["title"]}, "text_dimensions": 6}
+    options = text if model in ("HSTUText", "LIS") else {}
+    # With the paper's protocol the visible history is masked: it is the whole history here.
+    width = {"MAX_ITEM_LIST_LENGTH": 20 if protocol == "paper" else 8}
+    result = trained(model, protocol=protocol, **options, **width)
+    rec = Recommender.load(result["checkpoint"])
+    histories, targets = all_but_last(events())
+    lists = rec.recommend(
+        histories,
+        k=30,
+        at=targets["time"] if rec.needs_time else None,
+        exclude_seen=protocol == "paper",
+    )
+    for name, value in metrics_of(lists, targets, 5).items():
+        assert result["test_result"][name] == pytest.approx(value, abs=1e-6), name
+
+
+def test_a_list_of_lists_and_a_table_give_the_same(toy):
+    rec = Recommender.load(trained("HSTU")["checkpoint"])
+    histories, targets = all_but_last(events())
+    one = histories[histories["user"] == "u3"]
+    pairs = list(zip(one["item"], one["time"], strict=True))
+    at = int(targets.loc["u3", "time"])
+    as_list = rec.recommend([pairs], k=10, at=at)
+    as_table = rec.recommend(one, k=10, at={"u3": at})
+    assert list(as_list.columns) == ["user", "item", "score", "rank"]
+    assert as_list["user"].tolist() == [0] * 10
+    assert as_table["user"].tolist() == ["u3"] * 10
+    assert as_list["rank"].tolist() == list(range(1, 11))
+    assert as_list["item"].tolist() == as_table["item"].tolist()
+    assert as_list["score"].is_monotonic_decreasing
+    assert not set(as_list["item"]) & set(one["item"])
+
+
+def test_users_of_the_data_set_by_their_tokens(toy):
+    rec = Recommender.load(trained("HSTU")["checkpoint"])
+    table = events()
+    late = int(table["time"].max())
+    named = rec.recommend_users(["u7", "u2"], k=3, at=late)  # the recorded place of the data
+    assert named["user"].tolist() == ["u7"] * 3 + ["u2"] * 3
+    for dataset in ("dataset/toy", "dataset/toy/toy.inter", table):
+        assert rec.recommend_users(["u7", "u2"], dataset, k=3, at=late).equals(named)
+    given = rec.recommend(table[table["user"] == "u2"], k=3, at=late)
+    assert given["item"].tolist() == named["item"].tolist()[3:]
+
+
+def test_a_model_of_names_needs_no_events(toy):
+    rec = Recommender.load(trained("BPR")["checkpoint"])
+    lists = rec.recommend_users(["u7", "u2"], k=30, exclude_seen=False)
+    assert len(lists) == 60
+    kept = rec.recommend_users(["u7"], k=30)
+    bought = set(events().query("user == 'u7'")["item"])
+    assert set(kept["item"]) == {f"i{i}" for i in range(30)} - bought
+
+
+def test_candidates_and_exclude(toy):
+    rec = Recommender.load(trained("SASRec")["checkpoint"])
+    histories = [["i1", "i2"], ["i3"]]  # it reads no times
+    everything = rec.recommend(histories, k=28, exclude_seen=False)
+    some = rec.recommend(histories, k=3, candidates=["i9", "i1", "i4"], exclude_seen=False)
+    assert set(some["item"]) == {"i9", "i1", "i4"}
+    both = everything.merge(some, on=["user", "item"])
+    assert both["score_x"].to_numpy() == pytest.approx(both["score_y"].to_numpy())
+    fewer = rec.recommend(histories, k=3, candidates=["i9", "i1", "i4"], exclude=["i1"][:0])
+    assert fewer.groupby("user").size().tolist() == [2, 3]  # i1 was seen by the first
+    assert "i9" not in set(rec.recommend(histories, k=27, exclude=["i9"])["item"])
+
+
+def test_scores_of_chosen_items(toy):
+    rec = Recommender.load(trained("HSTU")["checkpoint"])
+    history = [("i1", 5), ("i2", 7)]
+    lists = rec.recommend([history], k=30, at=9, exclude_seen=False).set_index("item")["score"]
+    found = rec.scores(history, ["i20", "i3"], at=9)
+    assert found == pytest.approx(lists[["i20", "i3"]].to_numpy(), abs=1e-6)
+
+
+@pytest.mark.parametrize("model", ["HSTU", "SASRec"])
+def test_similar_items_by_cosine(toy, model):
+    rec = Recommender.load(trained(model)["checkpoint"])
+    found = rec.similar_items("i4", k=5)
+    vectors = torch.nn.functional.normalize(rec.scorer.vectors(), dim=1)
+    id = rec.ids(["i4"])[0]
+    cosine = vectors[1:] @ vectors[id]
+    cosine[id - 1] = -2
+    expected = (cosine.topk(5).indices + 1).tolist()
+    assert found["item"].tolist() == rec.items[expected].tolist()
+    assert found["rank"].tolist() == [1, 2, 3, 4, 5]
+
+
+def test_no_data_set_is_needed(toy, in_empty_folder):
+    file = trained("HSTU")["checkpoint"].rename("moved.pth")
+    (in_empty_folder / "dataset").rename("gone")
+    lists = Recommender.load(file).recommend([[("i1", 5)]], k=3, at=6)
+    assert len(lists) == 3
+
+
+def test_a_model_of_the_graph_asks_for_its_data(toy):
+    file = trained("LightGCN")["checkpoint"]
+    with pytest.raises(InputError, match=r"LightGCN is built .* name the folder .* dataset="):
+        Recommender.load(file)
+    rec = Recommender.load(file, dataset="dataset/toy")
+    assert len(rec.recommend_users(["u1"], k=4)) == 4
