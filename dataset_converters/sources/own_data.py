@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 
+from dateutil.parser import isoparse
+
 from dataset_converters.atomic import INTER_HEADER
 from dataset_converters.convert import Source
 from dataset_converters.errors import ConversionError
@@ -23,6 +25,7 @@ logger = logging.getLogger(__name__)
 UNITS = {"s": timedelta(seconds=1), "ms": timedelta(milliseconds=1)}
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _INTEGER = re.compile(r"-?[0-9]+(?:\.0*)?")
+_DAY = re.compile(r"\d{4}-\d\d-\d\d|\d{8}|\d{4}-?W\d\d-?\d", re.ASCII)
 _TAKEN = tuple(column.partition(":")[0] for column in INTER_HEADER)
 _FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -145,13 +148,21 @@ def _date(value: object) -> datetime:
     elif isinstance(value, date):
         moment = datetime(value.year, value.month, value.day)
     elif isinstance(value, str):
-        try:
-            moment = datetime.fromisoformat(re.sub(r"[zZ]$", "+00:00", value.strip()))
-        except ValueError:
-            raise ValueError(f"time {value!r:.60} is no whole number and no ISO date") from None
+        moment = _iso_date(value)
     else:
         raise ValueError(f"time {value!r:.60} is no whole number and no ISO date")
     return moment.replace(tzinfo=timezone.utc) if moment.tzinfo is None else moment
+
+
+def _iso_date(text: str) -> datetime:
+    """An ISO 8601 date, with or without a time: `datetime` of Python 3.10 knows one form of it."""
+    plain = re.sub(r"(?<=\d)\s+(?=[+-]\d\d:?\d\d$|[zZ]$)", "", text.strip())  # before the zone
+    if _DAY.match(plain):  # a year or a month alone is no date
+        try:
+            return isoparse(plain)
+        except ValueError:
+            pass
+    raise ValueError(f"time {text!r:.60} is no whole number and no ISO date")
 
 
 def _rows(tally: Tally, columns: Columns, clock: _Clock) -> Iterator[Row]:

@@ -11,6 +11,20 @@ import pytest
 import yaml
 from converted_files import stats_of
 
+# ISO 8601 and its usual loose forms; Python 3.10 itself reads the first, the last and few others.
+DATES = {
+    "2023-01-01": 1672531200,
+    "20230101T000000Z": 1672531200,
+    "2023-01-01T00:00:00z": 1672531200,
+    "2023-01-01T01:00+0100": 1672531200,
+    "2023-01-01 02:00:00+02": 1672531200,
+    "2023-01-01 02:00:00 +02:00": 1672531200,
+    " 2023-01-01T00:00:00 Z ": 1672531200,
+    "2023-01-01T00:00:00.5Z": 1672531200,
+    "2023-01-01T00:00:00,123456789Z": 1672531200,
+    "2022-W52-7": 1672531200,
+    "1969-12-31T23:59:59+00:00": -1,
+}
 ORDERS = [
     ("2023-04-01T10:00:00Z", "4", "M\u00fcller, A.", "note; x", "12-B"),
     ("2023-04-01T12:00:00+02:00", "5", 'O"Neil', "", "NA"),
@@ -141,6 +155,26 @@ def test_whole_numbers_stay_exactly_as_they_are(convert, tmp_path):
     path.write_text(f"timestamp,item_id,user_id\n{2**63 - 1},i,u\n{-(2**63)},i,u\n12.0,i,u\n")
     folder = convert("csv", "--interactions", path, "--name", "x")
     assert [int(row[3]) for row in rows(folder)] == [-(2**63), 12, 2**63 - 1]
+
+
+@pytest.mark.parametrize("text", DATES)
+def test_dates_of_every_form(convert, tmp_path, text):
+    path = tmp_path / "x.csv"
+    path.write_text(f'timestamp,item_id,user_id\n"{text}",i,u\n')
+    folder = convert("csv", "--interactions", path, "--name", "x")
+    assert [int(row[3]) for row in rows(folder)] == [DATES[text]]
+
+
+@pytest.mark.parametrize(
+    "text", ["2023-01", "2023-W01", "2023-13-01", "2023-01-01T", "2023-01-01T25:00", "1/2/2023", ""]
+)
+def test_what_is_no_date(convert, tmp_path, text, caplog):
+    path = tmp_path / "x.csv"
+    path.write_text(f"timestamp,item_id,user_id\n{text},i,u\n2023-01-01,i,u\n")
+    folder = convert("csv", "--interactions", path, "--name", "x", "--max_malformed=0.5")
+    assert rows(folder) == [["u", "i", "1.0", "1672531200"]]
+    assert "x.csv: line 2 left out" in caplog.text
+    assert "is no whole number and no ISO date" in caplog.text
 
 
 @pytest.mark.parametrize(
