@@ -7,6 +7,7 @@ length, its checksum (if known) and its gzip structure are right does it get its
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import logging
 import shutil
@@ -93,6 +94,15 @@ def download(remote: Remote, target: Path) -> Path:
     raise ConversionError(f"{target.name}: no address is given for it; {_ADVICE}")
 
 
+def public(url: str) -> str:
+    """The address without the user name, password and query that may stand in it."""
+    return urllib3.util.parse_url(url)._replace(auth=None, query=None, fragment=None).url
+
+
+def _digest(url: str) -> str:
+    return hashlib.sha256(url.encode()).hexdigest()
+
+
 def _session() -> requests.Session:
     """Asks a busy server again, as late as it says; broken connections are `_fetch`'s to mend."""
     session = requests.Session()
@@ -122,10 +132,10 @@ def _fetch(session: requests.Session, url: str, target: Path) -> Path:
             reached = max(reached, _length(part))
             if idle >= ATTEMPTS:
                 raise ConversionError(
-                    f"{url}: gave up after {ATTEMPTS} attempts ({_reason(error)}); "
+                    f"{public(url)}: gave up after {ATTEMPTS} attempts ({_reason(error)}); "
                     f"run again to go on from byte {_length(part):,}, or {_ADVICE}"
                 ) from error
-            logger.warning("%s: %s; trying again", url, _reason(error))
+            logger.warning("%s: %s; trying again", public(url), _reason(error))
             time.sleep(BACKOFF * 2 ** (idle - 1) if idle else 0)
 
 
@@ -145,13 +155,13 @@ def _transfer(session: requests.Session, url: str, target: Path) -> None:
             part.unlink(missing_ok=True)
             raise _BrokenOffError("the server answered with another part than asked for")
         if reply.status_code not in (200, 206):
-            raise ConversionError(f"{url}: the server answers {_status(reply)}; {_ADVICE}")
+            raise ConversionError(f"{public(url)}: the server answers {_status(reply)}; {_ADVICE}")
         if reply.status_code == 200:
             have = 0
         size = have + int(reply.headers["Content-Length"]) if _has_length(reply) else None
         _require_space(part, size, have)
         with part.open("ab" if have else "wb") as file:
-            _write_note(target, {"url": url, "size": size, "validator": _validator(reply)})
+            _write_note(target, {"url": _digest(url), "size": size, "validator": _validator(reply)})
             bar = tqdm(
                 desc=target.name, total=size, initial=have, unit="B", unit_scale=True, disable=None
             )
@@ -188,7 +198,9 @@ def _verify(part: Path, url: str, remote: Remote) -> None:
         problem = _gzip_problem(part)
     if problem:
         part.unlink()
-        raise ConversionError(f"{url}: what came is not the whole file ({problem}); {_ADVICE}")
+        raise ConversionError(
+            f"{public(url)}: what came is not the whole file ({problem}); {_ADVICE}"
+        )
 
 
 def _gzip_problem(path: Path) -> str | None:
@@ -215,7 +227,7 @@ def _read_note(target: Path, url: str) -> dict:
         note = json.loads(_note_of(target).read_text("utf-8"))
     except (OSError, ValueError):
         return {}
-    return note if note.get("url") == url and _part_of(target).exists() else {}
+    return note if note.get("url") == _digest(url) and _part_of(target).exists() else {}
 
 
 def _write_note(target: Path, note: dict) -> None:

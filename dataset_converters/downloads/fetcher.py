@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from dataset_converters.downloads.download import Remote, download, remote_size
+from dataset_converters.downloads.download import Remote, download, public, remote_size
 from dataset_converters.errors import ConversionError
 from dataset_converters.reading.lines import find_file
 
@@ -56,7 +56,7 @@ class Fetcher:
             remote = self._remote(source, kind, category)
             size = remote_size(remote)
             known = f"{size / 1e6:,.1f} MB" if size is not None else "size unknown"
-            self.say(f"downloading {remote.urls[0]} ({known}) to {self.cache / source}")
+            self.say(f"downloading {public(remote.urls[0])} ({known}) to {self.cache / source}")
 
     def get(self, source: str, kind: str, category: str = "") -> Path:
         """The path of one file, downloaded if need be.
@@ -77,7 +77,7 @@ class Fetcher:
         if self.offline:
             raise ConversionError(
                 f"{folder}: {name}.gz is missing and offline use is asked for; fetch "
-                f"{remote.urls[0]} elsewhere and put it there"
+                f"{public(remote.urls[0])} elsewhere and put it there"
             )
         suffix = ".gz" if remote.urls[0].endswith(".gz") else ""
         return download(remote, folder / (name + suffix))

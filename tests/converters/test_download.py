@@ -58,6 +58,21 @@ def test_a_later_run_goes_on_where_the_last_one_gave_up(server, tmp_path):
     assert manners.requests == [("GET", "bytes=123456-")]
 
 
+def test_no_secret_of_an_address_is_shown_or_kept(server, tmp_path, caplog):
+    url, manners = server
+    manners.body, manners.cut_after = BODY, [123_456] + [0] * module.ATTEMPTS
+    secret = url.replace("http://", "http://me:S3CRET@") + "?key=S3CRET"
+    with pytest.raises(ConversionError, match="run again to go on") as caught:
+        download(Remote([secret]), tmp_path / "file.jsonl.gz")
+    kept = [path for path in tmp_path.iterdir() if path.is_file()]
+    assert len(kept) >= 2
+    assert not [path for path in kept if b"S3CRET" in path.read_bytes()]
+    assert "S3CRET" not in str(caught.value)
+    ours = [r.getMessage() for r in caplog.records if r.name.startswith("dataset_converters")]
+    assert ours
+    assert "S3CRET" not in "".join(ours)
+
+
 def test_a_server_without_ranges_starts_anew(server, tmp_path):
     url, manners = server
     manners.body, manners.cut_after, manners.ranges = BODY, [100_000], False
