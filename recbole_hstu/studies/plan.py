@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +38,13 @@ EVALUATION_OPTIONS = (
 
 @dataclass(frozen=True)
 class Variant:
-    """A row of the table: a model (see `Config`), and its options over those that all share."""
+    """A row of the table: a model (see `Config`), its options over those that all share, and
+    `chosen` ones under them, such as a search left behind."""
 
     label: str
     model: str | type
     options: Mapping[str, Any]
+    chosen: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -71,23 +73,27 @@ def _label(model: str | type) -> str:
 
 
 def read_variants(path: str | Path) -> list[Variant]:
-    """The variants of a `compare.yaml`: label -> {model: NAME, options: {key: value}}.
+    """The variants of a `compare.yaml`: label -> {model: NAME, options: {key: value},
+    options_file: FILE}.
 
-    A label that is a model's name needs no `model`, and no options none: `SASRec:` is enough.
+    A label that is a model's name needs no `model`, and no options none: `SASRec:` is enough. The
+    file of options may be the `best.yaml` of a search; its model and data set are left aside.
 
     Raises:
-        InputError: the file cannot be read or has another form.
+        InputError: a file cannot be read or has another form.
     """
     variants = []
     for label, entry in load_yaml(path).items():
         entry = {} if entry is None else entry
         options = entry.get("options") or {} if isinstance(entry, dict) else None
-        if not isinstance(options, dict) or set(entry) - {"model", "options"}:
+        if not isinstance(options, dict) or set(entry) - {"model", "options", "options_file"}:
             raise InputError(
-                f"{path}: {label}: expected {{model: NAME, options: {{key: value}}}}, "
-                f"found {entry!r}"
+                f"{path}: {label}: expected {{model: NAME, options: {{key: value}}, "
+                f"options_file: FILE}}, found {entry!r}"
             )
-        variants.append(Variant(str(label), str(entry.get("model", label)), options))
+        chosen = load_yaml(str(entry["options_file"])) if "options_file" in entry else {}
+        chosen = {key: chosen[key] for key in chosen if key not in ("model", "dataset")}
+        variants.append(Variant(str(label), str(entry.get("model", label)), options, chosen))
     if not variants:
         raise InputError(f"{path}: names no model")
     return _distinct(variants)
@@ -122,7 +128,7 @@ def plan_runs(
     """Every variant with every seed, seed by seed, so that a study cut short has all models.
 
     An option of `shared` goes to the models that know it; those that do not are told of in the
-    log. A variant's own options win over the shared ones.
+    log. A variant's own options win over the shared ones, and these over its chosen ones.
 
     Raises:
         InputError: a bad configuration, an option that no model knows, or variants that would
@@ -158,7 +164,7 @@ def _known_options(
     shared = dict(shared)
     unknown: list[UnknownOption] = []
     while True:
-        options = {**shared, **variant.options}
+        options = {**variant.chosen, **shared, **variant.options}
         try:
             Config(variant.model or None, dataset, config_files, options)
         except UnknownOption as error:

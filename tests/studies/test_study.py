@@ -117,12 +117,14 @@ def test_a_failed_run_has_its_row_and_is_tried_again(toy, caplog):
 COMPARE = """\
 SASRec:
 HSTU (narrow): {model: HSTU, options: {hidden_size: 8}}
-HSTU: {options: {num_negatives: 4}}
+HSTU: {options: {num_negatives: 4}, options_file: best.yaml}
 """
+BEST = "model: HSTU\ndataset: another\nnum_negatives: 2\ntemperature: 0.1\nepochs: 9\n"
 
 
 def test_a_file_of_variants(toy):
     Path("compare.yaml").write_text(COMPARE)
+    Path("best.yaml").write_text(BEST)
     _, failed = compare_models([], "toy", (), options(compare="compare.yaml", num_negatives=8))
     assert not failed
     assert [row["model"] for row in rows()] == ["SASRec", "HSTU (narrow)", "HSTU"]
@@ -130,16 +132,20 @@ def test_a_file_of_variants(toy):
     assert configs["HSTU (narrow)"]["hidden_size"] == 8
     assert configs["HSTU (narrow)"]["num_negatives"] == 8
     assert configs["HSTU"]["num_negatives"] == 4
+    # what a search chose stands under the options that all share
+    assert configs["HSTU"]["temperature"] == 0.1
+    assert configs["HSTU"]["epochs"] == options()["epochs"]
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("HSTU: {hidden_size: 8}", "expected {model: NAME, options: {key: value}}"),
+        ("HSTU: {hidden_size: 8}", "expected {model: NAME, options: {key: value}, "),
         ("", "names no model"),
         ("HSTU: {options: {topk: [3]}}\nPop:\n", "would not be judged alike: topk"),
         ("HSTU: {options: {hidden: 8}}\nPop:\n", "unknown option 'hidden'"),
         ("HTSU:\nPop:\n", "--model=HTSU: no such model"),
+        ("HSTU: {options_file: best.yaml}\nPop:\n", "best.yaml: "),
     ],
 )
 def test_bad_variants(toy, content, message):
