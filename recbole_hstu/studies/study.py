@@ -71,24 +71,26 @@ def run_study(plan: Sequence[PlannedRun], folder: Path, jobs: int = 1) -> list[R
         check_segment_options(pending[0].config)
         make_loaders(pending[0].config, load_dataset(pending[0].config))
     with _alone(folder):
-        taken = _run_side_by_side(plan, folder, jobs) if jobs > 1 else 0
+        ended = _run_side_by_side(plan, folder, jobs) if jobs > 1 else [False] * len(plan)
         return [
             _record_of(planned, folder)
-            if place <= taken and not _mark(planned, folder).exists()
-            # A process beside this one was killed: this one goes on with its run.
+            if ended[place - 1]
             else _run_once(planned, folder, f"run {place} of {len(plan)}")
             for place, planned in enumerate(plan, start=1)
         ]
 
 
-def _run_side_by_side(plan: Sequence[PlannedRun], folder: Path, jobs: int) -> int:
-    """How many runs were taken up, from the first on."""
-    taken = multiprocessing.get_context("spawn").Value("i", 0)
-    side_by_side(jobs, _take_runs, plan, folder, taken)
-    return min(taken.value, len(plan))
+def _run_side_by_side(plan: Sequence[PlannedRun], folder: Path, jobs: int) -> list[bool]:
+    """Which runs have come to their end; of a process that was killed, one has not."""
+    context = multiprocessing.get_context("spawn")
+    taken, ended = context.Value("i", 0), context.RawArray("b", len(plan))
+    side_by_side(jobs, _take_runs, plan, folder, taken, ended)
+    return [bool(end) for end in ended]
 
 
-def _take_runs(gpu: str | None, plan: Sequence[PlannedRun], folder: Path, taken: Any) -> None:
+def _take_runs(
+    gpu: str | None, plan: Sequence[PlannedRun], folder: Path, taken: Any, ended: Any
+) -> None:
     while True:
         with taken.get_lock():
             taken.value += 1
@@ -98,6 +100,7 @@ def _take_runs(gpu: str | None, plan: Sequence[PlannedRun], folder: Path, taken:
         planned = plan[place - 1]
         own = replace(planned, options=on_gpu(planned.options, gpu))
         _run_once(own, folder, f"run {place} of {len(plan)}")
+        ended[place - 1] = True
 
 
 def decisive_options(plain: Mapping[str, Any], *, text: bool) -> dict[str, Any]:
@@ -143,11 +146,6 @@ def _stem(planned: PlannedRun) -> str:
     return record_name(_record(planned))
 
 
-def _mark(planned: PlannedRun, folder: Path) -> Path:
-    """A file that is older than the run's checkpoints and gone at its end."""
-    return folder / f"{_stem(planned)}.started.json"
-
-
 def _record_of(planned: PlannedRun, folder: Path) -> RunRecord:
     return read_record(folder / f"{_stem(planned)}{SUFFIX}")
 
@@ -186,7 +184,7 @@ def changed_options(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]
 def _run_once(planned: PlannedRun, folder: Path, place: str) -> RunRecord:
     what = f"{place}: {planned.label}, seed {planned.seed}"
     stem = _stem(planned)
-    mark = _mark(planned, folder)
+    mark = folder / f"{stem}.started.json"  # older than the run's checkpoints, gone at its end
     kept = _finished(planned, folder)
     if kept is not None:
         logger.info("%s: finished before", what)
