@@ -47,13 +47,14 @@ options of run:
   --compare=FILE          in place of --model: rows of the table with options of their own
   --baseline=NAME[,NAME]  gains over the first, significance against the best of them
   --results_dir=FOLDER    of several runs; finished ones there are not repeated
+  --jobs=N                so many runs at a time, a GPU each where there are several
   --key=value             any option of RecBole or of the model, read as YAML, names as they are
 
 options of tune, beside those of run:
   --params_file=FILE      the search space: YAML, RecBole's lines, or the name of one that ships
   --algo=NAME             bayes, random, halving (random, bad trials stop early), exhaustive
   --max_trials=N          finished trials over all invocations; 20, or the whole grid
-  --jobs=N                processes; more machines: the same command on a shared folder
+  --jobs=N                processes, a GPU each; more machines: the same on a shared folder
   --early_stop=N          stop after N trials without a better one
   --min_epochs, --reduction_factor     of halving
   --results_dir, --output_file, --storage=sqlite:///FILE, --study_name

@@ -80,7 +80,7 @@ class PositionLoss:
     def _softmax(self, interaction, negatives: torch.Tensor | None, n_tokens: int) -> torch.Tensor:
         rows = None
         if negatives is not None and negatives.numel() + 2 * n_tokens < self.n_items:
-            interaction, negatives, rows = self.touched(interaction, negatives)
+            interaction, negatives, rows = self.for_items_in_use(interaction, negatives)
         inputs, candidates = self.items(rows)
         hidden, packing = self.forward(interaction, inputs)
         positives = packing.pack(self.shifted(interaction, self.ITEM_SEQ, self.ITEM_ID))
@@ -134,7 +134,7 @@ class PositionLoss:
             batch[key] = keep(interaction[key], chosen, width)
         return batch | {self.ITEM_SEQ_LEN: kept}
 
-    def touched(self, interaction, negatives: torch.Tensor):
+    def for_items_in_use(self, interaction, negatives: torch.Tensor):
         """The batch and the negatives with rows of a smaller table for ids, and its items (U,)."""
         history, target = interaction[self.ITEM_SEQ], interaction[self.ITEM_ID]
         step = ItemsInUse(self.n_items, history, target, negatives)

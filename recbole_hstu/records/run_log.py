@@ -15,6 +15,7 @@ import colorlog
 from recbole.utils import get_local_time
 from recbole.utils.logger import RemoveColorFilter, log_colors_config
 
+from recbole_hstu.config.config import Config
 from recbole_hstu.distributed import processes
 from recbole_hstu.support.errors import InputError
 from recbole_hstu.support.secrets import MaskSecrets
@@ -28,7 +29,7 @@ class RunLog:
         quiet: the terminal shows warnings only.
     """
 
-    def __init__(self, config: Any, *, quiet: bool = False):
+    def __init__(self, config: Config, *, quiet: bool = False):
         name = f"{config['model']}-{config['dataset']}-{get_local_time()}-{config.digest()}.log"
         self.path = Path("log") / config["model"] / name
         self.level = getattr(logging, str(config["state"] or "INFO").upper(), logging.INFO)

@@ -118,6 +118,20 @@ def read_seeds(value: Any) -> list[int] | None:
     return seeds
 
 
+def read_jobs(value: Any, plan: Sequence[PlannedRun]) -> int:
+    """`--jobs`: how many runs at a time, 1 if not given.
+
+    Raises:
+        InputError: no whole number from 1 on, or runs of several processes.
+    """
+    jobs = 1 if value is None else value
+    if type(jobs) is not int or jobs < 1:
+        raise InputError(f"--jobs={value}: expected a whole number from 1 on")
+    if jobs > 1 and any(planned.config["nproc"] > 1 for planned in plan):
+        raise InputError("--jobs: each run then has a process and a GPU; leave out --nproc")
+    return jobs
+
+
 def plan_runs(
     variants: Sequence[Variant],
     dataset: str | None,

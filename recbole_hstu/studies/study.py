@@ -6,6 +6,7 @@ import glob
 import hashlib
 import json
 import logging
+import multiprocessing
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -30,6 +31,7 @@ from recbole_hstu.records.run_record import (
     write_run,
 )
 from recbole_hstu.studies.plan import PlannedRun
+from recbole_hstu.studies.side_by_side import on_gpu, side_by_side
 from recbole_hstu.support.errors import InputError, ProcessDied
 from recbole_hstu.support.secrets import masked
 from recbole_hstu.support.whole_file import write_whole
@@ -41,41 +43,21 @@ logger = logging.getLogger(__name__)
 # and the text vectors enter by their hash.
 NOT_DECISIVE = frozenset(
     {
-        "device",
-        "use_gpu",
-        "gpu_id",
-        "worker",
-        "nproc",
-        "max_restarts",
-        "world_size",
-        "local_rank",
-        "ip",
-        "port",
-        "offset",
-        "single_spec",
-        "data_path",
-        "output_path",
-        "checkpoint_dir",
-        "resume",
-        "eval_batch_size",
-        "config_files",
-        "show_progress",
-        "state",
-        "log_wandb",
-        "wandb_project",
-        "save_dataset",
-        "dataset_save_path",
-        "save_dataloaders",
-        "dataloaders_save_path",
-        "text_features_file",
-        "text_device",
-        "text_batch_size",
+        *("device", "use_gpu", "gpu_id", "worker", "nproc", "max_restarts", "world_size"),
+        *("local_rank", "ip", "port", "offset", "single_spec"),
+        *("data_path", "output_path", "checkpoint_dir", "resume", "eval_batch_size"),
+        *("config_files", "show_progress", "state", "log_wandb", "wandb_project"),
+        *("save_dataset", "dataset_save_path", "save_dataloaders", "dataloaders_save_path"),
+        *("text_features_file", "text_device", "text_batch_size"),
     }
 )
 
 
-def run_study(plan: Sequence[PlannedRun], folder: Path) -> list[RunRecord]:
+def run_study(plan: Sequence[PlannedRun], folder: Path, jobs: int = 1) -> list[RunRecord]:
     """The records of all planned runs, in their order.
+
+    Args:
+        jobs: so many runs at a time, each in a process of its own, on a GPU of its own.
 
     A run whose record lies in `folder` with the same configuration is not run again; one that was
     cut off goes on from its last epoch; one that fails is recorded as failed.
@@ -89,10 +71,36 @@ def run_study(plan: Sequence[PlannedRun], folder: Path) -> list[RunRecord]:
         check_segment_options(pending[0].config)
         make_loaders(pending[0].config, load_dataset(pending[0].config))
     with _alone(folder):
+        ended = _run_side_by_side(plan, folder, jobs) if jobs > 1 else [False] * len(plan)
         return [
-            _run_once(planned, folder, f"run {place} of {len(plan)}")
+            _record_of(planned, folder)
+            if ended[place - 1]
+            else _run_once(planned, folder, f"run {place} of {len(plan)}")
             for place, planned in enumerate(plan, start=1)
         ]
+
+
+def _run_side_by_side(plan: Sequence[PlannedRun], folder: Path, jobs: int) -> list[bool]:
+    """Which runs have come to their end; of a process that was killed, one has not."""
+    context = multiprocessing.get_context("spawn")
+    taken, ended = context.Value("i", 0), context.RawArray("b", len(plan))
+    side_by_side(jobs, _take_runs, plan, folder, taken, ended)
+    return [bool(end) for end in ended]
+
+
+def _take_runs(
+    gpu: str | None, plan: Sequence[PlannedRun], folder: Path, taken: Any, ended: Any
+) -> None:
+    while True:
+        with taken.get_lock():
+            taken.value += 1
+            place = taken.value
+        if place > len(plan):
+            return
+        planned = plan[place - 1]
+        own = replace(planned, options=on_gpu(planned.options, gpu))
+        _run_once(own, folder, f"run {place} of {len(plan)}")
+        ended[place - 1] = True
 
 
 def decisive_options(plain: Mapping[str, Any], *, text: bool) -> dict[str, Any]:
@@ -136,6 +144,10 @@ def _hash(files: tuple[tuple[Path, int, int], ...]) -> str:
 
 def _stem(planned: PlannedRun) -> str:
     return record_name(_record(planned))
+
+
+def _record_of(planned: PlannedRun, folder: Path) -> RunRecord:
+    return read_record(folder / f"{_stem(planned)}{SUFFIX}")
 
 
 def _record(planned: PlannedRun, **fields: Any) -> RunRecord:

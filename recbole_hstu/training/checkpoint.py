@@ -17,6 +17,7 @@ import torch
 from recbole.utils import ModelType
 
 from recbole_hstu.support.errors import InputError
+from recbole_hstu.support.settings import PlainSettings
 from recbole_hstu.support.whole_file import is_abandoned, whole_file
 
 # What a resumed run may set anew: how long it goes on, where it runs and what it shows.
@@ -126,7 +127,9 @@ def load_weights(path: str | Path) -> dict[str, Any]:
     return {key: state[key] for key in ("state_dict", "other_parameter")}
 
 
-def check_fits(state: dict[str, Any], path: str | Path, config: Any, dataset: Any) -> None:
+def check_fits(
+    state: dict[str, Any], path: str | Path, config: PlainSettings, dataset: Any
+) -> None:
     """Whether a checkpoint belongs to this model and this data set.
 
     Raises:

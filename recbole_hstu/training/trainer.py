@@ -31,6 +31,8 @@ class PlainTrainer(Epoch, Resumable, Trainer):
     def __init__(self, config, model):
         if not processes.is_main():
             write_nothing(config)
+        # RecBole looks first and makes it then: of several processes one would fail.
+        Path(config["checkpoint_dir"]).mkdir(parents=True, exist_ok=True)
         super().__init__(config.masked(), model)  # it hands all of it to wandb
         self.config = config
         self.eval_collector, self.evaluator = SharedCollector(config), RankEvaluator(config)

@@ -13,6 +13,7 @@ from recbole_hstu.data.data_set import load_dataset
 from recbole_hstu.data.loaders import make_loaders
 from recbole_hstu.records.make_record import check_segment_options
 from recbole_hstu.studies.plan import EVALUATION_OPTIONS, PlannedRun, named_models, plan_runs
+from recbole_hstu.studies.side_by_side import side_by_side
 from recbole_hstu.studies.study import run_identity
 from recbole_hstu.studies.study_log import study_log
 from recbole_hstu.support.errors import InputError
@@ -23,7 +24,7 @@ from recbole_hstu.tuning.space import Space, read_space
 try:
     from recbole_hstu.tuning.search import ALGORITHMS, Search, SearchPlan
     from recbole_hstu.tuning.storage import storage_failures
-    from recbole_hstu.tuning.trials import work, work_side_by_side
+    from recbole_hstu.tuning.trials import work, work_on
     from recbole_hstu.tuning.trials_report import plot, write_results
 except ImportError as error:
     raise InputError('tuning needs optuna: pip install "recbole-hstu[hyper]"') from error
@@ -99,7 +100,7 @@ def _run_search(plan: SearchPlan, jobs: int, output_file: str | None) -> tuple[s
     if jobs == 1:
         work(search)
     elif search.open_trials():
-        work_side_by_side(plan, jobs)
+        side_by_side(jobs, work_on, plan)
     with search.lock:
         text = write_results(search, output_file)
     plot(search)

@@ -332,24 +332,3 @@ def test_a_process_draws_for_its_rows_what_one_alone_draws(loss_type):
     assert torch.equal(part, torch.cat([rows[1], rows[3]]))
     model.draws.at(epoch=2, step=8)
     assert not torch.equal(model.draw_negatives(lengths, torch.arange(5)), whole)
-
-
-def test_a_job_that_loses_a_process_starts_again_by_itself():
-    """And ends with the very weights of an undisturbed one, dropout included."""
-    options = small_options(epochs=30, protocol="paper", nproc=2, max_restarts=1)
-    line = [sys.executable, str(ROOT / "run_recbole.py"), "--model=HSTU", "--dataset=toy"]
-    started = subprocess.Popen(
-        [*line, *as_arguments(options)], env=ENVIRONMENT, stderr=subprocess.PIPE, text=True
-    )
-    until = time.monotonic() + 400
-    while not list(Path("saved").glob("*.last.pth")) and time.monotonic() < until:
-        time.sleep(0.02)
-    second_of(started).kill()
-    _, err = started.communicate(timeout=200)
-    assert started.returncode == 0, err
-    assert "Started again, goes on from saved/HSTU-toy" in err
-    (last,) = Path("saved").glob("*.last.pth")
-    whole = run("HSTU", "toy", config_dict={**options, "checkpoint_dir": "undisturbed"})
-    expected = weights(whole["checkpoint"].with_suffix(".last.pth"))
-    for name, value in weights(last).items():
-        assert torch.equal(value, expected[name]), name

@@ -2,10 +2,11 @@
 
 import csv
 import logging
+import multiprocessing
 import os
-import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -15,11 +16,13 @@ from filelock import FileLock
 from small_data import random_rows, small_options, write_inter
 
 from recbole_hstu.cli import main
+from recbole_hstu.config.config import Config
 from recbole_hstu.evaluation.metrics import mean_metrics
 from recbole_hstu.quick_start import run
 from recbole_hstu.records.rank_file import read_rank_file
 from recbole_hstu.records.run_record import read_records
 from recbole_hstu.studies.compare import compare_models
+from recbole_hstu.studies.side_by_side import gpu_of_each, on_gpu
 from recbole_hstu.support.errors import InputError
 
 FOLDER = Path("results/toy-recbole")
@@ -191,18 +194,31 @@ def test_results_in_the_way(toy):
         study()
 
 
+# The command, killed as soon as HSTU has written its third checkpoint.
+KILLED = """
+import os, signal, sys
+from recbole_hstu.cli import main
+from recbole_hstu.config.config import Config
+from recbole_hstu.training.trainer import PlainTrainer
+
+write = PlainTrainer._write
+
+def killed(self, file, epoch):
+    write(self, file, epoch)
+    if "HSTU" in str(file) and epoch == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+PlainTrainer._write = killed
+main(sys.argv[1:])
+"""
+
+
 def test_killed_and_started_again_ends_with_the_same_table(toy, caplog):
-    more = {"seeds": 1, "epochs": 12, "stopping_step": 100, "hidden_size": 16, "n_layers": 1}
+    more = {"seeds": 1, "epochs": 5, "stopping_step": 100, "hidden_size": 16, "n_layers": 1}
     line = ["run", "--model=SASRec,HSTU,Pop", "--dataset=toy"]
     line += [f"--{key}={value}" for key, value in options(**more, n_heads=2).items()]
-    command = [sys.executable, "-m", "recbole_hstu.cli", *line]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
-    deadline = time.time() + 120
-    while not list(Path("saved").glob("HSTU-*.last.pth")) and time.time() < deadline:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    command = [sys.executable, "-c", KILLED, *line]
+    assert subprocess.run(command, stderr=subprocess.DEVNULL, check=False).returncode == -9
     assert [r.label for r in read_records(FOLDER)] == ["SASRec"]
     assert not (FOLDER / "table.csv").exists()
     caplog.set_level(logging.INFO)
@@ -214,7 +230,74 @@ def test_killed_and_started_again_ends_with_the_same_table(toy, caplog):
     killed = rows()
     assert main([*line, "--results_dir=whole", "--checkpoint_dir=other"]) == 0
     assert killed == rows("whole")
-    assert killed[1]["epochs"] == "12.0"
+    assert killed[1]["epochs"] == "5.0"
+
+
+@pytest.mark.slow
+def test_runs_side_by_side_and_one_of_the_processes_is_killed(toy, caplog):
+    """The table is that of one process; what the killed one had begun is not begun anew."""
+    more = {"seeds": "1,2", "epochs": 4, "stopping_step": 100, "hidden_size": 16, "n_layers": 1}
+    models = ["held_model:Held", "SASRec"]
+    whole = {"results_dir": "whole", "checkpoint_dir": "whole"}
+    assert not compare_models(models, "toy", (), options(**more, **whole))[1]
+    Path("hold-saved").touch()  # every Held waits in its third epoch
+    caplog.set_level(logging.INFO)
+
+    def kill_one():
+        while not list(Path("saved").glob("Held-*-1.last.pth")):
+            time.sleep(0.02)
+        workers = multiprocessing.active_children()
+        workers[0].kill()
+        workers[0].join()
+        Path("hold-saved").unlink()
+
+    killer = threading.Thread(target=kill_one, daemon=True)
+    killer.start()
+    assert not compare_models(models, "toy", (), options(**more, jobs=2))[1]
+    assert rows() == rows("whole")
+    assert "ended with status -9; the others go on: 1" in caplog.text
+    assert not list(FOLDER.glob("*.started.json"))
+
+
+@pytest.mark.slow
+def test_a_failed_run_beside_others_has_its_row(toy):
+    text, failed = study(["SASRec", "Pop"], jobs=2, train_batch_size=16, learning_rate=1e30)
+    assert failed
+    assert "failed (seed 2020): InputError: the training loss is NaN" in " ".join(text.split())
+    assert [(r.label, r.status) for r in read_records(FOLDER)] == [
+        ("Pop", "ok"),
+        ("SASRec", "failed"),
+    ]
+
+
+def test_every_process_has_a_gpu_of_its_own(monkeypatch):
+    for seen, count, expected in (
+        (None, 0, [None, None, None]),
+        (None, 1, [None, None, None]),
+        (None, 2, ["0", "1", "0"]),
+        ("3,GPU-5f", 2, ["3", "GPU-5f", "3"]),
+        ("7", 1, [None, None, None]),
+    ):
+        monkeypatch.setattr(torch.cuda, "device_count", lambda count=count: count)
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        if seen:
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", seen)
+        assert gpu_of_each(3) == expected
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-5f")
+    Config("HSTU", "toy", config_dict=on_gpu({"gpu_id": "3,GPU-5f"}, "GPU-5f"))
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "GPU-5f"
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"jobs": 0}, "--jobs=0: expected a whole number from 1 on"),
+        ({"jobs": 2, "nproc": 2}, "--jobs: each run then has a process and a GPU"),
+    ],
+)
+def test_bad_jobs(toy, more, message):
+    with pytest.raises(InputError, match=message):
+        study(**more)
 
 
 def test_recboles_own_beyond_accuracy_metrics_agree(toy):
