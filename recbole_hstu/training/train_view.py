@@ -50,8 +50,8 @@ def in_train_view(config: Any, train: Any, model: nn.Module) -> Any:
         return train
     learn_at_every_position(model)
     getLogger().info(
-        f"train_view: window, {windows.n_targets:,} targets in {len(windows._dataset):,} windows of "
-        f"up to {config['MAX_ITEM_LIST_LENGTH']} events"
+        f"train_view: window, {windows.n_targets:,} targets in {len(windows._dataset):,} windows "
+        f"of up to {config['MAX_ITEM_LIST_LENGTH']} events"
     )
     return windows
 
