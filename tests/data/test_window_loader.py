@@ -89,7 +89,8 @@ def test_two_processes_share_the_windows(monkeypatch):
     for whole, *parts in zip(*found.values(), strict=True):
         known = triples(whole, "neg_item_id")
         assert len(known) == 2 * len({triple[:3] for triple in known})
-        assert sorted(sum((triples(part, "neg_item_id") for part in parts), [])) == sorted(known)
+        learned = [triple for part in parts for triple in triples(part, "neg_item_id")]
+        assert sorted(learned) == sorted(known)
         assert sum(part.share.weight for part in parts) == 1
         for part in parts:
             places = part.share.places
