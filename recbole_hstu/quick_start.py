@@ -39,6 +39,7 @@ from recbole_hstu.training.preparation import (
     provide_text,
 )
 from recbole_hstu.training.silence import nothing_written
+from recbole_hstu.training.train_view import in_train_view
 
 
 def run(
@@ -139,6 +140,7 @@ def _prepared(config: Config, log: RunLog) -> tuple[Any, Any, Any, Any]:
     processes.main_first(lambda: provide_text(config, train._dataset))
     network = build_model(config, train._dataset)
     logger.info(network)
+    train = in_train_view(config, train, network)
     log.open()
     trainer = make_trainer(config, network)
     if config["resume"]:

@@ -24,6 +24,7 @@ from recbole_hstu.support.errors import InputError
 from recbole_hstu.support.interrupts import Interrupts
 from recbole_hstu.training import checkpoint
 from recbole_hstu.training.preparation import build_model
+from recbole_hstu.training.train_view import in_train_view
 from recbole_hstu.training.trainer import PlainTrainer, trainer_class
 
 SEQUENTIAL = ["HSTU", "SASRec", "GRU4Rec", "BERT4Rec", "NARM"]
@@ -86,6 +87,7 @@ def _rank_by_sorting(model, options, mask_seen):
     config = quick_start.Config(model, "toy", config_dict=options)
     train, _, test = quick_start.make_loaders(config, load_dataset(config))
     network = build_model(config, train._dataset)
+    train = in_train_view(config, train, network)
     trainer = trainer_class(config["MODEL_TYPE"], model)(config, network)
     trainer.fit(train, saved=False)
     network.eval()

@@ -4,6 +4,7 @@ One data set, three views of its training part, chosen by the model (`sequence_v
 
 - `prefix`: one row a prefix, as RecBole's sequential models want them;
 - `user`: one row a user, its longest training prefix, for models that learn at every position;
+  with `windows: all` as many rows as its training events take;
 - `interaction`: one row an interaction, for RecBole's general models.
 
 Validation and test rows are the same whatever the view.
@@ -79,7 +80,9 @@ class SequenceDataset(ExactTimes, SequentialDataset):
         self._log_short_users(parts)
         view = self.config["sequence_view"] or "prefix"
         if view == "user":
-            parts[0].inter_feat = parts[0].inter_feat.last_row_of_each_user()
+            rows = parts[0].inter_feat
+            all_of_them = self.config["windows"] == "all"
+            parts[0].inter_feat = rows.windows() if all_of_them else rows.last_row_of_each_user()
         elif view == "interaction":
             parts[0] = self._interaction_view(parts[0])
         return parts

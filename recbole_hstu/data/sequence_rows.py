@@ -13,6 +13,11 @@ import numpy as np
 import torch
 from recbole.data.interaction import Interaction
 
+from recbole_hstu.support.errors import InputError
+
+OWN_TARGETS = "own_targets"
+"""Column of windows: after how many of its last positions a row learns its next event."""
+
 
 class SequenceRows(Interaction):
     """An Interaction whose list fields are views of events; indexing by rows stays lazy.
@@ -88,11 +93,13 @@ class SequenceRows(Interaction):
 
     def materialise(self) -> Interaction:
         """A plain Interaction with the list fields (M, N, ...), right-padded with zeros."""
-        columns = dict(self.interaction)
+        return Interaction(self.interaction | self.histories())
+
+    def histories(self) -> dict[str, torch.Tensor]:
+        """The list fields (M, N, ...), right-padded with zeros, and their lengths (M,)."""
         positions = self._positions()
-        for name, field in self._source.items():
-            columns[name] = self._lists(field, positions)
-        return Interaction(columns)
+        lists = {name: self._lists(field, positions) for name, field in self._source.items()}
+        return lists | {self._length_field: self.interaction[self._length_field]}
 
     def uncut_lengths(self) -> torch.Tensor:
         """(R,) events before each row's target, also those that the width leaves out."""
@@ -116,6 +123,43 @@ class SequenceRows(Interaction):
         is_last = torch.ones(len(order), dtype=torch.bool)
         is_last[:-1] = starts[1:] != starts[:-1]
         return self.select(order[is_last])
+
+    def windows(self) -> SequenceRows:
+        """As few rows as hold every target once, with `OWN_TARGETS` (M,).
+
+        A user's first window holds its first N targets, each with its whole history. Every later
+        one holds at most N // 2 + 1 targets, so that none has less than half of N events before it.
+
+        Raises:
+            InputError: the rows of a user are not those of its first events, all of them.
+        """
+        order = torch.argsort(self._targets, stable=True)
+        starts, length = self._starts[order], self.uncut_lengths()[order]
+        is_new = torch.ones(len(order) + 1, dtype=torch.bool)
+        is_new[1:-1] = starts[1:] != starts[:-1]
+        before = torch.cat([length.new_zeros(1), length[:-1]]).masked_fill(is_new[:-1], 0)
+        if (length != before + 1).any():
+            raise InputError(
+                "eval_args: this split takes events out of the middle of sequences, and windows "
+                "hold them all; use order: TO"
+            )
+        beyond = length - self._width
+        ends = is_new[1:] | ((beyond >= 0) & (beyond % (self._width // 2 + 1) == 0))
+        last = torch.nonzero(ends).squeeze(1)
+        chosen = self.select(order[last])
+        chosen.interaction[OWN_TARGETS] = last.diff(prepend=last.new_tensor([-1]))
+        return chosen
+
+    def window_targets(self) -> tuple[Interaction, torch.Tensor, torch.Tensor]:
+        """The T targets of windows, in order: the fields of their events, (T,) which row each
+        belongs to, and (T,) the position after which it comes."""
+        own = self.interaction[OWN_TARGETS]
+        row = torch.repeat_interleave(own)
+        back = own.cumsum(0)[row] - 1 - torch.arange(len(row))  # from the row's last target
+        events = self._targets[row] - back
+        fields = self._events.keys() & self.interaction.keys()  # without those that were dropped
+        targets = Interaction({field: self._events[field][events] for field in sorted(fields)})
+        return targets, row, self.interaction[self._length_field][row] - 1 - back
 
     def _reindex(self, index) -> None:
         rows = torch.as_tensor(index)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from recbole_hstu.config.config import option
+from recbole_hstu.data.sequence_rows import OWN_TARGETS
 from recbole_hstu.distributed.batch_share import BatchShare, whole_batch
 from recbole_hstu.layers.draws import Draws
 from recbole_hstu.layers.items_in_use import ItemsInUse
@@ -57,11 +58,18 @@ class PositionLoss:
                 raise InputError("logq_correction: loss_type full draws no negatives to correct")
             self.log_weight = log_correction(self.n_items, self.num_negatives)
         self.alpha = config["stochastic_length_alpha"]
+        if self.alpha is not None and config["windows"] == "all":
+            raise InputError(
+                "windows: all learns from every event, stochastic_length_alpha leaves some out; "
+                "set one of them"
+            )
         self.draws = Draws(option(config, "seed"), config["device"])
 
     def calculate_loss(self, interaction) -> torch.Tensor:
-        """Softmax loss (`loss_type`) at every position; the targets are the next items."""
-        share = whole_batch(interaction[self.ITEM_SEQ_LEN])
+        """Softmax loss (`loss_type`) at every position, or at the last ones that are a window's
+        own; the targets are the next items."""
+        in_windows = OWN_TARGETS in interaction
+        share = whole_batch(interaction[OWN_TARGETS if in_windows else self.ITEM_SEQ_LEN])
         return self.loss_of_share(interaction, share)[0]
 
     def loss_of_share(self, interaction, share: BatchShare) -> tuple[torch.Tensor, float]:
@@ -71,8 +79,10 @@ class PositionLoss:
         if self.alpha is not None:
             lengths = self.shortened_lengths(lengths)
             interaction = self.shortened(interaction, lengths[share.places], share.places)
-        own = lengths[share.places]
-        negatives = self.draw_negatives(own, share.places)
+        own = history = lengths[share.places]
+        if OWN_TARGETS in interaction:
+            history = interaction[self.ITEM_SEQ_LEN].cpu()
+        negatives = self.draw_negatives(history, share.places, own)
         self.draws.advance()
         n_here = int(own.sum())
         return self._softmax(interaction, negatives, n_here), n_here / int(lengths.sum())
@@ -84,6 +94,10 @@ class PositionLoss:
         inputs, candidates = self.items(rows)
         hidden, packing = self.forward(interaction, inputs)
         positives = packing.pack(self.shifted(interaction, self.ITEM_SEQ, self.ITEM_ID))
+        if OWN_TARGETS in interaction:
+            others = interaction[self.ITEM_SEQ_LEN] - interaction[OWN_TARGETS]
+            mine = packing.positions >= others[packing.source]
+            hidden, positives = hidden[mine], positives[mine]
         own = None if inputs is candidates else self.normalised(inputs)
         table = self.normalised(candidates)
         settings = {"temperature": self.temperature, "positive_table": own}
@@ -93,13 +107,16 @@ class PositionLoss:
         softmax = sampled_softmax if negatives.dim() == 2 else shared_softmax
         return softmax(hidden, table, positives, negatives, **settings)
 
-    def draw_negatives(self, lengths: torch.Tensor, places: torch.Tensor) -> torch.Tensor | None:
+    def draw_negatives(
+        self, lengths: torch.Tensor, places: torch.Tensor, own: torch.Tensor | None = None
+    ) -> torch.Tensor | None:
         """Uniform over the items: (T, R) for `sampled`, in packed order; (R,) for `shared`; None
         for `full`.
 
         Args:
             lengths: (b,) of the rows that they are for, on the CPU.
             places: (b,) of these rows in the batch.
+            own: (b,) how many positions of each row they are for, where not for all.
         """
         if self.loss_type == "full":
             return None
@@ -109,7 +126,7 @@ class PositionLoss:
             drawn.random_(1, self.n_items, generator=self.draws.of_step("negatives"))
             return drawn.to(device, non_blocking=True)
         order = torch.argsort(lengths, stable=True)  # as in `Packing`
-        sizes = lengths[order].tolist()
+        sizes = (lengths if own is None else own)[order].tolist()
         drawn = torch.empty(sum(sizes), self.num_negatives, dtype=torch.int64, device=device)
         for part, place in zip(drawn.split(sizes), places[order].tolist(), strict=True):
             part.random_(1, self.n_items, generator=self.draws.of_row("negatives", place))
@@ -138,7 +155,7 @@ class PositionLoss:
         """The batch and the negatives with rows of a smaller table for ids, and its items (U,)."""
         history, target = interaction[self.ITEM_SEQ], interaction[self.ITEM_ID]
         step = ItemsInUse(self.n_items, history, target, negatives)
-        keys = (self.ITEM_SEQ_LEN, self.TIME_SEQ, self.TIME)
-        batch = {key: interaction[key] for key in keys}
+        keys = (self.ITEM_SEQ_LEN, self.TIME_SEQ, self.TIME, OWN_TARGETS)
+        batch = {key: interaction[key] for key in keys if key in interaction}
         batch |= {self.ITEM_SEQ: step.rows(history), self.ITEM_ID: step.rows(target)}
         return batch, step.rows(negatives), step.ids

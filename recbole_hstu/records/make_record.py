@@ -65,6 +65,7 @@ def make_record(
         history=history,
         training_seconds=getattr(trainer, "trained_seconds", 0.0),
         epochs=len(history),
+        train_view=getattr(train, "view", config["sequence_view"]),
         parameters=0 if traditional else sum(parameters),
         device=str(config["device"]),
         versions={

@@ -10,6 +10,7 @@ from recbole.utils import get_gpu_usage, set_color
 from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
+from recbole_hstu.data.window_loader import WindowBatch
 from recbole_hstu.distributed import processes
 from recbole_hstu.distributed.shared_loss import SharedLoss
 from recbole_hstu.support.interrupts import Interrupts
@@ -67,16 +68,25 @@ class Epoch:
 
     def _make_step(self, batch: Any, loss: Any, scaler: Any) -> Any:
         self.optimizer.zero_grad()
-        with torch.autocast(device_type=self.device.type, enabled=self.enable_amp):
-            losses = loss(batch)
-        whole = sum(losses) if isinstance(losses, tuple) else losses
-        scaler.scale(whole).backward()
+        if isinstance(batch, WindowBatch) and self._shared_loss is None:
+            parts = batch.parts(batch.most)
+            losses = sum(self._backward(part, loss, scaler, weight) for part, weight in parts)
+        else:
+            losses = self._backward(batch, loss, scaler)
         if self.clip_grad_norm:
             clip_grad_norm_(self.model.parameters(), **self.clip_grad_norm)
         scaler.step(self.optimizer)
         scaler.update()
         self._step += 1
         return losses
+
+    def _backward(self, rows: Any, loss: Any, scaler: Any, weight: float = 1.0) -> Any:
+        """Add the gradients of some rows; returns their weighted loss, or all losses of a tuple."""
+        with torch.autocast(device_type=self.device.type, enabled=self.enable_amp):
+            losses = loss(rows)
+        whole = weight * (sum(losses) if isinstance(losses, tuple) else losses)
+        scaler.scale(whole).backward()
+        return losses if isinstance(losses, tuple) else whole.detach()
 
     def _loss(self, batch: Any) -> Any:
         self._batch = batch

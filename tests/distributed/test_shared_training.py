@@ -73,7 +73,7 @@ def assert_same(one, other):
 @pytest.mark.parametrize(
     ("model", "more"),
     [
-        ("HSTU", {"metrics": ["Hit", "NDCG", "ItemCoverage"], "mask_seen": True}),
+        ("HSTU", {"metrics": ["Hit", "NDCG", "ItemCoverage"], "mask_seen": True, "windows": "all"}),
         ("HSTUText", {"loss_type": "shared", "stochastic_length_alpha": 1.2}),
         ("SASRec", {"clip_grad_norm": {"max_norm": 0.5}}),
     ],
