@@ -291,7 +291,7 @@ def test_every_process_has_a_gpu_of_its_own(monkeypatch):
 )
 def test_bad_jobs(toy, more, message):
     with pytest.raises(InputError, match=message):
-        study(**more)
+        study(["HSTU", "SASRec"], **more)
 
 
 def test_recboles_own_beyond_accuracy_metrics_agree(toy):
