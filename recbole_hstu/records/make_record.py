@@ -68,16 +68,17 @@ def make_record(
         train_view=getattr(train, "view", config["sequence_view"]),
         parameters=0 if traditional else sum(parameters),
         device=str(config["device"]),
-        versions={
-            "recbole_hstu": __version__,
-            "torch": torch.__version__,
-            "python": sys.version.split()[0],
-        },
+        versions=_versions(),
         converged=None if traditional else getattr(trainer, "converged", None),
         segments=_segments(config, ranks, counts) if ranks else {},
         beyond=_beyond(config, trainer, ranks, counts) if ranks else {},
     )
     return record, ranks
+
+
+def _versions() -> dict[str, str]:
+    python, *_ = sys.version.split()
+    return {"recbole_hstu": __version__, "torch": torch.__version__, "python": python}
 
 
 def check_segment_options(config: Settings) -> None:

@@ -62,6 +62,12 @@ class PlannedRun:
     def seed(self) -> int:
         return self.config["seed"]
 
+    def __reduce__(self) -> tuple:
+        """Another process makes the configuration anew: a model's class that is unpickled brings
+        its module past `find_model`."""
+        variant = Variant(self.label, self.config.reference, {})
+        return _planned, (variant, self.dataset, self.config_files, self.options, None)
+
 
 def named_models(models: Sequence[str | type]) -> list[Variant]:
     """A variant a model, as `--model=HSTU,SASRec` names them; a class goes by its own name."""

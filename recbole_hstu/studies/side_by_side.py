@@ -6,8 +6,9 @@ import logging
 import multiprocessing
 import multiprocessing.connection
 import os
+import pickle
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -25,6 +26,9 @@ def side_by_side(jobs: int, work: Callable[..., None], *arguments: Any) -> None:
 
     Args:
         work: a function at the top of a module; `gpu` see `gpu_of_each`.
+
+    Raises:
+        InputError: the arguments cannot be handed to other processes.
     """
     threads = max(1, torch.get_num_threads() // jobs)
     context = multiprocessing.get_context("spawn")
@@ -33,8 +37,7 @@ def side_by_side(jobs: int, work: Callable[..., None], *arguments: Any) -> None:
         for gpu in gpu_of_each(jobs)
     ]
     try:
-        for worker in workers:
-            worker.start()
+        _start(workers)
         running = list(workers)
         while running:
             multiprocessing.connection.wait([worker.sentinel for worker in running])
@@ -50,6 +53,17 @@ def side_by_side(jobs: int, work: Callable[..., None], *arguments: Any) -> None:
             if worker.is_alive():
                 worker.terminate()
                 worker.join()
+
+
+def _start(workers: Sequence[Any]) -> None:
+    try:
+        for worker in workers:
+            worker.start()
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise InputError(
+            f"--jobs: the options cannot be handed to other processes ({error}); a class must "
+            "stand at the top of a module"
+        ) from error
 
 
 def gpu_of_each(jobs: int) -> list[str | None]:

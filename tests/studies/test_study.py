@@ -18,6 +18,7 @@ from small_data import random_rows, small_options, write_inter
 from recbole_hstu.cli import main
 from recbole_hstu.config.config import Config
 from recbole_hstu.evaluation.metrics import mean_metrics
+from recbole_hstu.model.hstu import HSTU
 from recbole_hstu.quick_start import run
 from recbole_hstu.records.rank_file import read_rank_file
 from recbole_hstu.records.run_record import read_records
@@ -235,11 +236,11 @@ def test_killed_and_started_again_ends_with_the_same_table(toy, caplog):
 
 @pytest.mark.slow
 def test_runs_side_by_side_and_one_of_the_processes_is_killed(toy, caplog):
-    """The table is that of one process; what the killed one had begun is not begun anew."""
-    more = {"seeds": "1,2", "epochs": 4, "stopping_step": 100, "hidden_size": 16, "n_layers": 1}
-    models = ["held_model:Held", "SASRec"]
+    """The table is that of one process: DGCF, which fails on so few items, has its row in both."""
+    more = {"seeds": 1, "epochs": 4, "stopping_step": 100, "hidden_size": 16, "n_layers": 1}
+    models = ["held_model:Held", "SASRec", "DGCF"]
     whole = {"results_dir": "whole", "checkpoint_dir": "whole"}
-    assert not compare_models(models, "toy", (), options(**more, **whole))[1]
+    assert compare_models(models, "toy", (), options(**more, **whole))[1]
     Path("hold-saved").touch()  # every Held waits in its third epoch
     caplog.set_level(logging.INFO)
 
@@ -253,21 +254,19 @@ def test_runs_side_by_side_and_one_of_the_processes_is_killed(toy, caplog):
 
     killer = threading.Thread(target=kill_one, daemon=True)
     killer.start()
-    assert not compare_models(models, "toy", (), options(**more, jobs=2))[1]
+    assert compare_models(models, "toy", (), options(**more, jobs=2))[1]
     assert rows() == rows("whole")
-    assert "ended with status -9; the others go on: 1" in caplog.text
+    assert [row["epochs"] for row in rows()[:2]] == ["4.0", "4.0"]
+    assert "ended with status -9; the others go on" in caplog.text
     assert not list(FOLDER.glob("*.started.json"))
 
 
-@pytest.mark.slow
-def test_a_failed_run_beside_others_has_its_row(toy):
-    text, failed = study(["SASRec", "Pop"], jobs=2, train_batch_size=16, learning_rate=1e30)
-    assert failed
-    assert "failed (seed 2020): InputError: the training loss is NaN" in " ".join(text.split())
-    assert [(r.label, r.status) for r in read_records(FOLDER)] == [
-        ("Pop", "ok"),
-        ("SASRec", "failed"),
-    ]
+def test_a_class_that_no_other_process_finds(toy):
+    class Local(HSTU):
+        pass
+
+    with pytest.raises(InputError, match=r"--jobs: the options cannot be handed"):
+        compare_models([Local, "Pop"], "toy", (), small_options(jobs=2))
 
 
 def test_every_process_has_a_gpu_of_its_own(monkeypatch):
@@ -297,7 +296,7 @@ def test_every_process_has_a_gpu_of_its_own(monkeypatch):
 )
 def test_bad_jobs(toy, more, message):
     with pytest.raises(InputError, match=message):
-        study(**more)
+        study(["HSTU", "SASRec"], **more)
 
 
 def test_recboles_own_beyond_accuracy_metrics_agree(toy):
