@@ -86,7 +86,7 @@ class HSTU(PositionLoss, SequentialRecommender):
         """
         packing = Packing(interaction[self.ITEM_SEQ_LEN], one_group=table.is_cuda)
         item = packing.pack(interaction[self.ITEM_SEQ])  # (T,)
-        x = table[item] * self.hidden_size**0.5 + self.positions[packing.positions]
+        x = self.embed(table[item], packing)
         x = packing.pad(dropout(x, self.input_dropout, self.training))  # (S, D)
         context = self.layer_context(interaction, packing)
         for layer in self.layers:
@@ -94,8 +94,15 @@ class HSTU(PositionLoss, SequentialRecommender):
                 x = checkpoint(layer, x, packing, *context, use_reentrant=False)
             else:
                 x = layer(x, packing, *context)
-        x = packing.unpad(x)
-        return (l2_normalise(x) if self.item_l2_norm else x), packing
+        return self.finish(packing.unpad(x)), packing
+
+    def embed(self, items: torch.Tensor, packing: Packing) -> torch.Tensor:
+        """Item vectors (T, D) and their positions, counted from the oldest event."""
+        return items * self.hidden_size**0.5 + self.positions[packing.positions]
+
+    def finish(self, x: torch.Tensor) -> torch.Tensor:
+        """(T, D): what is compared with the items, from the last layer's output."""
+        return self.normalised(x)
 
     def layer_context(self, interaction, packing: Packing) -> tuple:
         """What every layer reads beside the tokens: here the time buckets of each group.
