@@ -42,12 +42,6 @@ class Packing:
         first = torch.tensor(starts).to(lengths.device, non_blocking=True)
         self.slots = first[row] + self.positions  # (T,) place among the S slots of all groups
 
-    @property
-    def from_newest(self) -> torch.Tensor:
-        """(T,) positions counted backwards: 0 is the last one of a row."""
-        tokens = torch.arange(len(self.row), device=self.row.device)
-        return self.last[self.row - 1] - tokens
-
     def pad(self, tokens: torch.Tensor) -> torch.Tensor:
         """(T, F) -> (S, F), zeros at padding."""
         slots = tokens.new_zeros(sum(map(prod, self.groups)), tokens.shape[-1])

@@ -6,19 +6,19 @@ RecSys 2025), https://arxiv.org/abs/2508.06450.
 
 from __future__ import annotations
 
-import torch
 from torch import nn
 
 from recbole_hstu.config.config import option
 from recbole_hstu.layers.ligr_block import LiGRLayer
-from recbole_hstu.layers.packing import Packing
 from recbole_hstu.model.sasrecss import SASRecSS
 
 
 class eSASRec(SASRecSS):
     """SASRec's training with LiGR layers. Options: `properties/model/eSASRec.yaml`.
 
-    It sees the order of the events, not their times.
+    It sees the order of the events, not their times. The input is HSTU's: item vectors times
+    sqrt(D) and positions from the oldest event on. The paper's code does not scale them, and
+    counts from the newest.
 
     Raises:
         InputError: heads that do not divide `hidden_size`.
@@ -31,7 +31,3 @@ class eSASRec(SASRecSS):
             inner_size=option(config, "inner_size"),
             dropout=option(config, "hidden_dropout_prob"),
         )
-
-    def embed(self, items: torch.Tensor, packing: Packing) -> torch.Tensor:
-        """Item vectors (T, D) as they are, and their positions, counted from the newest event."""
-        return items + self.positions[packing.from_newest]

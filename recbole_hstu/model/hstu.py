@@ -86,7 +86,7 @@ class HSTU(PositionLoss, SequentialRecommender):
         """
         packing = Packing(interaction[self.ITEM_SEQ_LEN], one_group=table.is_cuda)
         item = packing.pack(interaction[self.ITEM_SEQ])  # (T,)
-        x = self.embed(table[item], packing)
+        x = table[item] * self.hidden_size**0.5 + self.positions[packing.positions]
         x = packing.pad(dropout(x, self.input_dropout, self.training))  # (S, D)
         context = self.layer_context(interaction, packing)
         for layer in self.layers:
@@ -95,10 +95,6 @@ class HSTU(PositionLoss, SequentialRecommender):
             else:
                 x = layer(x, packing, *context)
         return self.finish(packing.unpad(x)), packing
-
-    def embed(self, items: torch.Tensor, packing: Packing) -> torch.Tensor:
-        """Item vectors (T, D) and their positions, counted from the oldest event."""
-        return items * self.hidden_size**0.5 + self.positions[packing.positions]
 
     def finish(self, x: torch.Tensor) -> torch.Tensor:
         """(T, D): what is compared with the items, from the last layer's output."""

@@ -46,11 +46,6 @@ def test_nothing_depends_on_the_future(cls, position):
     assert not torch.allclose(before[position + 1 :], after[position + 1 :])
 
 
-def test_positions_are_counted_from_the_newest_event():
-    packing = Packing(torch.tensor([3, 1, 2]))
-    assert packing.pack(torch.tensor([[2, 1, 0], [0, 9, 9], [1, 0, 9]])).equal(packing.from_newest)
-
-
 def test_the_ligr_layer_is_made_of_torchs_own_parts():
     """Two rows in one line, and `nn.MultiheadAttention` for each of them alone."""
     torch.manual_seed(0)
