@@ -99,9 +99,10 @@ def causal_attention(
     mixed = []
     for group, mask in zip(packing.lines(qkv), masks, strict=True):
         # Padding stands after the tokens, out of their sight.
-        parts = (p.unflatten(-1, (n_heads, -1)).transpose(1, 2) for p in group.chunk(3, dim=-1))
+        parts = group.chunk(3, dim=-1)
+        q, k, v = (part.unflatten(-1, (n_heads, -1)).transpose(1, 2) for part in parts)
         heads = F.scaled_dot_product_attention(
-            *parts, attn_mask=mask, dropout_p=dropout, is_causal=mask is None
+            q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=mask is None
         )
         mixed.append(heads.transpose(1, 2).flatten(-2).flatten(0, 1))
     return torch.cat(mixed)

@@ -28,7 +28,7 @@ def recipe(cls, **changes):
 
 @pytest.mark.parametrize("cls", MODELS)
 @given(st.lists(st.integers(1, WIDTH), min_size=1, max_size=12), st.integers(0, 99))
-@settings(max_examples=15)
+@settings(max_examples=8)
 def test_scores_do_not_depend_on_company_or_padding(cls, lengths, seed):
     check_company_and_padding(recipe(cls), make_batch(lengths, seed))
 
@@ -98,6 +98,7 @@ def test_the_published_settings():
     expected = {"hidden_size": 256, "n_layers": 1, "n_heads": 1, "num_negatives": 256}
     expected |= {"loss_type": "sampled", "temperature": 1.0, "item_l2_norm": False}
     expected |= {"hidden_dropout_prob": 0.2, "learning_rate": 0.001, "epochs": 200}
+    expected |= {"stopping_step": 50}
     assert {key: amazon[key] for key in expected} == expected
     movielens = Config("eSASRec", "ml-1m")
     expected |= {"hidden_size": 64, "n_layers": 2, "hidden_dropout_prob": 0.1, "epochs": 100}
