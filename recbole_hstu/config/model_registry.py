@@ -29,8 +29,12 @@ OWN_MODELS = {
     "HSTUText": "recbole_hstu.model.hstutext",
     "HSTUBLaIR": "recbole_hstu.model.hstublair",
     "HSTUOpenAI": "recbole_hstu.model.hstuopenai",
+    "ItemGraph": "recbole_hstu.model.item_graph",
     "LIS": "recbole_hstu.model.lis",
+    "RecentPop": "recbole_hstu.model.recent_pop",
     "SASRecSS": "recbole_hstu.model.sasrecss",
+    "eSASRec": "recbole_hstu.model.esasrec",
+    "gSASRec": "recbole_hstu.model.gsasrec",
 }
 ENTRY_POINTS = "recbole_hstu.models"
 

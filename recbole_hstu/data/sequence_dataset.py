@@ -147,16 +147,18 @@ class SequenceDataset(ExactTimes, SequentialDataset):
         """Sparse (users, items) matrix of the interactions that this part has seen."""
         if not isinstance(self.inter_feat, SequenceRows):
             return super().inter_matrix(form, value_field)
-        seen = self._seen()
+        seen = self.training_events()
         return self._create_sparse_matrix(seen, self.uid_field, self.iid_field, form, value_field)
 
     def counter(self, field):
         """How often each token of a field occurs among the interactions of this part."""
         if not isinstance(self.inter_feat, SequenceRows):
             return super().counter(field)
-        return Counter(self._seen()[field].tolist())
+        return Counter(self.training_events()[field].tolist())
 
-    def _seen(self) -> Interaction:
+    def training_events(self) -> Interaction:
+        """Every event that this part has seen, sorted by user and time: of the training part none
+        that validates or tests."""
         return self.event_feat[self.inter_feat.covered_events().numpy()]
 
 

@@ -22,23 +22,36 @@ class SoftmaxLayer(nn.Module):
         q = LN(x);  y = LN(q + attention(q, x, x));  x <- y + W_2 ReLU(W_1 y)
 
     As in the original SASRec only the queries are normalised, and the residual starts from them.
-    LN has no weights; dropout acts on attention weights and after each feed-forward step.
+    Dropout acts on attention weights and after each feed-forward step.
 
     Args:
         hidden_size: D.
         n_heads: H, a divisor of D.
         inner_size: width of the feed-forward network.
         dropout: of all three places.
+        norm_weights: whether LN has weights, as in the original; HSTU's experiments have none.
 
     Raises:
         InputError: heads that do not divide `hidden_size`.
     """
 
-    def __init__(self, *, hidden_size: int, n_heads: int, inner_size: int, dropout: float):
+    def __init__(
+        self,
+        *,
+        hidden_size: int,
+        n_heads: int,
+        inner_size: int,
+        dropout: float,
+        norm_weights: bool = False,
+    ):
         super().__init__()
         if hidden_size % n_heads:
             raise InputError(f"n_heads: {n_heads} must divide hidden_size: {hidden_size}")
         self.n_heads, self.dropout = n_heads, dropout
+        self.query_norm, self.inner_norm = (
+            nn.LayerNorm(hidden_size, eps=LAYER_NORM_EPS, elementwise_affine=norm_weights)
+            for _ in range(2)
+        )
         self.qkv = nn.Linear(hidden_size, 3 * hidden_size)
         self.output = nn.Linear(hidden_size, hidden_size)
         self.inner = nn.Linear(hidden_size, inner_size)
@@ -57,25 +70,42 @@ class SoftmaxLayer(nn.Module):
             packing: which slots form a line.
             masks: of each group of `packing`, (B, 1, L, L), see `same_row_mask`.
         """
-        query = _norm(x)
+        query = self.query_norm(x)
         wq, wk, wv = self.qkv.weight.chunk(3)
         bq, bk, bv = self.qkv.bias.chunk(3)
-        q, k, v = F.linear(query, wq, bq), F.linear(x, wk, bk), F.linear(x, wv, bv)
-        groups = zip(packing.lines(torch.cat([q, k, v], dim=-1)), masks, strict=True)
-        mixed = torch.cat([self.attend(*group).flatten(0, 1) for group in groups])
-        y = _norm(query + self.output(mixed))
+        qkv = torch.cat([F.linear(query, wq, bq), F.linear(x, wk, bk), F.linear(x, wv, bv)], dim=-1)
+        dropped = self.dropout if self.training else 0.0
+        mixed = causal_attention(qkv, packing, masks, self.n_heads, dropped)
+        y = self.inner_norm(query + self.output(mixed))
         inner = dropout(F.relu(self.inner(y)), self.dropout, self.training)
         return y + dropout(self.outer(inner), self.dropout, self.training)
 
-    def attend(self, qkv: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-        """(B, L, 3 * D) -> (B, L, D). Padding stands after the tokens, out of their sight."""
-        parts = qkv.chunk(3, dim=-1)
-        q, k, v = (part.unflatten(-1, (self.n_heads, -1)).transpose(1, 2) for part in parts)
-        dropped = self.dropout if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(
-            q, k, v, attn_mask=mask, dropout_p=dropped, is_causal=mask is None
+
+def causal_attention(
+    qkv: torch.Tensor,
+    packing: Packing,
+    masks: list[torch.Tensor | None],
+    n_heads: int,
+    dropout: float,
+) -> torch.Tensor:
+    """Softmax attention to the earlier positions of the same row: (S, 3 * D) -> (S, D).
+
+    Args:
+        qkv: queries, keys and values side by side.
+        packing, masks: see `SoftmaxLayer.forward`.
+        n_heads: H.
+        dropout: of the attention weights.
+    """
+    mixed = []
+    for group, mask in zip(packing.lines(qkv), masks, strict=True):
+        # Padding stands after the tokens, out of their sight.
+        parts = group.chunk(3, dim=-1)
+        q, k, v = (part.unflatten(-1, (n_heads, -1)).transpose(1, 2) for part in parts)
+        heads = F.scaled_dot_product_attention(
+            q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=mask is None
         )
-        return mixed.transpose(1, 2).flatten(-2)
+        mixed.append(heads.transpose(1, 2).flatten(-2).flatten(0, 1))
+    return torch.cat(mixed)
 
 
 def same_row_mask(row: torch.Tensor) -> torch.Tensor | None:
@@ -84,7 +114,3 @@ def same_row_mask(row: torch.Tensor) -> torch.Tensor | None:
     if not ((row != row[:, :1]) & (row != 0)).any():
         return None
     return (row.unsqueeze(2) == row.unsqueeze(1)).tril().unsqueeze(1)
-
-
-def _norm(x: torch.Tensor) -> torch.Tensor:
-    return F.layer_norm(x, x.shape[-1:], eps=LAYER_NORM_EPS)

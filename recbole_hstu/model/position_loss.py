@@ -1,4 +1,4 @@
-"""The training of models with a row a user: a softmax loss at every position."""
+"""The training of models with a row a user: a loss at every position."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from recbole_hstu.config.config import option
 from recbole_hstu.data.sequence_rows import OWN_TARGETS
 from recbole_hstu.distributed.batch_share import BatchShare, whole_batch
 from recbole_hstu.layers.draws import Draws
+from recbole_hstu.layers.gbce import gbce, gbce_beta
 from recbole_hstu.layers.items_in_use import ItemsInUse
 from recbole_hstu.layers.losses import (
     full_softmax,
@@ -54,9 +55,15 @@ class PositionLoss:
         self.loss_type = option(config, "loss_type")
         self.log_weight = 0.0
         if option(config, "logq_correction"):
-            if self.loss_type == "full":
-                raise InputError("logq_correction: loss_type full draws no negatives to correct")
+            if self.loss_type in ("full", "gbce"):
+                raise InputError(
+                    f"logq_correction: loss_type {self.loss_type} has no softmax over drawn "
+                    "negatives to correct"
+                )
             self.log_weight = log_correction(self.n_items, self.num_negatives)
+        if self.loss_type == "gbce":
+            t = option(config, "gbce_t")
+            self.beta = gbce_beta(self.n_items, self.num_negatives, t)
         self.alpha = config["stochastic_length_alpha"]
         if self.alpha is not None and config["windows"] == "all":
             raise InputError(
@@ -66,7 +73,7 @@ class PositionLoss:
         self.draws = Draws(option(config, "seed"), config["device"])
 
     def calculate_loss(self, interaction) -> torch.Tensor:
-        """Softmax loss (`loss_type`) at every position, or at the last ones that are a window's
+        """The loss (`loss_type`) at every position, or at the last ones that are a window's
         own; the targets are the next items."""
         in_windows = OWN_TARGETS in interaction
         share = whole_batch(interaction[OWN_TARGETS if in_windows else self.ITEM_SEQ_LEN])
@@ -85,9 +92,9 @@ class PositionLoss:
         negatives = self.draw_negatives(history, share.places, own)
         self.draws.advance()
         n_here = int(own.sum())
-        return self._softmax(interaction, negatives, n_here), n_here / int(lengths.sum())
+        return self._loss(interaction, negatives, n_here), n_here / int(lengths.sum())
 
-    def _softmax(self, interaction, negatives: torch.Tensor | None, n_tokens: int) -> torch.Tensor:
+    def _loss(self, interaction, negatives: torch.Tensor | None, n_tokens: int) -> torch.Tensor:
         rows = None
         if negatives is not None and negatives.numel() + 2 * n_tokens < self.n_items:
             interaction, negatives, rows = self.for_items_in_use(interaction, negatives)
@@ -103,6 +110,8 @@ class PositionLoss:
         settings = {"temperature": self.temperature, "positive_table": own}
         if negatives is None:
             return full_softmax(hidden, table, positives, **settings)
+        if self.loss_type == "gbce":
+            return gbce(hidden, table, positives, negatives, beta=self.beta, **settings)
         settings["log_weight"] = self.log_weight
         softmax = sampled_softmax if negatives.dim() == 2 else shared_softmax
         return softmax(hidden, table, positives, negatives, **settings)
@@ -110,8 +119,8 @@ class PositionLoss:
     def draw_negatives(
         self, lengths: torch.Tensor, places: torch.Tensor, own: torch.Tensor | None = None
     ) -> torch.Tensor | None:
-        """Uniform over the items: (T, R) for `sampled`, in packed order; (R,) for `shared`; None
-        for `full`.
+        """Uniform over the items: (T, R) in packed order for `sampled` and `gbce`; (R,) for
+        `shared`; None for `full`.
 
         Args:
             lengths: (b,) of the rows that they are for, on the CPU.

@@ -8,10 +8,11 @@ from recbole_hstu import Recommender
 from recbole_hstu.support.errors import InputError
 
 SEQUENTIAL = ["HSTU", "HSTUText", "SASRecSS", "LIS", "SASRec", "GRU4Rec", "BERT4Rec", "FPMC"]
+RECIPES = ["eSASRec", "gSASRec", "ItemGraph", "RecentPop"]
 
 
 @pytest.mark.parametrize("protocol", ["recbole", "paper"])
-@pytest.mark.parametrize("model", [*SEQUENTIAL, "BPR", "Pop", "NeuMF"])
+@pytest.mark.parametrize("model", [*SEQUENTIAL, *RECIPES, "BPR", "Pop", "NeuMF"])
 def test_metrics_through_the_recommender_equal_the_evaluators(in_empty_folder, model, protocol):
     toy_with_text()
     text = {"item_text": {"fields": ["title"]}, "text_dimensions": 6}
