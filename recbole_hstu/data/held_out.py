@@ -38,7 +38,7 @@ def cut_times(times: NDArray[np.int64], given: Sequence[float]) -> Cuts:
         places = np.minimum(ends.round().astype(np.int64), len(times) - 1)
         cuts = Cuts(*map(int, np.sort(times)[places]))
     elif len(given) == 2 and all(isinstance(time, int) for time in given):
-        cuts = Cuts(*given)
+        cuts = Cuts(*map(int, given))
     else:
         raise InputError(
             f"{where}: expected three shares, as in [0.8, 0.1, 0.1], or two whole numbers, the "

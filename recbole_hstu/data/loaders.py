@@ -57,10 +57,10 @@ def make_loaders(config: Config, dataset: Any) -> tuple[Any, Any, Any]:
             `candidates` together with sampled candidates, a protocol that the model's data set
             cannot keep to.
     """
-    _check_protocol(config, dataset)
     with refused_by_recbole(f"--dataset={config['dataset']}"):
         parts = dataset.build()
         _check_options(config, dataset)
+        _check_protocol(config, dataset)
         if config["eval_type"] == EvaluatorType.RANKING:
             log_unknown(config, parts)
         samplers = create_samplers(config, dataset, parts)

@@ -60,8 +60,9 @@ class Ties:
 
     @property
     def share_ascending(self) -> float:
-        """About 0.5 where the order says nothing of the item."""
-        return self.ascending / max(self.ascending + self.descending, 1)
+        """About 0.5 where the order says nothing of the item, and where there are no such pairs."""
+        pairs = self.ascending + self.descending
+        return self.ascending / pairs if pairs else 0.5
 
     @property
     def pattern(self) -> bool:

@@ -13,6 +13,7 @@ from small_data import small_config, small_options, write_inter
 from recbole_hstu.data.loaders import create_dataset
 from recbole_hstu.data.ties import count_ties, in_hashed_order, places_of_tokens
 from recbole_hstu.studies.compare import compare_models
+from recbole_hstu.support.errors import InputError
 
 FIELDS = ["user_id", "item_id", "timestamp"]
 
@@ -109,6 +110,8 @@ def test_ties_by_hand():
     assert (ties.neighbours, ties.tied, ties.ascending, ties.descending) == (4, 2, 1, 0)
     assert ties.last == pytest.approx(2 / 3)
     assert not ties.pattern  # one pair may be chance
+    again = count_ties(np.ones(3), np.ones(3), np.ones(3))  # one item alone ties with itself
+    assert (again.tied, again.share_ascending, again.pattern) == (2, 0.5, False)
     none = count_ties(users, items, np.arange(7))
     assert str(none) == "no neighbouring events of a user have the same time"
 
@@ -136,3 +139,9 @@ def test_a_study_shows_both_orders():
     table, failed = compare_models([], "toy", (), {**small_options("Pop"), "compare": "rows.yaml"})
     assert not failed
     assert "Pop (ties hashed)" in table
+
+
+def test_a_table_of_one_model_in_each_order_is_refused(toy):
+    Path("rows.yaml").write_text("Pop:\nBPR: {options: {tie_order: hash}}\n")
+    with pytest.raises(InputError, match="give every model a row in each order, or all"):
+        compare_models([], "toy", (), {**small_options("Pop"), "compare": "rows.yaml"})
