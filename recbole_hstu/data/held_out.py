@@ -81,18 +81,20 @@ def log_users_of_cut(users: torch.Tensor, times: torch.Tensor, parts: Any, cuts:
     Raises:
         InputError: a part that nobody is left in.
     """
-    after = (times >= cuts.valid).long() + (times >= cuts.test).long()
-    names = (f"before {cuts.valid} train", f"before {cuts.test} validate", "after it test")
-    for place, (name, kept) in enumerate(zip(names, parts, strict=True)):
-        active, asked = len(users[after == place].unique()), len(kept.unique())
+    part_of = (times >= cuts.valid).long() + (times >= cuts.test).long()  # (E,) 0, 1 or 2
+    when = (f"before {cuts.valid}", f"before {cuts.test}", f"from {cuts.test} on")
+    what = ("train", "validate", "test")
+    for place, kept in enumerate(parts):
+        active = users[part_of == place]
+        asked, left = len(kept.unique()), len(active.unique()) - len(kept.unique())
         getLogger().info(
-            f"{int((after == place).sum()):,} events {name}: {asked:,} users; {active - asked:,} "
-            "more have no earlier event and are left out"
+            f"{len(active):,} events {when[place]} {what[place]}: {asked:,} users; {left:,} more "
+            "have no earlier event and are left out"
         )
         if not asked and place != 1:
             raise InputError(
-                f"eval_args.split: TS: no user has an event {name.rpartition(' ')[0]} with one "
-                "before it; choose other cuts"
+                f"eval_args.split: TS: no user has an event {when[place]} and one "
+                "earlier than that; choose other cuts"
             )
 
 

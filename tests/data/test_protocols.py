@@ -88,7 +88,7 @@ def test_a_cut_in_time_by_hand(caplog):
     said = " ".join(caplog.messages)
     assert "8 events before 100 train: 3 users; 1 more have no earlier event" in said
     assert "6 events before 200 validate: 4 users; 0 more" in said
-    assert "4 events after it test: 2 users; 1 more" in said
+    assert "4 events from 200 on test: 2 users; 1 more" in said
 
 
 def test_what_training_does_not_know_is_counted(caplog):
@@ -241,7 +241,7 @@ def test_users_of_a_cut_are_those_of_every_model(toy):
         ({"TS": [200, 100]}, "the first cut (200) must lie before the second one"),
         ({"TS": [100, 300]}, "leave no event to train or to test on; the data's times go from 10"),
         ({"TS": [10, 100]}, "leave no event to train"),
-        ({"TS": [11, 100]}, "no user has an event before 11 with one before it"),
+        ({"TS": [11, 100]}, "no user has an event before 11 and one earlier than that"),
         ({"TS": [0.9, 0.1]}, "expected three shares, as in [0.8, 0.1, 0.1], or two whole numbers"),
         ({"TS": [0.9, 0.2, -0.1]}, "expected three shares"),
         ({"TS": [1, "b", 2]}, "expected three shares"),
