@@ -38,7 +38,7 @@ options of run:
   --model=NAME --help     every option of a model, its kind, range and default
   --dataset=NAME          its atomic files lie in dataset/NAME; ml-100k needs no files
   --config_files="A B"    YAML files, later ones win; may be given twice, or as a list ["A B", C]
-  --protocol=NAME         recbole (last but one item validates) or paper (no validation)
+  --protocol=NAME         recbole, paper, rectools or time_split: docs/protocols.md
   --mask_seen=True        leave the items of the visible history out of the ranking
   --nproc=N               share a training among N processes, a GPU each, or CPU cores
   --train_seconds=N       stop a training after the epoch that passes N seconds

@@ -200,6 +200,7 @@ def load(
     plain, options = state["config"], dict(config_dict or {})
     base = checkpoint_settings(plain, options.get("protocol"))
     config = Config(model or plain["model_class"], plain["dataset"], None, options, base)
+    _warn_of_another_split(file, plain, config)
     init_seed(config["seed"], config["reproducibility"])
     set_precision(config)
     data = load_dataset(config)
@@ -213,6 +214,16 @@ def load(
         raise InputError(f"{file}: its weights are of other options: {in_a_line(error)}") from error
     network.load_other_parameter(checkpoint.decode(state["other_parameter"]))
     return Loaded(config, network.eval(), data, *loaders)
+
+
+def _warn_of_another_split(file: str | Path, plain: Mapping[str, Any], config: Config) -> None:
+    trained, now = (settings["eval_args"]["split"] for settings in (plain, config))
+    held_out_before = "LS" in trained and now == {"LS": "test_only"}
+    if trained != now and not held_out_before:
+        getLogger().warning(
+            f"{file}: was trained with the split {trained}; its training may hold what {now} "
+            "tests on, and the figures then say too much"
+        )
 
 
 def evaluate(

@@ -22,6 +22,7 @@ from recbole.data.dataset.dataset import Dataset
 from recbole.data.interaction import Interaction
 
 from recbole_hstu.data.exact_times import ExactTimes
+from recbole_hstu.data.held_out import cut_times, log_users_of_cut, split_at
 from recbole_hstu.data.sequence_rows import SequenceRows
 from recbole_hstu.support.errors import InputError
 
@@ -77,7 +78,9 @@ class SequenceDataset(ExactTimes, SequentialDataset):
                 )
             return super().build()
         parts = super().build()
-        self._log_short_users(parts)
+        if "TS" not in self.config["eval_args"]["split"]:
+            self._log_short_users(parts)
+        self._keep_train_events(parts[0])
         view = self.config["sequence_view"] or "prefix"
         if view == "user":
             rows = parts[0].inter_feat
@@ -110,6 +113,33 @@ class SequenceDataset(ExactTimes, SequentialDataset):
             self.copy(rows[np.flatnonzero(part)])
             for part in (~(is_valid | is_test), is_valid, is_test)
         ]
+
+    def time_based_split(self, ratios, group_by) -> list[SequenceDataset]:
+        """One cut in time for all users, see `split_at`.
+
+        RecBole's own `TS` cuts the test part off so, but the validation part user by user.
+        """
+        rows, events = self.inter_feat, self.event_feat
+        times = events[self.time_field]
+        cuts = cut_times(times.numpy(), ratios)
+        of_targets = rows[self.time_field]
+        self._drop_unused_col()
+        parts = split_at(rows, of_targets, cuts)
+        asked = [part[self.uid_field] for part in parts]
+        log_users_of_cut(events[self.uid_field], times, asked, cuts)
+        return [self.copy(part) for part in parts]
+
+    def _keep_train_events(self, train: SequenceDataset) -> None:
+        """`train_events`: a user's last ones; they alone make the training part in every view."""
+        if self.config["train_events"] is None:
+            return
+        before = len(train.inter_feat.covered_events())
+        train.inter_feat = train.inter_feat.last_events(self.config["train_events"])
+        kept = len(train.inter_feat.covered_events())
+        self.logger.info(
+            f"train_events: {before - kept:,} of {before:,} training events lie before the last "
+            f"{self.config['train_events']} of their user and are left out"
+        )
 
     def _log_short_users(self, parts: list[SequenceDataset]) -> None:
         """Count who is left out of which part; nobody is dropped without a word.

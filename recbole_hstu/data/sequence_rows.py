@@ -109,12 +109,32 @@ class SequenceRows(Interaction):
         """Sorted indices of every event from a user's first to the last target among the rows."""
         if not self.length:
             return torch.empty(0, dtype=torch.int64)
-        last = torch.full((int(self._targets.max()) + 1,), -1)
-        last.scatter_reduce_(0, self._starts, self._targets, reduce="amax")
+        last = self._last_targets()
         first = torch.nonzero(last >= 0).squeeze(1)
         counts = last[first] - first + 1
         offsets = torch.repeat_interleave(first - counts.cumsum(0) + counts, counts)
         return torch.arange(len(offsets)) + offsets
+
+    def whole_history(self, field: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """(P,) row and (P,) value of a field of every event before each row's target, uncut.
+
+        With one row a user P is never above the number of events.
+        """
+        counts = self.uncut_lengths()
+        row = torch.repeat_interleave(torch.arange(self.length), counts)
+        offset = (self._starts - counts.cumsum(0) + counts)[row]
+        return row, self._events[field][torch.arange(len(row)) + offset]
+
+    def last_events(self, count: int) -> SequenceRows:
+        """The rows within the last `count` events of every user; their histories begin there."""
+        if not self.length:
+            return self
+        first = torch.maximum(self._starts, self._last_targets()[self._starts] - count + 1)
+        kept = torch.nonzero(self._targets > first).squeeze(1)
+        new = self.select(kept)
+        new._starts = first[kept]
+        new.interaction[self._length_field] = new.uncut_lengths().clamp(max=self._width)
+        return new
 
     def last_row_of_each_user(self) -> SequenceRows:
         """One row a user: the one with the latest target."""
@@ -160,6 +180,11 @@ class SequenceRows(Interaction):
         fields = self._events.keys() & self.interaction.keys()  # without those that were dropped
         targets = Interaction({field: self._events[field][events] for field in sorted(fields)})
         return targets, row, self.interaction[self._length_field][row] - 1 - back
+
+    def _last_targets(self) -> torch.Tensor:
+        """The latest target of the user whose events start there, -1 elsewhere."""
+        last = torch.full((int(self._targets.max()) + 1,), -1)
+        return last.scatter_reduce_(0, self._starts, self._targets, reduce="amax")
 
     def _reindex(self, index) -> None:
         rows = torch.as_tensor(index)

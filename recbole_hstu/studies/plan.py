@@ -10,6 +10,7 @@ from typing import Any
 
 from recbole_hstu.config.config import Config
 from recbole_hstu.support.errors import InputError, UnknownOption
+from recbole_hstu.support.settings import Settings
 from recbole_hstu.support.yaml_values import load_yaml
 
 logger = logging.getLogger(__name__)
@@ -20,6 +21,9 @@ EVALUATION_OPTIONS = (
     "protocol",
     "eval_args",
     "mask_seen",
+    "mask_history",
+    "candidates",
+    "train_events",
     "metrics",
     "topk",
     "metric_decimal_place",
@@ -171,6 +175,7 @@ def plan_runs(
         for variant in variants
     ]
     _check_evaluated_alike(runs)
+    _check_tie_orders(runs)
     return runs
 
 
@@ -217,15 +222,33 @@ def _planned(
 
 def _check_evaluated_alike(runs: Sequence[PlannedRun]) -> None:
     first = runs[0]
-    masked = ("MAX_ITEM_LIST_LENGTH",) if first.config["mask_seen"] else ()
     for run in runs:
-        for key in (*EVALUATION_OPTIONS, *masked):
+        for key in (*EVALUATION_OPTIONS, *window_of_mask(first.config)):
             ours, theirs = run.config[key], first.config[key]
             if ours != theirs:
                 raise InputError(
                     f"{run.label} and {first.label} would not be judged alike: {key} is {ours} "
                     f"and {theirs}; give every row of a table the same"
                 )
+
+
+def window_of_mask(config: Settings) -> tuple[str, ...]:
+    """The option that decides how much of a history a mask covers, where it covers a part."""
+    cut = config["mask_seen"] and config["mask_history"] == "visible"
+    return ("MAX_ITEM_LIST_LENGTH",) if cut else ()
+
+
+def _check_tie_orders(runs: Sequence[PlannedRun]) -> None:
+    """A table may show models with ties in both orders, then every model in both."""
+    models: dict[str, list[str]] = {}
+    for run in runs:
+        models.setdefault(run.config["tie_order"], []).append(run.model)
+    if len({tuple(sorted(names)) for names in models.values()}) > 1:
+        shown = "; ".join(f"{order}: {', '.join(names)}" for order, names in models.items())
+        raise InputError(
+            f"tie_order: the rows would not be judged alike ({shown}); give every model a row in "
+            "each order, or all rows the same"
+        )
 
 
 def _distinct(variants: list[Variant]) -> list[Variant]:

@@ -16,6 +16,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from recbole_hstu.config.properties import PROPERTIES, settings_file
 from recbole_hstu.data.data_set import load_dataset
 from recbole_hstu.data.loaders import make_loaders
 from recbole_hstu.quick_start import run
@@ -174,10 +175,12 @@ def _finished(planned: PlannedRun, folder: Path) -> RunRecord | None:
 
 def changed_options(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """The settings that changed; one that an older release did not have counts if it is set."""
+    defaults = settings_file(PROPERTIES / "overall.yaml").settings
     return [
         f"{key} {old.get(key)} -> {new.get(key)}"
         for key in sorted({*old, *new})
-        if old.get(key) != new.get(key) and (key in old or new[key] not in (None, False))
+        if old.get(key) != new.get(key)
+        and (key in old or new[key] not in (None, False, defaults.get(key)))
     ]
 
 

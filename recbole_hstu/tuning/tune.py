@@ -12,7 +12,13 @@ from recbole_hstu.config.config import Config
 from recbole_hstu.data.data_set import load_dataset
 from recbole_hstu.data.loaders import make_loaders
 from recbole_hstu.records.make_record import check_segment_options
-from recbole_hstu.studies.plan import EVALUATION_OPTIONS, PlannedRun, named_models, plan_runs
+from recbole_hstu.studies.plan import (
+    EVALUATION_OPTIONS,
+    PlannedRun,
+    named_models,
+    plan_runs,
+    window_of_mask,
+)
 from recbole_hstu.studies.side_by_side import side_by_side
 from recbole_hstu.studies.study import run_identity
 from recbole_hstu.studies.study_log import study_log
@@ -48,6 +54,7 @@ _TRIALS = 20
 # Beside what decides how a trial is judged: what a search keeps for itself.
 _NOT_SEARCHABLE = (
     *EVALUATION_OPTIONS,
+    "tie_order",
     "model",
     "dataset",
     "valid_metric",
@@ -191,10 +198,9 @@ def _whole(key: str, value: Any, least: int = 1) -> Any:
 
 def _check_space(space: Space, planned: PlannedRun) -> None:
     """Whether every option is one of the model's and every value one that it takes."""
-    window = ("MAX_ITEM_LIST_LENGTH",) if planned.config["mask_seen"] else ()
     for parameter in space.parameters:
         where = f"{space.file}: {parameter.name}"
-        if parameter.name in (*_NOT_SEARCHABLE, *window):
+        if parameter.name in (*_NOT_SEARCHABLE, *window_of_mask(planned.config)):
             raise InputError(f"{where}: decides how trials are judged or kept; leave it out")
         if parameter.name in planned.options:
             raise InputError(f"{where}: is given as an option, too; leave one of them out")

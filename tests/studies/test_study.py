@@ -24,6 +24,7 @@ from recbole_hstu.records.rank_file import read_rank_file
 from recbole_hstu.records.run_record import read_records
 from recbole_hstu.studies.compare import compare_models
 from recbole_hstu.studies.side_by_side import gpu_of_each, on_gpu
+from recbole_hstu.studies.study import changed_options
 from recbole_hstu.support.errors import InputError
 
 FOLDER = Path("results/toy-recbole")
@@ -329,3 +330,10 @@ def test_segments_of_a_run(toy):
     assert [segment.users for segment in record.segments["users"]] == expected
     assert sum(segment.users for segment in record.segments["items"]) == 40
     assert record.segments["items"][3].users == (ranks.target_count == 0).sum()
+
+
+def test_an_option_that_an_older_release_did_not_have_counts_if_it_is_set():
+    old = {"mask_seen": True}
+    assert changed_options(old, old | {"candidates": "all", "train_events": None}) == []
+    new = old | {"candidates": "training"}
+    assert changed_options(old, new) == ["candidates None -> training"]
