@@ -72,6 +72,7 @@ options of recommend:
   --dataset=FOLDER        of the atomic files, where they are not at their recorded place
   --exclude_seen=False --candidates=FILE --exclude=FILE    what may be recommended
   --on_unknown=raise      refuse events of unknown items; they are left out and counted
+  --new_items=FILE        .jsonl, items that no training has seen; --stand_in=neighbours|mean|zero
 
 options of reproduce: those of run; --epochs=N or --limit_users=N make it a rehearsal,
   --model=SASRec,HSTU runs some of the paper's rows

@@ -54,6 +54,12 @@ class LIS(TextModel, SequentialRecommender):
     def set_extra_state(self, state: str) -> None:
         check_text_hash(state, self.text_hash)
 
+    def add_items(self, text: torch.Tensor, stand_in: str) -> None:
+        """Items behind the others, by their text vectors (n, width); it has no ids to stand in
+        for."""
+        self.vectors = torch.cat([self.vectors, l2_normalise(text)])
+        self.n_items += len(text)
+
     def calculate_loss(self, interaction) -> torch.Tensor:
         """Zero: there is nothing to learn."""
         return 0 * self.nothing.sum()

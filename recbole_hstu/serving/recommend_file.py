@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from recbole_hstu.serving.events_of_users import EventsOfUsers, read_events
 from recbole_hstu.serving.histories import Histories, of_users_alone
+from recbole_hstu.serving.new_items import read_new_items
 from recbole_hstu.serving.recommender import Recommender
 from recbole_hstu.serving.request_files import NAMES_AT_ONCE, read_history_file, read_names
 from recbole_hstu.serving.table_files import check_kind, table_file
@@ -21,6 +22,7 @@ from recbole_hstu.support.errors import InputError
 _OPTIONS = (
     *("users", "histories", "all_users", "k", "at", "out", "dataset", "exclude_seen"),
     *("candidates", "exclude", "on_unknown", "text_features_file", "device", "show_progress"),
+    *("new_items", "stand_in"),
 )
 # The users of a part with the times of their requests, None where they have none of their own.
 Part = tuple[Histories, Any]
@@ -45,6 +47,9 @@ def recommend_file(checkpoint: str | Path, options: Mapping[str, Any]) -> str:
         text_features_file=options.get("text_features_file"),
         device=options.get("device", "cpu"),
     )
+    if "new_items" in options:
+        stand_in = options.get("stand_in", "neighbours")
+        rec.add_items(read_new_items(options["new_items"]), stand_in)
     k = options.get("k", 10)
     allowed = [
         read_names(options[name]) if options.get(name) is not None else None
@@ -107,7 +112,7 @@ def _checked(options: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(out, str):
         raise InputError("--out is missing; name a .csv, .jsonl or .parquet file")
     check_kind(out)
-    files = {"users", "histories", "candidates", "exclude"} & options.keys()
+    files = {"users", "histories", "candidates", "exclude", "new_items"} & options.keys()
     if Path(out).resolve() in {Path(str(options[key])).resolve() for key in files}:
         raise InputError(f"--out={out}: is the file to read from, too; name another")
     return dict(options)

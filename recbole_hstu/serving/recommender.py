@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from recbole_hstu.serving.histories import (
     read_histories,
     request_times,
 )
+from recbole_hstu.serving.new_items import add_items
 from recbole_hstu.serving.saved_model import SavedModel, load_model
 from recbole_hstu.serving.scorers import likeness, scorer_of
 from recbole_hstu.serving.top_k import top_k
@@ -39,13 +40,16 @@ class Recommender:
 
     def __init__(self, saved: SavedModel):
         self.saved = saved
-        self.items = pd.Index(saved.item_tokens, dtype=object)
         self.needs_time: bool = getattr(saved.model, "reads_times", False)
         self.max_history: int = saved.config["MAX_ITEM_LIST_LENGTH"] or 1
         self._device = saved.config["device"]
         self.batch = Batches(saved)
+        self._take_up_items()
+
+    def _take_up_items(self) -> None:
+        self.items = pd.Index(self.saved.item_tokens, dtype=object)
         with torch.inference_mode():
-            self.scorer = scorer_of(saved)
+            self.scorer = scorer_of(self.saved)
 
     @classmethod
     def load(
@@ -154,6 +158,21 @@ class Recommender:
         with torch.inference_mode():
             batch = self.batch(given, self.request_times(at, given, given.users), 0, 1)
             return self.scorer.scores(self.scorer.prepare(batch), ids)[0].cpu().numpy()
+
+    def add_items(self, items: Mapping[str, Any], stand_in: str = "neighbours") -> None:
+        """Make items that no training has seen known, to be recommended and to stand in histories.
+
+        Args:
+            items: item token to the fields that the texts of the training were made from, as in
+                `{"B0...": {"title": ..., "categories": ...}}`, or to a text vector.
+            stand_in: for their id vectors: `neighbours` (the mean over the 10 items whose texts are
+                most alike), `mean` (over all items) or `zero`.
+
+        Raises:
+            InputError: bad input, or a model without text vectors; nothing has changed then.
+        """
+        add_items(self.saved, items, stand_in)
+        self._take_up_items()
 
     def read(self, histories: Any, on_unknown: str = "raise") -> Histories:
         """Check histories and find their items; see `read_histories`."""
