@@ -22,10 +22,19 @@ _LINE = '{"item": "B0...", "title": "...", "categories": "..."} or {"item": "B0.
 
 
 def add_items(saved: SavedModel, items: Any, stand_in: str) -> None:
-    """See `Recommender.add_items`; bad input changes nothing.
+    """Make items known to a model whose training has not seen them; bad input changes nothing.
+
+    Args:
+        saved: the model; its tokens get longer.
+        items: item token to the fields that the texts of the training were made from, as in
+            `{"B0...": {"title": ..., "categories": ...}}`, or to a text vector.
+        stand_in: for their id vectors: `neighbours` (the mean over the 10 items whose texts are
+            most alike), `mean` (over all items) or `zero`.
 
     Raises:
-        InputError: bad input, or a model that knows items by their ids alone.
+        InputError: a token that is known, an empty text, an unknown field, a vector of another
+            width or with a number that is not finite; a model without text vectors; an encoder
+            that is not there.
     """
     if stand_in not in STAND_INS:
         raise InputError(f"stand_in: {stand_in!r} is not one of {', '.join(STAND_INS)}")
@@ -132,7 +141,8 @@ def _value(token: str, value: Any) -> str:
 
 def _vector(token: str, value: Any, width: int) -> np.ndarray:
     try:
-        vector = np.asarray(value, dtype=np.float32)
+        with np.errstate(over="ignore"):
+            vector = np.asarray(value, dtype=np.float32)
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(
             f"add_items: item {token}: neither fields nor a vector; expected {_FORM}"
