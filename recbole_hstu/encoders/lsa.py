@@ -57,8 +57,8 @@ class LSAEncoder(Encoder):
 
         if not state:
             raise InputError(
-                "the file of text vectors is of a release that did not keep lsa's fit; make it anew "
-                "with recbole-hstu encode (delete it first), or give vectors"
+                "the file of text vectors is of a release that did not keep lsa's fit; delete it "
+                "and make it anew with recbole-hstu encode, or give vectors"
             )
         names = state["terms"].tobytes().decode("utf-8").split("\n")
         terms = TfidfVectorizer(sublinear_tf=True, vocabulary=names, dtype=np.float32)

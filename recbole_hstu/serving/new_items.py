@@ -116,7 +116,7 @@ def _text(item_text: ItemText, token: str, fields: Mapping[str, Any]) -> str:
     unknown = [str(name) for name in fields if name not in item_text.fields]
     if unknown:
         raise InputError(
-            f"add_items: item {token}: unknown fields {', '.join(unknown)}; the texts of this model "
+            f"add_items: item {token}: unknown fields {', '.join(unknown)}; this model's texts "
             f"are made from {', '.join(item_text.fields)}"
         )
     text = item_text.join([_value(token, fields.get(name)) for name in item_text.fields])

@@ -123,7 +123,8 @@ def test_the_command_takes_them_from_a_file(files, in_empty_folder, capsys):
     rec = loaded(files, "sum")
     rec.add_items({"new1": NEW["new1"], "7": [0.5] * 6})
     expected = rec.recommend([[("i1", 5), ("new1", 7)]], k=31, at=9, exclude_seen=False)
-    assert pd.read_csv("recs.csv", dtype={"item": str})["item"].tolist() == expected["item"].tolist()
+    found = pd.read_csv("recs.csv", dtype={"item": str})
+    assert found["item"].tolist() == expected["item"].tolist()
     for line, words in (
         ("nonsense", "line 1: is no JSON"),
         ('{"title": "a"}', "line 1: has no item"),
