@@ -57,15 +57,27 @@ class SoftmaxLayer(nn.Module):
             packing: which slots form a line.
             masks: of each group of `packing`, (B, 1, L, L), see `same_row_mask`.
         """
-        query = _norm(x)
+        query, qkv = self.project(x)
+        groups = zip(packing.lines(qkv), masks, strict=True)
+        mixed = torch.cat([self.attend(*group).flatten(0, 1) for group in groups])
+        return self.finish(query, mixed)
+
+    def project(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(..., D) -> the normalised (..., D), and q, k and v side by side (..., 3 * D)."""
+        query = self._norm(x)
         wq, wk, wv = self.qkv.weight.chunk(3)
         bq, bk, bv = self.qkv.bias.chunk(3)
         q, k, v = F.linear(query, wq, bq), F.linear(x, wk, bk), F.linear(x, wv, bv)
-        groups = zip(packing.lines(torch.cat([q, k, v], dim=-1)), masks, strict=True)
-        mixed = torch.cat([self.attend(*group).flatten(0, 1) for group in groups])
-        y = _norm(query + self.output(mixed))
+        return query, torch.cat([q, k, v], dim=-1)
+
+    def finish(self, query: torch.Tensor, mixed: torch.Tensor) -> torch.Tensor:
+        """(..., D): the block's output from its normalised input and the attended values."""
+        y = self._norm(query + self.output(mixed))
         inner = dropout(F.relu(self.inner(y)), self.dropout, self.training)
         return y + dropout(self.outer(inner), self.dropout, self.training)
+
+    def _norm(self, x: torch.Tensor) -> torch.Tensor:
+        return F.layer_norm(x, (self.output.out_features,), eps=LAYER_NORM_EPS)
 
     def attend(self, qkv: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
         """(B, L, 3 * D) -> (B, L, D). Padding stands after the tokens, out of their sight."""
@@ -84,7 +96,3 @@ def same_row_mask(row: torch.Tensor) -> torch.Tensor | None:
     if not ((row != row[:, :1]) & (row != 0)).any():
         return None
     return (row.unsqueeze(2) == row.unsqueeze(1)).tril().unsqueeze(1)
-
-
-def _norm(x: torch.Tensor) -> torch.Tensor:
-    return F.layer_norm(x, x.shape[-1:], eps=LAYER_NORM_EPS)
