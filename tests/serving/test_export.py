@@ -20,8 +20,8 @@ from recbole_hstu.training import checkpoint
 
 TEXT = {"item_text": ITEM_TEXT, "text_dimensions": 6}
 MODELS = {
-    "HSTU": {"query_time": "last"},
-    "HSTUText": TEXT,
+    "HSTU": {},
+    "HSTUText": {**TEXT, "query_time": "last"},
     "SASRecSS": {},
     "SASRec": {},
     "GRU4Rec": {},

@@ -45,8 +45,11 @@ _CARD = """\
 
 A history is the ids of its items, oldest first, right-padded with 0, at most {{ length }} of them.
 An item's id is its place in `item_tokens.json`, whose entry 0 is the padding.
+{% if "timestamp_list" in inputs %}
+Times are whole numbers in the unit of the data set.
+{% endif %}
 {% if "timestamp" in inputs %}
-Times are whole numbers in the unit of the data set; `timestamp` is that of the request.
+`timestamp` is the time of the request.
 {% endif %}
 Scores are the product of the user's vector with the items' vectors.
 {% if "model.onnx" in files and "items.parquet" in files %}
@@ -62,8 +65,10 @@ history = [tokens[1], tokens[2]]
 (user,) = session.run(None, {
     "item_id_list": np.array([[tokens.index(item) for item in history]]),
     "item_length": np.array([len(history)]),
-{% if "timestamp" in inputs %}
+{% if "timestamp_list" in inputs %}
     "timestamp_list": np.array([[1_600_000_000, 1_600_000_100]]),
+{% endif %}
+{% if "timestamp" in inputs %}
     "timestamp": np.array([1_600_000_200]),
 {% endif %}
 })

@@ -41,10 +41,10 @@ class PaddedHSTU(UserVectors):
         self.register_buffer("table", scorer.inputs)
         self.items = scorer.candidates
         self.scale = model.hidden_size**0.5
-        self.item_l2_norm, self.of_target = model.item_l2_norm, model.query_time == "target"
-        self.reads_times = model.reads_times
-        if self.reads_times:
-            self.inputs = ("item_id_list", "item_length", "timestamp_list", "timestamp")
+        self.item_l2_norm = model.item_l2_norm
+        if model.reads_times:
+            asked = ("timestamp",) if model.query_time == "target" else ()
+            self.inputs = (*self.inputs, "timestamp_list", *asked)
 
     def forward(
         self,
@@ -54,13 +54,14 @@ class PaddedHSTU(UserVectors):
         at: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """(B, D) from (B, L) items and their times, right-padded with 0, (B,) lengths and (B,)
-        times of the requests; all int64."""
+        times of the requests, without which queries are asked at the time of their own event; all
+        int64."""
         place = torch.arange(item.shape[1], device=item.device)
         x = self.table[item] * self.scale + self.positions[place]
         distance = place - place.unsqueeze(1)  # (L, L), k - j
         buckets = None
-        if time is not None and at is not None:
-            asked = self._asked(time, length, at) if self.of_target else time
+        if time is not None:
+            asked = time if at is None else self._asked(time, length, at)
             buckets = time_buckets(asked.unsqueeze(2) - time.unsqueeze(1))  # (B, L, L)
         for layer in self.layers:
             x = _layer(layer, x, distance, buckets)

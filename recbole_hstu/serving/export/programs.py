@@ -133,10 +133,9 @@ class Programs:
         batch = self.rec.batch(given, at if self.rec.needs_time else None, 0, rows)
         expected = self.rec.scorer.scores(self.rec.scorer.prepare(batch), slice(None))
         found = given.rows(0, rows, length)
-        fields = [found["item"], found["length"]]
-        if self.rec.needs_time:
-            fields += [found["time"], torch.from_numpy(at)]
-        return tuple(fields), expected
+        fields = {"item_id_list": found["item"], "item_length": found["length"]}
+        fields |= {"timestamp_list": found.get("time"), "timestamp": torch.from_numpy(at)}
+        return tuple(fields[name] for name in self.module.inputs), expected
 
 
 def _user_vectors(rec: Recommender) -> UserVectors:
