@@ -128,6 +128,20 @@ def test_the_whole_bundle(results, in_empty_folder, capsys):
     assert str(Path.home()) not in json.dumps(config)
 
 
+def test_recurrent_layers_take_rows_of_one_length(results, in_empty_folder, capsys):
+    """`torch.export` unrolls them; the card says so."""
+    assert export(results, "GRU4Rec", "--formats=torch") == 0
+    assert "rows padded to 8" in Path("bundle/README.md").read_text("utf-8")
+    rec = Recommender.load(results["GRU4Rec"]["checkpoint"])
+    fields = padded([[("i3", 5), ("i7", 9)]], [9], 8)
+    program = torch.export.load("bundle/model.pt2").module()
+    names = ("item_id_list", "item_length")
+    (user,) = program(*(torch.from_numpy(fields[name]) for name in names))
+    expected = rec.scores(["i3", "i7"], ["i1", "i2"])
+    vectors = rec.scorer.vectors()[rec.ids(["i1", "i2"])]
+    assert (vectors @ user).numpy() == pytest.approx(expected, abs=1e-5)
+
+
 def test_added_items_are_exported(results, in_empty_folder, capsys):
     Path("new.jsonl").write_text('{"item": "new", "title": "red thing1"}\n')
     assert export(results, "HSTUText", "--new_items=new.jsonl", "--formats=parquet,faiss") == 0
@@ -141,7 +155,7 @@ def test_added_items_are_exported(results, in_empty_folder, capsys):
 @pytest.mark.parametrize(
     ("model", "options", "words"),
     [
-        ("BPR", [], "BPR cannot be exported: its scores are no product"),
+        ("BPR", [], "BPR cannot be exported: it does not multiply a vector"),
         ("HSTU", ["--out=None"], "--out is missing"),
         ("HSTU", ["--formats=onyx"], "'onyx' is not one of onnx, torch, parquet, faiss"),
         ("HSTU", ["--format=onnx"], "unknown option 'format'; did you mean 'formats'"),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from recbole_hstu.serving.export.padded import PaddedHSTU, PaddedRecBole, UserVe
 from recbole_hstu.serving.histories import Histories
 from recbole_hstu.serving.recommender import Recommender
 from recbole_hstu.serving.scorers import VectorScorer
-from recbole_hstu.support.errors import InputError
+from recbole_hstu.support.errors import ANY_REASON, InputError, in_a_line
 
 TOLERANCE = 1e-5
 OPSET = 17  # the first with layer normalisation
@@ -43,8 +44,16 @@ class Programs:
         self.rec, self.length = rec, rec.max_history
         self.module = _user_vectors(rec).eval()
         self.fixed = any(isinstance(part, nn.RNNBase) for part in self.module.modules())
-        if self._error(lambda tensors: self.module(*tensors), self._shapes) > TOLERANCE:
-            raise _no_vectors(rec.saved.config["model"])
+        try:
+            off = self._error(lambda tensors: self.module(*tensors), self._shapes)
+        except ANY_REASON as error:
+            raise _no_vectors(self._name) from error
+        if off > TOLERANCE:
+            raise _no_vectors(self._name)
+
+    @property
+    def _name(self) -> str:
+        return self.rec.saved.config["model"]
 
     @property
     def _shapes(self) -> list[tuple[int, int]]:
@@ -59,28 +68,28 @@ class Programs:
         """
         import onnxruntime
 
+        given, _ = self._batch(3, max(2, self.length // 2))
         axes = {name: {0: "batch", 1: "length"} for name in self.module.inputs}
         axes |= {name: {0: "batch"} for name in ("item_length", "timestamp") if name in axes}
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the exporter that needs no further package is old
+        with self._exported_to(path):
             torch.onnx.export(
                 self.module,
-                self._batch(3, max(2, self.length // 2))[0],
+                given,
                 str(path),
                 input_names=list(self.module.inputs),
                 output_names=["user_vector"],
                 dynamic_axes={**axes, "user_vector": {0: "batch"}},
                 opset_version=OPSET,
-                dynamo=False,
+                dynamo=False,  # the exporter that needs no further package
             )
-        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+            session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
 
-        def run(tensors: tuple[torch.Tensor, ...]) -> torch.Tensor:
-            arrays = [tensor.numpy() for tensor in tensors]
-            given = dict(zip(self.module.inputs, arrays, strict=True))
-            return torch.from_numpy(session.run(None, given)[0])
+            def run(tensors: tuple[torch.Tensor, ...]) -> torch.Tensor:
+                arrays = [tensor.numpy() for tensor in tensors]
+                fields = dict(zip(self.module.inputs, arrays, strict=True))
+                return torch.from_numpy(session.run(None, fields)[0])
 
-        self._check(run, path, self._shapes)
+            self._check(run, path, self._shapes)
 
     def write_torch(self, path: Path) -> None:
         """A program of `torch.export`, of any batch and, unless `fixed`, any length.
@@ -94,19 +103,32 @@ class Programs:
             rows[1] = torch.export.Dim("length", min=1, max=self.length)
         given, _ = self._batch(3, self.length)
         shapes = tuple(rows if tensor.ndim == 2 else {0: batch} for tensor in given)
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with self._exported_to(path):
             program = torch.export.export(self.module, given, dynamic_shapes=shapes, strict=False)
             torch.export.save(program, path)
             loaded = torch.export.load(path).module()
-        judged = [(n, self.length if self.fixed else length) for n, length in self._shapes]
-        self._check(lambda tensors: loaded(*tensors), path, judged)
+            judged = [(n, self.length if self.fixed else length) for n, length in self._shapes]
+            self._check(lambda tensors: loaded(*tensors), path, judged)
+
+    @contextmanager
+    def _exported_to(self, path: Path) -> Iterator[None]:
+        """What cannot be exported, or not be run, becomes an `InputError` of one line."""
+        try:
+            with torch.no_grad(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                yield
+        except (InputError, OSError):
+            raise
+        except Exception as error:  # onnxruntime's have no base of their own
+            raise InputError(
+                f"{path.name}: {self._name} cannot be exported like this; leave it out with "
+                f"--formats ({in_a_line(error)[:200]})"
+            ) from error
 
     def _check(self, run: Run, path: Path, shapes: list[tuple[int, int]]) -> None:
         error = self._error(run, shapes)
         if error > TOLERANCE:
-            name = self.rec.saved.config["model"]
-            raise InputError(f"{path.name}: its scores are {error:.1e} off those of {name}")
+            raise InputError(f"{path.name}: its scores are {error:.1e} off those of {self._name}")
 
     @torch.inference_mode()
     def _error(self, run: Run, shapes: list[tuple[int, int]]) -> float:
@@ -150,6 +172,6 @@ def _user_vectors(rec: Recommender) -> UserVectors:
 
 def _no_vectors(name: str) -> InputError:
     return InputError(
-        f"{name} cannot be exported: its scores are no product of a vector of the history with "
-        "one of each item; HSTU and its kin, SASRec and GRU4Rec can"
+        f"{name} cannot be exported: it does not multiply a vector, made of the items of a history "
+        "alone or with their times, with item vectors, as HSTU and its kin, SASRec and GRU4Rec do"
     )
