@@ -68,7 +68,7 @@ class Programs:
         """
         import onnxruntime
 
-        given, _ = self._batch(3, max(2, self.length // 2))
+        given, _ = self._batch(3, min(self.length, 2))
         axes = {name: {0: "batch", 1: "length"} for name in self.module.inputs}
         axes |= {name: {0: "batch"} for name in ("item_length", "timestamp") if name in axes}
         with self._exported_to(path):
