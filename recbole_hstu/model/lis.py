@@ -37,6 +37,7 @@ class LIS(TextModel, SequentialRecommender):
     type = ModelType.TRADITIONAL  # RecBole then makes one pass over the data, as for Pop
     input_type = InputType.POINTWISE
     sequence_view = "user"
+    vectors: torch.Tensor
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)

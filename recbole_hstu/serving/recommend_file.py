@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
+from recbole_hstu.serving.command_options import known_options
 from recbole_hstu.serving.events_of_users import EventsOfUsers, read_events
 from recbole_hstu.serving.histories import Histories, of_users_alone
 from recbole_hstu.serving.new_items import read_new_items
@@ -24,6 +24,7 @@ _OPTIONS = (
     *("candidates", "exclude", "on_unknown", "text_features_file", "device", "show_progress"),
     *("new_items", "stand_in"),
 )
+_TEXTS = {*_OPTIONS} - {"all_users", "k", "at", "exclude_seen", "show_progress"}
 # The users of a part with the times of their requests, None where they have none of their own.
 Part = tuple[Histories, Any]
 
@@ -97,11 +98,8 @@ class _Count:
         )
 
 
-def _checked(options: Mapping[str, Any]) -> dict[str, Any]:
-    for key in options:
-        if key not in _OPTIONS:
-            near = difflib.get_close_matches(key, _OPTIONS, n=1, cutoff=0.0)[0]
-            raise InputError(f"unknown option '{key}'; did you mean '{near}'?")
+def _checked(given: Mapping[str, Any]) -> dict[str, Any]:
+    options = known_options(given, _OPTIONS, _TEXTS)
     sources = [key for key in ("users", "histories", "all_users") if options.get(key)]
     if len(sources) != 1:
         raise InputError("name one of --users=FILE, --histories=FILE and --all_users")
@@ -109,13 +107,15 @@ def _checked(options: Mapping[str, Any]) -> dict[str, Any]:
         if not isinstance(options.get(key, True), bool):
             raise InputError(f"--{key}: {options[key]!r} must be True or False")
     out = options.get("out")
-    if not isinstance(out, str):
+    if out is None:
         raise InputError("--out is missing; name a .csv, .jsonl or .parquet file")
     check_kind(out)
+    if "stand_in" in options and "new_items" not in options:
+        raise InputError("--stand_in: is for new items; name their file with --new_items")
     files = {"users", "histories", "candidates", "exclude", "new_items"} & options.keys()
     if Path(out).resolve() in {Path(str(options[key])).resolve() for key in files}:
         raise InputError(f"--out={out}: is the file to read from, too; name another")
-    return dict(options)
+    return options
 
 
 def _parts(rec: Recommender, options: Mapping[str, Any]) -> tuple[int | None, Iterator[Part]]:

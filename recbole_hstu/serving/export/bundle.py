@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import json
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from recbole_hstu.records.run_record import RunRecord, read_record
+from recbole_hstu.serving.command_options import known_options
 from recbole_hstu.serving.export.model_card import model_card
 from recbole_hstu.serving.export.programs import Programs
 from recbole_hstu.serving.new_items import read_new_items
@@ -39,6 +39,7 @@ def export(checkpoint: str | Path, options: Mapping[str, Any]) -> str:
         InputError: bad input, a model that cannot be exported, a package that is missing; then
             there is no folder.
     """
+    options = known_options(options, _OPTIONS, _OPTIONS)
     out, formats = _checked(options)
     rec = Recommender.load(checkpoint, text_features_file=options.get("text_features_file"))
     if "new_items" in options:
@@ -110,16 +111,12 @@ def _write_faiss(path: Path, vectors: np.ndarray) -> None:
 
 
 def _checked(options: Mapping[str, Any]) -> tuple[Path, list[str]]:
-    for key in options:
-        if key not in _OPTIONS:
-            near = difflib.get_close_matches(key, _OPTIONS, n=1, cutoff=0.0)[0]
-            raise InputError(f"unknown option '{key}'; did you mean '{near}'?")
     out = options.get("out")
-    if not isinstance(out, str):
+    if out is None:
         raise InputError("--out is missing; name a folder that is not there yet")
     if Path(out).exists():
         raise InputError(f"--out={out}: is there; name a folder that is not")
-    formats = str(options.get("formats", ",".join(FORMATS))).split(",")
+    formats = options.get("formats", ",".join(FORMATS)).split(",")
     unknown = [name for name in formats if name not in FORMATS]
     if unknown:
         raise InputError(f"--formats: {unknown[0]!r} is not one of {', '.join(FORMATS)}")

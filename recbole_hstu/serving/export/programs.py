@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -155,7 +156,7 @@ class Programs:
         batch = self.rec.batch(given, at if self.rec.needs_time else None, 0, rows)
         expected = self.rec.scorer.scores(self.rec.scorer.prepare(batch), slice(None))
         found = given.rows(0, rows, length)
-        fields = {"item_id_list": found["item"], "item_length": found["length"]}
+        fields: dict[str, Any] = {"item_id_list": found["item"], "item_length": found["length"]}
         fields |= {"timestamp_list": found.get("time"), "timestamp": torch.from_numpy(at)}
         return tuple(fields[name] for name in self.module.inputs), expected
 
