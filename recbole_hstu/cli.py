@@ -30,6 +30,7 @@ commands:
   report      tables, plots and an HTML page: report results/ml-100k-recbole --baseline=SASRec
   reproduce   a paper's table, ours beside theirs: reproduce table2 --dataset=musical_instruments
   recommend   a trained model's lists: recommend CHECKPOINT --all_users --out=recs.csv --at=TIME
+  export      a model for other programs: export CHECKPOINT --out=FOLDER
   doctor      what works in this environment, what does not, and the line that mends it
 
 options of run:
@@ -73,6 +74,14 @@ options of recommend:
   --dataset=FOLDER        of the atomic files, where they are not at their recorded place
   --exclude_seen=False --candidates=FILE --exclude=FILE    what may be recommended
   --on_unknown=raise      refuse events of unknown items; they are left out and counted
+  --new_items=FILE        .jsonl, items that no training has seen; --stand_in=neighbours|mean|zero
+
+options of export:
+  --out=FOLDER            that is not there yet
+  --formats=onnx,torch,parquet,faiss    some of them; all by default
+  --record=FILE           .run.json of the run: its test metrics go into the model card
+  --licence=TEXT          of the model, for the card
+  --new_items=FILE, --stand_in, --text_features_file    as above
 
 options of reproduce: those of run; --epochs=N or --limit_users=N make it a rehearsal,
   --model=SASRec,HSTU runs some of the paper's rows
@@ -270,6 +279,14 @@ def _recommend(arguments: Sequence[str]) -> int:
     return 0
 
 
+def _export(arguments: Sequence[str]) -> int:
+    from recbole_hstu.serving.export.bundle import export
+
+    checkpoint, options = _named("export", "CHECKPOINT", arguments)
+    sys.stdout.write(export(checkpoint, options))
+    return 0
+
+
 def _doctor(arguments: Sequence[str]) -> int:
     from recbole_hstu import doctor
 
@@ -293,6 +310,7 @@ _COMMANDS = {
     "report": _report,
     "reproduce": _reproduce,
     "recommend": _recommend,
+    "export": _export,
     "doctor": _doctor,
 }
 

@@ -140,13 +140,21 @@ def _encode_and_write(
 ) -> None:
     encoder = build_encoder(options)
     vectors = encode_texts(encoder, list(texts.values()), progress=progress)
-    if options.text_normalize:
-        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-        vectors = vectors / np.where(lengths == 0.0, 1.0, lengths)
+    vectors = scaled(vectors, options)
     provenance = _provenance(encoder, options, item_text)
     storage: Any = options.text_storage_dtype
-    write_text_features(path, texts, vectors, provenance, storage_dtype=storage)
+    write_text_features(
+        path, texts, vectors, provenance, encoder_state=encoder.state, storage_dtype=storage
+    )
     logger.info("text features: wrote %s, %s items x %s", path, *vectors.shape)
+
+
+def scaled(vectors: np.ndarray, options: TextOptions) -> np.ndarray:
+    """Vectors (n, dim) of length 1 if `text_normalize` is on; zeros stay zeros."""
+    if not options.text_normalize:
+        return vectors
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / np.where(lengths == 0.0, 1.0, lengths)
 
 
 def file_name(dataset: str, options: TextOptions) -> str:

@@ -6,37 +6,30 @@ https://arxiv.org/abs/2502.03417, as eSASRec has it.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from recbole_hstu.layers.hstu_block import dropout
-from recbole_hstu.layers.packing import Packing
-from recbole_hstu.layers.softmax_block import causal_attention
-from recbole_hstu.support.errors import InputError
+from recbole_hstu.layers.softmax_block import CausalLayer
 
 
-class LiGRLayer(nn.Module):
+class LiGRLayer(CausalLayer):
     """Causal softmax attention, then SwiGLU, each behind a norm and added through a gate.
 
         y = x + sigmoid(W_a x + b_a) * dropout(attention(LN(x)))
         x <- y + sigmoid(W_f y + b_f) * dropout(W_3 dropout(SiLU(W_1 LN(y)) * W_2 LN(y)))
 
     Args:
-        hidden_size: D.
-        n_heads: H, a divisor of D.
         inner_size: width of the feed-forward network.
-        dropout: of the attention weights and the three places above.
-
-    Raises:
-        InputError: heads that do not divide `hidden_size`.
+        shape: of `CausalLayer`.
     """
 
-    def __init__(self, *, hidden_size: int, n_heads: int, inner_size: int, dropout: float):
-        super().__init__()
-        if hidden_size % n_heads:
-            raise InputError(f"n_heads: {n_heads} must divide hidden_size: {hidden_size}")
-        self.n_heads, self.dropout = n_heads, dropout
+    def __init__(self, *, inner_size: int, **shape: Any):
+        super().__init__(**shape)
+        hidden_size = shape["hidden_size"]
         self.attention_norm = nn.LayerNorm(hidden_size)
         self.qkv = nn.Linear(hidden_size, 3 * hidden_size)
         self.output = nn.Linear(hidden_size, hidden_size)
@@ -53,19 +46,11 @@ class LiGRLayer(nn.Module):
         for linear in (self.qkv, self.output):
             nn.init.zeros_(linear.bias)
 
-    def forward(
-        self, x: torch.Tensor, packing: Packing, masks: list[torch.Tensor | None]
-    ) -> torch.Tensor:
-        """(S, D) -> (S, D).
+    def project(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return x, self.qkv(self.attention_norm(x))
 
-        Args:
-            packing: which slots form a line.
-            masks: of each group of `packing`, (B, 1, L, L), see `same_row_mask`.
-        """
-        dropped = self.dropout if self.training else 0.0
-        qkv = self.qkv(self.attention_norm(x))
-        mixed = self.output(causal_attention(qkv, packing, masks, self.n_heads, dropped))
-        x = self.gated(x, self.attention_gate, mixed)
+    def finish(self, residual: torch.Tensor, mixed: torch.Tensor) -> torch.Tensor:
+        x = self.gated(residual, self.attention_gate, self.output(mixed))
         gate, value = self.inner(self.inner_norm(x)).chunk(2, dim=-1)
         inner = dropout(F.silu(gate) * value, self.dropout, self.training)
         return self.gated(x, self.inner_gate, self.outer(inner))

@@ -32,6 +32,8 @@ class LIS(TextModel, TrainingFree):
         InputError: no item text, or bm25s is not installed.
     """
 
+    vectors: torch.Tensor
+
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
         retriever = option(config, "retriever")
@@ -46,6 +48,12 @@ class LIS(TextModel, TrainingFree):
 
     def set_extra_state(self, state: str) -> None:
         check_text_hash(state, self.text_hash)
+
+    def add_items(self, text: torch.Tensor, stand_in: str) -> None:
+        """Items behind the others, by their text vectors (n, width); it has no ids to stand in
+        for."""
+        self.vectors = torch.cat([self.vectors, l2_normalise(text)])
+        self.n_items += len(text)
 
     def full_sort_predict(self, interaction) -> torch.Tensor:
         """(B, V) likeness to each row's last item; 0 where nothing is alike or an item has no

@@ -102,6 +102,7 @@ def test_similar_items_by_cosine(toy, model):
     expected = (cosine.topk(5).indices + 1).tolist()
     assert found["item"].tolist() == rec.items[expected].tolist()
     assert found["rank"].tolist() == [1, 2, 3, 4, 5]
+    assert rec.similar_items("i4", k=1)["item"].tolist() == found["item"].tolist()[:1]
 
 
 def test_no_data_set_is_needed(toy, in_empty_folder):
