@@ -8,8 +8,9 @@ libraries train on. Items of the history are masked.
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -51,11 +52,12 @@ class Split(NamedTuple):
 
 def write_first_users(file: Path, copy: Path, users: int | None) -> None:
     """Copy an atomic file with the events of the users that come first in it."""
-    events = pd.read_csv(file, sep="\t", dtype=str, keep_default_na=False)
+    form: dict[str, Any] = {"sep": "\t", "quoting": csv.QUOTE_NONE}
+    events = pd.read_csv(file, dtype=str, keep_default_na=False, **form)
     if users is not None:
         code, _ = pd.factorize(events["user_id:token"])
         events = events[code < users]
-    events.to_csv(copy, sep="\t", index=False)
+    events.to_csv(copy, index=False, **form)
 
 
 def read_split(file: Path, history: int) -> Split:
@@ -65,13 +67,13 @@ def read_split(file: Path, history: int) -> Split:
     of_user = events.groupby("user", sort=False)["item"]
     length, from_end = of_user.transform("size"), of_user.cumcount(ascending=False)
     is_test, is_valid = (from_end == 0) & (length >= 3), (from_end == 1) & (length >= 4)
-    train = events[~(is_test | is_valid) & (length >= 2)]
-    windows = train.groupby("user", sort=False).tail(history + 1)
+    is_train = ~(is_test | is_valid) & (length >= 2)
+    windows = events[is_train].groupby("user", sort=False).tail(history + 1)
     candidates = windows["item"].unique()
     known = events["item"].isin(candidates)
     return Split(
-        train,
+        events[is_train],
         candidates,
-        valid=Question(train[known], events[is_valid]),
+        valid=Question(events[is_train & known], events[is_valid]),
         test=Question(events[~is_test & known], events[is_test]),
     )
