@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from peers_data import Question, Split
+from peers_data import Question, Split, clocks
 from pytorch_lightning import Callback, Trainer, seed_everything
 from rectools.dataset import Dataset
 from rectools.models import HSTUModel, SASRecModel, load_model
@@ -51,12 +50,13 @@ class RecTools:
 
     def epoch(self) -> dict[str, float]:
         """Train for one epoch."""
-        before = self.clock.seconds if self.model.is_fitted else 0.0
+        before = self.clock.trained if self.model.is_fitted else np.zeros(2)
         self.model.fit_partial(self.dataset, min_epochs=0, max_epochs=1)
         if set(self.model.data_preparator.get_known_item_ids()) != set(self.split.candidates):
             raise RuntimeError("RecTools recommends other items than the candidates of the split")
         n_weights = sum(weight.numel() for weight in self.model.torch_model.parameters())
-        return {"seconds": self.clock.seconds - before, "parameters": n_weights}
+        seconds, processor = self.clock.trained - before
+        return {"seconds": seconds, "processor": processor, "parameters": n_weights}
 
     def train(self, file: Path, seconds: float | None, patience: int) -> dict[str, Any]:
         """Train to the limit in seconds or to early stopping; the best epoch is kept in a file."""
@@ -82,12 +82,14 @@ class RecTools:
     load = staticmethod(load_model)
 
     @staticmethod
-    def lists(model: Any, question: Question, candidates: np.ndarray) -> tuple[float, pd.DataFrame]:
-        """Seconds, and lists (user, item, rank); RecTools' data set is made outside the clock."""
+    def lists(
+        model: Any, question: Question, candidates: np.ndarray
+    ) -> tuple[np.ndarray, pd.DataFrame]:
+        """Seconds (2,), and lists (user, item, rank); its data set is made before."""
         dataset = Dataset.construct(_interactions(question.histories))
         asked = _interactions(question.asked)
         context = asked.drop(columns="item_id") if model.require_recommend_context else None
-        started = time.perf_counter()
+        started = clocks()
         found = model.recommend(
             asked["user_id"].to_numpy(),
             dataset,
@@ -96,7 +98,7 @@ class RecTools:
             items_to_recommend=candidates,
             context=context,
         )
-        seconds = time.perf_counter() - started
+        seconds = clocks() - started
         return seconds, found.rename(columns={"user_id": "user", "item_id": "item"})
 
     @property
@@ -105,18 +107,22 @@ class RecTools:
 
 
 class Clock(Callback):
-    """Counts the seconds of training alone, and stops after the batch that passes a limit."""
+    """Counts the seconds of training alone, and stops after the batch that passes a limit.
+
+    Attributes:
+        trained: (2,) as `clocks` counts.
+    """
 
     def __init__(self, limit: float | None):
-        self.limit, self.seconds, self._last = limit, 0.0, 0.0
+        self.limit, self.trained = limit, np.zeros(2)
 
     def on_train_epoch_start(self, *_: Any) -> None:
-        self._last = time.perf_counter()
+        self._last = clocks()
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        now = time.perf_counter()
-        self.seconds, self._last = self.seconds + now - self._last, now
-        if self.limit is not None and self.seconds >= self.limit:
+        now = clocks()
+        self.trained, self._last = self.trained + now - self._last, now
+        if self.limit is not None and self.trained[0] >= self.limit:
             trainer.should_stop = True
 
 
