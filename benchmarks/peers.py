@@ -152,7 +152,7 @@ def main() -> None:
 def copy_data(source: Path, copy: Path, users: int | None) -> None:
     copy.mkdir()
     for file in source.iterdir():
-        if file.suffix == ".inter":
+        if file.suffix == ".inter" and users is not None:
             write_first_users(file, copy / file.name, users)
         else:
             shutil.copy(file, copy)

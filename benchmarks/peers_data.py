@@ -8,10 +8,9 @@ libraries train on. Items of the history are masked.
 
 from __future__ import annotations
 
-import csv
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -56,14 +55,18 @@ def clocks() -> np.ndarray:
     return np.array([time.perf_counter(), time.process_time()])
 
 
-def write_first_users(file: Path, copy: Path, users: int | None) -> None:
+def write_first_users(file: Path, copy: Path, users: int) -> None:
     """Copy an atomic file with the events of the users that come first in it."""
-    form: dict[str, Any] = {"sep": "\t", "quoting": csv.QUOTE_NONE}
-    events = pd.read_csv(file, dtype=str, keep_default_na=False, **form)
-    if users is not None:
-        code, _ = pd.factorize(events["user_id:token"])
-        events = events[code < users]
-    events.to_csv(copy, index=False, **form)
+    kept: set[str] = set()
+    with file.open(encoding="utf-8") as lines, copy.open("w", encoding="utf-8") as out:
+        header = next(lines)
+        out.write(header)
+        column = header.rstrip("\n").split("\t").index("user_id:token")
+        for line in lines:
+            user = line.rstrip("\n").split("\t")[column]
+            if len(kept) < users or user in kept:
+                kept.add(user)
+                out.write(line)
 
 
 def read_split(file: Path, history: int) -> Split:
