@@ -23,6 +23,8 @@ MODELS = {
     "HSTU": {},
     "HSTUText": {**TEXT, "query_time": "last"},
     "SASRecSS": {},
+    "eSASRec": {},
+    "gSASRec": {},
     "SASRec": {},
     "GRU4Rec": {},
     "BPR": {},
@@ -72,7 +74,7 @@ def run_onnx(fields):
     return session.run(None, {name: fields[name] for name in wanted})[0]
 
 
-@pytest.mark.parametrize("model", ["HSTU", "HSTUText", "SASRecSS", "SASRec", "GRU4Rec"])
+@pytest.mark.parametrize("model", [name for name in MODELS if name != "BPR"])
 def test_onnx_gives_the_models_scores_at_any_batch_and_length(results, model, in_empty_folder):
     assert export(results, model, "--formats=onnx,parquet") == 0
     text = results["text"] if model == "HSTUText" else None
