@@ -42,7 +42,7 @@ def test_another_model_is_noticed(tiny_roberta, tmp_path):
     model = shutil.copytree(tiny_roberta, tmp_path / "tiny-roberta")
     path = ensure_text_features("toy", write_items(tmp_path / "toy", TEXTS), huggingface(model))
     (model / "more.json").write_text("{}")
-    with pytest.raises(InputError, match="was made by tiny-roberta of revision .* and here is"):
+    with pytest.raises(InputError, match=r"was made by tiny-roberta of revision .* and here is"):
         FurtherTexts(path, huggingface(model)).encode(["a"])
 
 
