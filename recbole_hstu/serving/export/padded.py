@@ -6,9 +6,11 @@ be exported. Here every row is padded to the longest, which costs time and chang
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from recbole_hstu.layers.hstu_block import HIDDEN, HSTULayer, time_buckets
@@ -96,12 +98,18 @@ def _layer(layer: Any, x: torch.Tensor, distance: torch.Tensor, buckets: torch.T
     """(B, L, D) -> (B, L, D)."""
     if isinstance(layer, SoftmaxLayer):
         query, qkv = layer.project(x)
-        return layer.finish(query, layer.attend(qkv, None))
+        q, k, v = _heads(qkv.chunk(3, dim=-1), layer.n_heads)
+        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        return layer.finish(query, mixed.transpose(1, 2).flatten(-2))
     if not isinstance(layer, HSTULayer) or buckets is None:
         raise InputError(f"layers of the kind {type(layer).__name__} have no padded form to export")
     u, vqk = layer.project(x)
-    parts = vqk.split(layer.sizes[1:], dim=-1)
-    v, q, k = (part.unflatten(-1, (layer.n_heads, -1)).transpose(1, 2) for part in parts)
+    v, q, k = _heads(vqk.split(layer.sizes[1:], dim=-1), layer.n_heads)
     bias = layer.bias.position[distance + layer.n_positions - 1] + layer.bias.time[buckets]
     bias = bias.masked_fill(distance > 0, HIDDEN)
     return layer.finish(x, u, layer.attention(q, k, v, bias))
+
+
+def _heads(parts: Sequence[torch.Tensor], n_heads: int) -> list[torch.Tensor]:
+    """(B, L, H * d) each -> (B, H, L, d)."""
+    return [part.unflatten(-1, (n_heads, -1)).transpose(1, 2) for part in parts]
