@@ -11,6 +11,7 @@ from recbole_hstu.config.config import Config
 from recbole_hstu.data.data_set import load_dataset
 from recbole_hstu.data.loaders import make_loaders
 from recbole_hstu.model import item_graph
+from recbole_hstu.support.errors import InputError
 from recbole_hstu.training.preparation import build_model
 
 PROTOCOLS = [("recbole", 2), ("paper", 1)]  # and the events of each user that are held out
@@ -145,3 +146,9 @@ def test_recent_popularity_by_counting(in_empty_folder):
     assert counts.total() > math.ceil(0.3 * len(events))  # equal times come in together
     for scores in model.full_sort_predict(batch):
         assert scores[1:].tolist() == [counts[token] for token in tokens[1:]]
+
+
+def test_an_order_without_histories_is_refused(in_empty_folder):
+    split = {"order": "RO", "split": {"RS": [0.8, 0.1, 0.1]}}
+    with pytest.raises(InputError, match="ItemGraph recommends from histories, which need order"):
+        built("ItemGraph", random_rows(), eval_args=split)
