@@ -221,8 +221,8 @@ def lists(kind: Any, file: Path, split: Split, args: argparse.Namespace) -> dict
 STEPS = {"epoch": train_epoch, "save": save, "train": train, "lists": lists}
 TRAINED = {
     "parameters": ("parameters", "{:,}"),
-    "an epoch, s": ("seconds", "{:.1f}"),
-    "processor, s": ("processor", "{:.1f}"),
+    "an epoch, s": ("seconds", "{:.2f}"),
+    "processor, s": ("processor", "{:.2f}"),
     "peak, MiB": ("peak", "{:,.0f}"),
 }
 LISTED = {
