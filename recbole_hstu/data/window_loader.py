@@ -123,9 +123,10 @@ class WindowLoader(TrainDataLoader):
         return math.ceil(self.n_targets / self.step)
 
     def __iter__(self) -> Iterator[WindowBatch]:
+        numbers: Any = range(len(self._counts))
         return iter(
             torch.utils.data.DataLoader(
-                range(len(self._counts)),
+                numbers,
                 batch_sampler=self.batches(),
                 collate_fn=self.collate_fn,
                 num_workers=self.num_workers,

@@ -84,7 +84,7 @@ class Epoch:
         """Add the gradients of some rows; returns their weighted loss, or all losses of a tuple."""
         with torch.autocast(device_type=self.device.type, enabled=self.enable_amp):
             losses = loss(rows)
-        whole = weight * (sum(losses) if isinstance(losses, tuple) else losses)
+        whole: Any = weight * (sum(losses) if isinstance(losses, tuple) else losses)
         scaler.scale(whole).backward()
         return losses if isinstance(losses, tuple) else whole.detach()
 

@@ -148,7 +148,7 @@ def _shaken(model: nn.Module) -> Iterator[None]:
     try:
         with torch.no_grad(), torch.backends.cudnn.flags(allow_tf32=False):
             for weight in model.parameters():
-                weight += _SHAKE * torch.randn_like(weight)
+                weight.add_(torch.randn_like(weight), alpha=_SHAKE)
             yield
     finally:
         for tensor, before in zip(tensors, kept, strict=True):
