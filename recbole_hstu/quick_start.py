@@ -5,7 +5,6 @@ Imports nothing of `recbole.quick_start`, which imports ray.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from logging import getLogger
 from pathlib import Path
@@ -80,14 +79,7 @@ def run(
     from recbole_hstu.distributed.launcher import launch
 
     call = (config.reference, dataset, config_file_list, config_dict, saved)
-    return launch(config["nproc"], config["max_restarts"], _run_in_process, *call)
-
-
-def _run_in_process(*call: Any) -> dict[str, Any]:
-    """What each of the processes does that `run` starts: the same run, its own share."""
-    # RecBole calls what newer releases of torch and pandas announce the end of.
-    warnings.filterwarnings("ignore", category=FutureWarning, module=r"recbole\.")
-    return run(*call)
+    return launch(config["nproc"], config["max_restarts"], run, *call)
 
 
 def _run(

@@ -14,8 +14,8 @@ from decimal import ROUND_HALF_EVEN, Decimal
 from pathlib import Path
 from typing import Any
 
-from recbole_hstu.config.config import PROPERTIES
 from recbole_hstu.support.errors import InputError
+from recbole_hstu.support.installed import PROPERTIES
 from recbole_hstu.support.yaml_values import load_yaml
 
 KINDS = ("choice", "uniform", "loguniform", "quniform", "int")
