@@ -32,6 +32,7 @@ OWN_MODELS = {
     "HSTUBLaIR": "recbole_hstu.model.hstublair",
     "HSTUOpenAI": "recbole_hstu.model.hstuopenai",
     "LIS": "recbole_hstu.model.lis",
+    "Pop": "recbole_hstu.model.pop",
     "SASRecSS": "recbole_hstu.model.sasrecss",
 }
 ENTRY_POINTS = "recbole_hstu.models"
