@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m dataset_conve
         datefmt="%d %b %H:%M",
     )
     try:
-        _run(parse(argv, prog))
+        _run(parse(argv, prog), prog)
     except ConversionError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m dataset_conve
     return 0
 
 
-def _run(args: argparse.Namespace) -> None:
+def _run(args: argparse.Namespace, prog: str) -> None:
     folder = dataset_folder(args.out, _name(args))
     options = _options(args)
     with dataset_lock(folder):
@@ -54,7 +54,8 @@ def _run(args: argparse.Namespace) -> None:
     if args.source == "csv":
         model = "HSTUText" if args.text else "HSTU"
         where = "" if args.out == Path("dataset") else f" --data_path={args.out}"
-        logger.info("train on it: --model=%s --dataset=%s%s", model, folder.name, where)
+        run = f"{prog.removesuffix('convert')}run " if prog.endswith("convert") else ""
+        logger.info("train on it: %s--model=%s --dataset=%s%s", run, model, folder.name, where)
 
 
 def _name(args: argparse.Namespace) -> str:
