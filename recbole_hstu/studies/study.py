@@ -12,6 +12,7 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from filelock import FileLock, Timeout
 
@@ -24,6 +25,7 @@ from recbole_hstu.records.run_record import (
     OK,
     SUFFIX,
     RunRecord,
+    keep_before,
     read_record,
     record_name,
     write_record,
@@ -31,6 +33,7 @@ from recbole_hstu.records.run_record import (
 )
 from recbole_hstu.studies.plan import PlannedRun
 from recbole_hstu.support.errors import InputError, ProcessDied
+from recbole_hstu.support.invocation import command
 from recbole_hstu.support.secrets import masked
 from recbole_hstu.support.whole_file import write_whole
 from recbole_hstu.training import checkpoint
@@ -60,6 +63,7 @@ NOT_DECISIVE = frozenset(
         "eval_batch_size",
         "config_files",
         "show_progress",
+        "verbose",
         "state",
         "log_wandb",
         "wandb_project",
@@ -89,10 +93,24 @@ def run_study(plan: Sequence[PlannedRun], folder: Path) -> list[RunRecord]:
         check_segment_options(pending[0].config)
         make_loaders(pending[0].config, load_dataset(pending[0].config))
     with _alone(folder):
+        _say_what_else_is_there(plan, folder)
         return [
             _run_once(planned, folder, f"run {place} of {len(plan)}")
             for place, planned in enumerate(plan, start=1)
         ]
+
+
+def _say_what_else_is_there(plan: Sequence[PlannedRun], folder: Path) -> None:
+    """A study of fewer models has a table of these alone; the others are not lost."""
+    planned = {_stem(one) for one in plan}
+    names = [path.name.removesuffix(SUFFIX) for path in sorted(folder.glob(f"*{SUFFIX}"))]
+    parts = [[unquote(part) for part in n.split("+")] for n in names if n not in planned]
+    others = [f"{label} ({seed})" for label, *_, seed in parts]
+    if others:
+        logger.info(
+            "%s also holds finished runs of %s; %s %s makes the table of all",
+            *(folder, ", ".join(others), command("report"), folder),
+        )
 
 
 def decisive_options(plain: Mapping[str, Any], *, text: bool) -> dict[str, Any]:
@@ -188,7 +206,10 @@ def _run_once(planned: PlannedRun, folder: Path, place: str) -> RunRecord:
         logger.info("%s", what)
         write_whole(mark, json.dumps(run_identity(planned)))
     try:
-        result = run(planned.config.reference, planned.dataset, planned.config_files, options)
+        result = run(
+            *(planned.config.reference, planned.dataset, planned.config_files, options),
+            goes_on_by="the same command again goes on",
+        )
     except ProcessDied:
         raise  # no fault of this run: the next start goes on with it
     except Exception as error:
@@ -216,7 +237,11 @@ def _log_why_again(path: Path, planned: PlannedRun, what: str) -> None:
     if old.status == FAILED:
         logger.info("%s: failed before (%s), tried again", what, old.error)
     elif changed:
-        logger.warning("%s: run again, its settings changed: %s", what, "; ".join(changed))
+        kept = keep_before(path, old)
+        logger.warning(
+            *("%s: run again, its settings changed: %s; the run before is kept as %s",),
+            *(what, "; ".join(changed), kept),
+        )
     else:
         logger.warning("%s: run again, its file of ranks is gone", what)
 

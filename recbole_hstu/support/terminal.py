@@ -1,12 +1,18 @@
-"""What the terminal cannot show appears as something else, in place of an error."""
+"""What the terminal can show: its signs and its width."""
 
 from __future__ import annotations
 
 import codecs
+import shutil
 import sys
 
 # Of the tables: better and worse than the baseline, mean and deviation.
 _PLAINER = {"†": "+", "‡": "-", "±": "~"}
+
+
+def terminal_width() -> int:
+    """Characters a line; 100 where the output is no terminal and COLUMNS does not say."""
+    return shutil.get_terminal_size((100, 24)).columns
 
 
 def write_to_any_terminal() -> None:

@@ -9,7 +9,6 @@ import multiprocessing.connection
 import os
 import shutil
 import threading
-import warnings
 from pathlib import Path
 
 import torch
@@ -57,9 +56,9 @@ def _run_trial(search: Search, claim: Claim) -> None:
     epochs = params.get("epochs", plan.epochs)
 
     def judge(epoch: int, score: float) -> None:
-        if epoch + 1 not in claim.reported:
-            trial.report(score, epoch + 1)
-        if epoch + 1 < epochs and trial.should_prune():  # after the last there is nothing to save
+        if epoch not in claim.reported:
+            trial.report(score, epoch)
+        if epoch < epochs and trial.should_prune():  # after the last there is nothing to save
             raise TrialPruned
 
     try:
@@ -144,7 +143,6 @@ def work_side_by_side(plan: SearchPlan, jobs: int) -> None:
 
 def _worker(plan: SearchPlan, threads: int) -> None:
     torch.set_num_threads(threads)
-    warnings.filterwarnings("ignore", category=FutureWarning, module=r"recbole\.")  # as cli does
     parent = multiprocessing.parent_process()
     assert parent is not None
 

@@ -85,7 +85,8 @@ def tune(
     search = {key: options.pop(key, default) for key, default in _DEFAULTS.items()}
     options.setdefault("show_progress", False)
     jobs = _whole("jobs", search["jobs"])
-    planned, plan = _plan(model, dataset, config_files, options, search)
+    with study_log():
+        planned, plan = _plan(model, dataset, config_files, options, search)
     _check_data(planned)
     check_folders("log", "log_tensorboard", str(plan.folder))
     with study_log(), storage_failures(plan.storage_name):
@@ -96,10 +97,14 @@ def _run_search(plan: SearchPlan, jobs: int, output_file: str | None) -> tuple[s
     """Work until no trial is left; see `tune` for what is returned."""
     search = Search(plan)
     logger.info("%s", _heading(search))
-    if jobs == 1:
-        work(search)
-    elif search.open_trials():
-        work_side_by_side(plan, jobs)
+    try:
+        if jobs == 1:
+            work(search)
+        elif search.open_trials():
+            work_side_by_side(plan, jobs)
+    except KeyboardInterrupt:
+        logger.info("interrupted; the same command again goes on")
+        raise
     with search.lock:
         text = write_results(search, output_file)
     plot(search)
