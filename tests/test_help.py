@@ -9,6 +9,7 @@ import pytest
 from recbole_hstu import cli
 from recbole_hstu.config.command_line import read_options
 from recbole_hstu.config.model_registry import recbole_models
+from recbole_hstu.config.option_tables import options_page
 from recbole_hstu.support.command_help import about
 from recbole_hstu.support.installed import PROPERTIES
 from recbole_hstu.support.invocation import command
@@ -83,3 +84,7 @@ def test_a_script_has_what_is_installed(monkeypatch, tmp_path):
     assert command("run") == "python -m recbole_hstu.cli run"
     Path("recbole-hstu").touch(mode=0o755)
     assert command("run") == "recbole-hstu run"
+
+
+def test_the_page_of_options_is_what_is_declared():
+    assert (Path(__file__).parents[1] / "docs/options.md").read_text() == options_page()
