@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ from recbole.utils import FeatureSource, FeatureType
 from recbole_hstu.data.atomic_file import read_atomic, read_header
 from recbole_hstu.data.ties import Ties, count_ties, in_hashed_order, places_of_tokens
 from recbole_hstu.support.errors import InputError
+
+logger = logging.getLogger(__name__)
 
 
 class ExactTimes(Dataset):
@@ -115,7 +118,7 @@ class ExactTimes(Dataset):
         self.inter_feat.drop_duplicates(
             subset=[self.uid_field, self.iid_field], keep=keep, inplace=True
         )
-        self.logger.info(
+        logger.info(
             f"rm_dup_inter: {before - len(self.inter_feat):,} repeated interactions left out, "
             f"the {keep} of each kept"
         )
@@ -129,7 +132,7 @@ class ExactTimes(Dataset):
                 continue
             used = feat[field].isin(self.inter_feat[field])
             if not used.all():
-                self.logger.info(
+                logger.info(
                     f"{(~used).sum():,} of {len(used):,} {name}s in the .{name} file have no "
                     "interaction and are left out"
                 )

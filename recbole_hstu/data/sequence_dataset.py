@@ -13,6 +13,7 @@ Validation and test rows are the same whatever the view.
 from __future__ import annotations
 
 import copy
+import logging
 from collections import Counter
 
 import numpy as np
@@ -25,6 +26,8 @@ from recbole_hstu.data.exact_times import ExactTimes
 from recbole_hstu.data.held_out import cut_times, log_users_of_cut, split_at
 from recbole_hstu.data.sequence_rows import SequenceRows
 from recbole_hstu.support.errors import InputError
+
+logger = logging.getLogger(__name__)
 
 
 class SequenceDataset(ExactTimes, SequentialDataset):
@@ -161,7 +164,7 @@ class SequenceDataset(ExactTimes, SequentialDataset):
             if name == "valid" and self.config["eval_args"]["split"].get("LS") == "test_only":
                 continue  # nobody asked for one
             if count < everybody:
-                self.logger.info(
+                logger.info(
                     f"{everybody - count:,} of {everybody:,} users are too short "
                     f"for the {name} part"
                 )

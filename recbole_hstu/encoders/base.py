@@ -114,7 +114,7 @@ def token_bar(total: int, name: str, progress: bool) -> tqdm:
         desc=f"Encoding with {name}",
         unit=" tokens",
         unit_scale=True,
-        disable=not progress,
+        disable=None if progress else True,  # None: where the output is no terminal
         dynamic_ncols=True,
     )
 

@@ -74,12 +74,12 @@ def ensure_text_features(
         The path of the file.
 
     Raises:
-        InputError: anything that keeps the file from being made. What was encoded until then is
-            kept, and the next run goes on from there.
+        InputError: anything that keeps the file from being made; what was encoded is kept.
     """
     options = _options(config)
-    item_text = ItemText.from_property(_option(config, "item_text"))
-    known = _item_texts(Path(folder) / f"{dataset}.item", item_text, config)
+    items = Path(folder) / f"{dataset}.item"
+    item_text = ItemText.from_property(_option(config, "item_text"), items)
+    known = _item_texts(items, item_text, config)
     texts = _wanted_texts(known, tokens, options.text_missing)
     path = Path(output_folder or folder) / file_name(dataset, options)
     if _check_existing(path, texts, options)[1] is None:

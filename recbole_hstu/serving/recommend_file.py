@@ -60,8 +60,8 @@ def recommend_file(checkpoint: str | Path, options: Mapping[str, Any]) -> str:
     rec.check_k(k, columns)
     count = _Count()
     total, parts = _parts(rec, options)
-    show = not options.get("show_progress", True)
-    with table_file(out) as write, tqdm(total=total, unit=" users", disable=show) as bar:
+    hidden = None if options.get("show_progress", True) else True  # None: but on a terminal
+    with table_file(out) as write, tqdm(total=total, unit=" users", disable=hidden) as bar:
         for given, at in parts:
             times = rec.request_times(options.get("at") if at is None else at, given, given.users)
             seen = options.get("exclude_seen", True)

@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recbole_hstu.config.config import PROPERTIES
 from recbole_hstu.records.run_record import FAILED, RunRecord
 from recbole_hstu.reports.comparison_table import DIGITS, Table
 from recbole_hstu.reports.study_table import ReportOptions, study_table, write_tables
 from recbole_hstu.reports.text_tables import escape_markdown, markdown_table, terminal_table
 from recbole_hstu.studies.plan import Variant, plan_runs, read_jobs, read_seeds
-from recbole_hstu.studies.study import NOT_DECISIVE, run_study
+from recbole_hstu.studies.run_identity import NOT_DECISIVE
+from recbole_hstu.studies.study import run_study
 from recbole_hstu.studies.study_log import study_log
 from recbole_hstu.support.errors import InputError
+from recbole_hstu.support.installed import PROPERTIES
 from recbole_hstu.support.secrets import masked
 from recbole_hstu.support.whole_file import write_whole
 from recbole_hstu.support.yaml_values import load_yaml

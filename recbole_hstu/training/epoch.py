@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import recbole.trainer.trainer
 import torch
 from recbole.utils import get_gpu_usage, set_color
 from torch.nn.utils import clip_grad_norm_
@@ -17,6 +19,9 @@ from recbole_hstu.support.interrupts import Interrupts
 from recbole_hstu.training import checkpoint
 from recbole_hstu.training.divergence import diverged, users_of
 from recbole_hstu.training.loss_reading import LossReading
+
+_bar = partial(tqdm, ncols=100, leave=False)
+recbole.trainer.trainer.tqdm = _bar  # of its own epochs and evaluations
 
 
 class Epoch:
@@ -54,8 +59,8 @@ class Epoch:
         self.model.train()
         reading = LossReading(self._stop_at_nan)
         scaler = torch.amp.GradScaler(self.device.type, enabled=self.enable_scaler)
-        what = set_color(f"Train {epoch_idx:>5}", "pink")
-        progress = tqdm(train_data, ncols=100, desc=what, disable=not show_progress)
+        what = set_color(f"Train {epoch_idx + 1:>5}", "pink")
+        progress = _bar(train_data, desc=what, disable=not show_progress)
         for batch in progress:
             losses = self._make_step(batch.to(self.device), loss, scaler)
             reading.add(losses, self._users())
@@ -125,5 +130,5 @@ class Epoch:
         everybody = [part for part in processes.gather(own) if part is not None]
         tokens = self._dataset.field2id_token[self.config["USER_ID_FIELD"]]
         who = users_of(torch.cat(everybody), tokens) if everybody else ""
-        what = f"the training loss is NaN in epoch {len(self.history)}, step {step}{who}"
+        what = f"the training loss is NaN in epoch {len(self.history) + 1}, step {step}{who}"
         raise diverged(what, self.optimizer, self.last_file)

@@ -52,9 +52,9 @@ def _run_trial(search: Search, claim: Claim) -> None:
     epochs = params.get("epochs", plan.epochs)
 
     def judge(epoch: int, score: float) -> None:
-        if epoch + 1 not in claim.reported:
-            trial.report(score, epoch + 1)
-        if epoch + 1 < epochs and trial.should_prune():  # after the last there is nothing to save
+        if epoch not in claim.reported:
+            trial.report(score, epoch)
+        if epoch < epochs and trial.should_prune():  # after the last there is nothing to save
             raise TrialPruned
 
     try:

@@ -19,8 +19,8 @@ from recbole_hstu.studies.plan import (
     plan_runs,
     window_of_mask,
 )
+from recbole_hstu.studies.run_identity import run_identity
 from recbole_hstu.studies.side_by_side import side_by_side
-from recbole_hstu.studies.study import run_identity
 from recbole_hstu.studies.study_log import study_log
 from recbole_hstu.support.errors import InputError
 from recbole_hstu.support.secrets import masked
@@ -93,7 +93,8 @@ def tune(
     search = {key: options.pop(key, default) for key, default in _DEFAULTS.items()}
     options.setdefault("show_progress", False)
     jobs = _whole("jobs", search["jobs"])
-    planned, plan = _plan(model, dataset, config_files, options, search)
+    with study_log():
+        planned, plan = _plan(model, dataset, config_files, options, search)
     _check_data(planned)
     check_folders("log", "log_tensorboard", str(plan.folder))
     with study_log(), storage_failures(plan.storage_name):
@@ -104,10 +105,14 @@ def _run_search(plan: SearchPlan, jobs: int, output_file: str | None) -> tuple[s
     """Work until no trial is left; see `tune` for what is returned."""
     search = Search(plan)
     logger.info("%s", _heading(search))
-    if jobs == 1:
-        work(search)
-    elif search.open_trials():
-        side_by_side(jobs, work_on, plan)
+    try:
+        if jobs == 1:
+            work(search)
+        elif search.open_trials():
+            side_by_side(jobs, work_on, plan)
+    except KeyboardInterrupt:
+        logger.info("interrupted; the same command again goes on")
+        raise
     with search.lock:
         text = write_results(search, output_file)
     plot(search)

@@ -1,6 +1,7 @@
 """Studies: what is run, what is run again, and what a table says after a kill or a failure."""
 
 import csv
+import itertools
 import logging
 import multiprocessing
 import os
@@ -23,9 +24,10 @@ from recbole_hstu.quick_start import run
 from recbole_hstu.records.rank_file import read_rank_file
 from recbole_hstu.records.run_record import read_records
 from recbole_hstu.studies.compare import compare_models
+from recbole_hstu.studies.run_identity import changed_options
 from recbole_hstu.studies.side_by_side import gpu_of_each, on_gpu
-from recbole_hstu.studies.study import changed_options
 from recbole_hstu.support.errors import InputError
+from recbole_hstu.support.invocation import command
 
 FOLDER = Path("results/toy-recbole")
 
@@ -94,8 +96,41 @@ def test_a_changed_setting_runs_again_and_says_so(toy, caplog):
     assert any(
         "HSTU, seed 1: run again, its settings changed: num_negatives 512 -> 4" in x for x in lines
     )
+    (kept,) = read_records(FOLDER / "before")
+    assert kept.config["num_negatives"] == 512
+    assert read_rank_file(FOLDER / "before" / kept.rank_file).ranks.size == 40
+    assert len(read_records(FOLDER)) == 2
     assert any("Pop, seed 1: finished before" in line for line in lines)
     assert "--num_negatives is no option of Pop" in lines
+
+
+def test_fewer_models_say_how_to_get_the_others_back(toy, caplog):
+    study(("Pop", "BPR"), seeds=1)
+    caplog.clear()
+    text, _ = study(("Pop",), seeds=1)
+    assert "BPR" not in text
+    said_so = f"{FOLDER} also holds finished runs of BPR (seed1); {command('report')} {FOLDER}"
+    assert any(line.startswith(said_so) for line in said(caplog))
+    assert len(read_records(FOLDER)) == 2
+
+
+def test_ctrl_c_in_a_study_says_that_the_same_command_goes_on(toy, caplog, monkeypatch):
+    steps = itertools.count()
+    honest = HSTU.calculate_loss
+
+    def interrupted(self, interaction):
+        if next(steps) == 1:  # 40 users are a batch: in the second epoch
+            signal.raise_signal(signal.SIGINT)
+        return honest(self, interaction)
+
+    monkeypatch.setattr(HSTU, "calculate_loss", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        study(("HSTU", "Pop"), seeds=1)
+    assert "interrupted in epoch 2; the same command again goes on" in caplog.text
+    assert "--resume" not in caplog.text
+    caplog.clear()
+    study(("HSTU", "Pop"), seeds=1)
+    assert any("HSTU, seed 1: goes on from saved/HSTU-toy" in line for line in said(caplog))
 
 
 def test_changed_data_run_again(toy, caplog):
@@ -228,7 +263,7 @@ def test_killed_and_started_again_ends_with_the_same_table(toy, caplog):
     lines = said(caplog)
     assert any("SASRec, seed 1: finished before" in line for line in lines)
     assert any("HSTU, seed 1: goes on from saved/HSTU-toy" in line for line in lines)
-    assert "Resume training from epoch" in caplog.text
+    assert "goes on with epoch" in caplog.text
     killed = rows()
     assert main([*line, "--results_dir=whole", "--checkpoint_dir=other"]) == 0
     assert killed == rows("whole")
