@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PROGRAM = re.compile(
     r"python (?:run_recbole|run_hyper|benchmarks/)"
-    r"|(?:python -m|recbole-hstu|torchrun|make|pip|hf) "
+    r"|python -m (?!venv)|(?:recbole-hstu|torchrun|make|pip|hf) "
 )
 SCRIPTS = {
     "python run_recbole.py": "recbole-hstu run",
@@ -96,7 +96,7 @@ def understood(name, words):
         return
     options = read_options([word for word in words if word.startswith("--")])
     options.pop("help", None)
-    if name in ("report", "recommend", "evaluate"):
+    if name in ("report", "recommend", "export", "serve", "evaluate"):
         declared = {one.partition("=")[0][2:] for one in about(name)["options"]}
         assert set(options) <= declared | ({"protocol"} if name == "evaluate" else set())
         return

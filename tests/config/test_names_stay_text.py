@@ -115,4 +115,4 @@ def test_a_file_with_a_space_is_read(toy, yaml_files, capfd):
     options = {k: v for k, v in small_options().items() if k != "epochs"}
     line = [f"--{key}={value}" for key, value in options.items()]
     assert main(["run", "--model=HSTU", "--dataset=toy", "--config_files=b c.yaml", *line]) == 0
-    assert "epoch 1 training" in capfd.readouterr().err
+    assert "epoch 1 of 2:" in capfd.readouterr().err

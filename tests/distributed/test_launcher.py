@@ -85,7 +85,7 @@ def test_a_job_that_loses_a_process_starts_again_by_itself(start):
     max(workers, key=lambda worker: worker.pid).kill()
     Path("hold-saved").unlink()
     assert process.wait(timeout=400) == 0, said()
-    assert "Started again, goes on from saved/Held-toy" in said()
+    assert "started again, goes on from saved/Held-toy" in said()
     options["checkpoint_dir"] = "undisturbed"
     assert_trained_as(run("held_model:Held", "toy", config_dict=options))
 
@@ -108,7 +108,7 @@ def test_two_machines_one_of_which_loses_its_process(start):
     second.kill()
     Path("hold-saved").unlink()
     assert [machine.wait(timeout=400) for machine in machines] == [0, 0], said()
-    assert said().count("Started again, goes on from saved/Held-toy") == 1
+    assert said().count("started again, goes on from saved/Held-toy") == 1
     options |= {"checkpoint_dir": "undisturbed", "nproc": 2}
     assert_trained_as(run("held_model:Held", "toy", config_dict=options))
 
