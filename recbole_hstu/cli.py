@@ -10,13 +10,14 @@ import sys
 import time
 import warnings
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from recbole_hstu import __version__
-from recbole_hstu.support.errors import InputError, ProcessDied, in_a_line
+from recbole_hstu.support.errors import InputError, ProcessDied, in_a_line, packages_needed
 from recbole_hstu.support.yaml_values import parse_value
 
 _USAGE = """\
@@ -30,6 +31,7 @@ commands:
   report      tables, plots and an HTML page: report results/ml-100k-recbole --baseline=SASRec
   reproduce   a paper's table, ours beside theirs: reproduce table2 --dataset=musical_instruments
   recommend   a trained model's lists: recommend CHECKPOINT --all_users --out=recs.csv --at=TIME
+  serve       a trained model over HTTP, and a page: serve CHECKPOINT [CHECKPOINT] --port=8000
   doctor      what works in this environment, what does not, and the line that mends it
 
 options of run:
@@ -72,6 +74,12 @@ options of recommend:
   --dataset=FOLDER        of the atomic files, where they are not at their recorded place
   --exclude_seen=False --candidates=FILE --exclude=FILE    what may be recommended
   --on_unknown=raise      refuse events of unknown items; they are left out and counted
+
+options of serve:
+  --host=127.0.0.1 --port=8000      a token in RECBOLE_HSTU_TOKEN is asked of clients
+  --dataset=FOLDER        of the .item file with the titles, where it is not at its recorded place
+  --cache_mb=256          for the histories of users, a model
+  --max_waiting=64        requests at work at once; the next ones are answered by 429
 
 options of reproduce: those of run; --epochs=N or --limit_users=N make it a rehearsal,
   --model=SASRec,HSTU runs some of the paper's rows
@@ -269,6 +277,16 @@ def _recommend(arguments: Sequence[str]) -> int:
     return 0
 
 
+def _serve(arguments: Sequence[str]) -> int:
+    with packages_needed("serve"):
+        from recbole_hstu.service.serve import serve
+
+    _named("serve", "CHECKPOINT", arguments[:1])
+    files = list(takewhile(lambda one: not one.startswith("--"), arguments))
+    serve(files, read_options(arguments[len(files) :]))
+    return 0
+
+
 def _doctor(arguments: Sequence[str]) -> int:
     from recbole_hstu import doctor
 
@@ -292,6 +310,7 @@ _COMMANDS = {
     "report": _report,
     "reproduce": _reproduce,
     "recommend": _recommend,
+    "serve": _serve,
     "doctor": _doctor,
 }
 
