@@ -93,7 +93,7 @@ class Batcher:
 def answers_of(answer: Answer, requests: Sequence[Any]) -> Sequence[Any]:
     """An answer or an error for each request; where they fail together, each by itself."""
     try:
-        return answer(requests)
+        return list(answer(requests))
     except Exception as error:
         if len(requests) > 1:
             return [answers_of(answer, [request])[0] for request in requests]

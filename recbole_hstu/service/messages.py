@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 MAX_BODY = 1 << 18  # bytes
 MAX_EVENTS = 4096  # a history
@@ -14,13 +14,19 @@ MAX_ITEMS = 4096  # candidates, or items to leave out
 MAX_EXPLAINED = 100  # events, each of which is left out once
 MAX_TIME = 2**62 - 1
 
+
+def _whole(value: Any) -> Any:
+    """5.0 is 5 in JSON."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 Token = Annotated[str, Field(strict=True, min_length=1, max_length=256)]
-Time = Annotated[int, Field(strict=True, ge=-MAX_TIME, le=MAX_TIME)]
+Time = Annotated[int, Field(strict=True, ge=-MAX_TIME, le=MAX_TIME), BeforeValidator(_whole)]
 # Without a time for models that read none.
 Event = tuple[Token, Time] | Token
 History = Annotated[list[Event], Field(min_length=1, max_length=MAX_EVENTS)]
 Flag = Annotated[bool, Field(strict=True)]
-K = Annotated[int, Field(strict=True, ge=1, le=MAX_K)]
+K = Annotated[int, Field(strict=True, ge=1, le=MAX_K), BeforeValidator(_whole)]
 Items = Annotated[list[Token], Field(min_length=1, max_length=MAX_ITEMS)]
 
 

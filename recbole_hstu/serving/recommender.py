@@ -138,7 +138,7 @@ class Recommender:
                 return likeness(vectors, id, slice(start + 1, stop + 1))
 
             best, column = top_k(score, 1, n_others, k, own)
-        found = {"item": self.items[column[0].cpu() + 1], "score": best[0].cpu()}
+        found = {"item": self.items[column[0].cpu().numpy() + 1], "score": best[0].cpu()}
         return pd.DataFrame({**found, "rank": np.arange(1, k + 1)})
 
     def scores(self, history: Any, items: Sequence[Any], at: Any = None) -> np.ndarray:

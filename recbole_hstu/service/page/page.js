@@ -8,7 +8,8 @@ const byId = (id) => document.getElementById(id);
 
 const state = {
   models: [],
-  history: [], // {item, title, time in seconds}, oldest first
+  history: [], // {item, title, time in seconds, row}
+  lists: [], // a model's each
   at: Math.floor(Date.now() / 1000),
   ranks: new Map(), // model -> item -> rank in the list before
   explained: null, // {item, title}; null: the first of the list
@@ -30,8 +31,15 @@ const titleOf = (entry) => entry.title ?? entry.item;
 
 function say(words, isError = false) {
   byId("status").textContent = words;
-  byId("status").classList.toggle("error", isError);
+  document.body.classList.toggle("error", isError);
 }
+
+function button(text, label, onclick) {
+  return element("button", { type: "button", textContent: text, "aria-label": label, onclick });
+}
+
+const addButton = (entry) => button("Add", `Add ${titleOf(entry)} to the history`, () => add(entry));
+const textIn = (className, textContent) => element("span", { className, textContent });
 
 async function ask(path, body) {
   const headers = state.token ? { Authorization: `Bearer ${state.token}` } : {};
@@ -60,8 +68,17 @@ async function attempt(action) {
 
 // Times: seconds in this script, the model's unit towards the service, local time in the fields.
 const sent = (model, seconds) => (model.time_unit === "ms" ? seconds * 1000 : seconds);
-const eventOf = (model) => (event) =>
-  model.needs_time ? [event.item, sent(model, event.time)] : event.item;
+
+function asked(model) {
+  const events = [...state.history].sort((a, b) => a.time - b.time); // stable
+  return {
+    model: model.name,
+    at: model.needs_time ? sent(model, state.at) : null,
+    events: events.map((event) =>
+      model.needs_time ? [event.item, sent(model, event.time)] : event.item),
+    rows: events.map((event) => event.row),
+  };
+}
 
 function fieldValue(seconds) {
   const local = new Date(seconds * 1000);
@@ -81,52 +98,50 @@ async function search() {
   if (query !== byId("query").value) return;
   byId("found").replaceChildren(
     ...items.map((entry) =>
-      element("li", {}, element("span", { className: "title", textContent: titleOf(entry) }),
-        element("button", {
-          type: "button", textContent: "Add", "aria-label": `Add ${titleOf(entry)} to the history`,
-          onclick: () => add(entry),
-        }))),
+      element("li", {}, textIn("title", titleOf(entry)), addButton(entry))),
   );
   if (!items.length) byId("found").append(element("li", { textContent: "No such item." }));
 }
 
-function add(entry) {
+async function add(entry) {
+  const fromLists = byId("lists").contains(document.activeElement);
   state.history.push({ item: entry.item, title: entry.title, time: state.at });
   state.at += HOUR;
   state.explained = null;
-  return refresh(`${titleOf(entry)} added.`);
+  await refresh(`${titleOf(entry)} added.`);
+  if (fromLists) byId("lists").focus();
 }
 
-function remove(place) {
-  const [gone] = state.history.splice(place, 1);
+function remove(event) {
+  const place = state.history.indexOf(event);
+  state.history.splice(place, 1);
   state.explained = null;
-  refresh(`${titleOf(gone)} removed.`);
+  refresh(`${titleOf(event)} removed.`);
   const buttons = byId("history").querySelectorAll("button");
   (buttons[Math.min(place, buttons.length - 1)] ?? byId("query")).focus();
 }
 
 function showHistory() {
-  state.history.sort((a, b) => a.time - b.time); // stable
+  state.history.sort((a, b) => a.time - b.time);
   byId("history-empty").hidden = state.history.length > 0;
   byId("at").value = fieldValue(state.at);
-  byId("history").replaceChildren(...state.history.map(historyRow));
+  for (const event of state.history) event.row = historyRow(event);
+  byId("history").replaceChildren(...state.history.map((event) => event.row));
 }
 
-function historyRow(event, place) {
+function historyRow(event) {
   const name = titleOf(event);
-  return element("li", {}, element("span", { className: "title", textContent: name }),
-    element("input", {
-      type: "datetime-local", step: "1", value: fieldValue(event.time),
-      "aria-label": `Time of ${name}`,
-      onchange: ({ target }) => attempt(() => {
-        event.time = secondsOf(target);
-        return refresh("Time changed.");
-      }),
+  const field = element("input", {
+    type: "datetime-local", step: "1", value: fieldValue(event.time), required: true,
+    "aria-label": `Time of ${name}`,
+    // The row stays: who types a time goes on typing.
+    onchange: () => attempt(() => {
+      event.time = secondsOf(field);
+      return showLists("Time changed.");
     }),
-    element("button", {
-      type: "button", textContent: "Remove", "aria-label": `Remove ${name}`,
-      onclick: () => remove(place),
-    }));
+  });
+  return element("li", {}, textIn("title", name), element("span", { className: "actions" },
+    field, button("Remove", `Remove ${name}`, () => remove(event))));
 }
 
 function refresh(words) {
@@ -143,18 +158,22 @@ async function showLists(words) {
     say(words);
     return;
   }
-  const answers = await Promise.all(state.models.map((model) => ask("recommend", {
-    model: model.name, k: Math.min(K, model.items), on_unknown: "ignore",
-    histories: [state.history.map(eventOf(model))],
-    at: model.needs_time ? sent(model, state.at) : null,
-  })));
+  if (state.models.some((model) => model.needs_time) &&
+      state.history.some((event) => event.time > state.at)) {
+    throw new Error("The request lies before an event: choose a later time for the request.");
+  }
+  const answers = await Promise.all(state.models.map((model) => {
+    const { events, at } = asked(model);
+    const k = Math.min(K, model.items);
+    return ask("recommend", { model: model.name, k, on_unknown: "ignore", histories: [events], at });
+  }));
   if (turn !== state.turn) return;
-  const lists = answers.map((answer) => answer.lists[0]);
-  byId("lists").replaceChildren(...lists.map((list, i) => listColumn(state.models[i], list)));
-  lists.forEach((list, i) => state.ranks.set(
+  state.lists = answers.map((answer) => answer.lists[0]);
+  byId("lists").replaceChildren(...state.lists.map(listColumn));
+  state.lists.forEach((list, i) => state.ranks.set(
     state.models[i].name, new Map(list.map((entry, place) => [entry.item, place + 1]))));
-  say([words, common(lists), leftOut(answers)].join(" ").trim());
-  await explain(lists, turn);
+  say([words, common(state.lists), leftOut(answers)].join(" ").trim());
+  await explain(turn);
 }
 
 function common(lists) {
@@ -165,34 +184,31 @@ function common(lists) {
 }
 
 function leftOut(answers) {
-  const unknown = answers.map((answer, i) => [state.models[i].name, answer.unknown]);
+  const unknown = answers.map((answer, i) => [state.models[i].label, answer.unknown]);
   return unknown.filter(([, count]) => count)
     .map(([name, count]) => `${name} does not know ${count} of the events.`).join(" ");
 }
 
-function listColumn(model, list) {
+function listColumn(list, number) {
+  const model = state.models[number];
   const before = state.ranks.get(model.name);
-  return element("section", { "aria-label": model.name },
-    element("h3", { textContent: state.models.length > 1 ? model.name : model.kind }),
+  return element("section", { "aria-label": model.label },
+    element("h3", { textContent: model.label }),
     element("ol", {}, ...list.map((entry, i) => listRow(entry, i + 1, before))));
 }
 
 function listRow(entry, rank, before) {
   const name = titleOf(entry);
-  const button = (text, label, onclick) =>
-    element("button", { type: "button", textContent: text, "aria-label": label, onclick });
   const why = button("Why", `What each event contributes to ${name}`, () => {
     state.explained = entry;
-    return refresh("");
+    return attempt(() => explain(state.turn));
   });
   why.dataset.item = entry.item;
-  return element("li", {}, element("span", { className: "rank", textContent: rank }),
-    element("span", { className: "title", textContent: name }),
-    element("span", { className: "change", textContent: change(rank, before, entry.item) }),
-    element("span", { className: "score", textContent: entry.score.toFixed(3) }),
-    why,
-    button("Similar", `Items similar to ${name}`, () => attempt(() => showSimilar(entry))),
-    button("Add", `Add ${name} to the history`, () => add(entry)));
+  return element("li", {}, textIn("rank", rank), textIn("title", name),
+    textIn("change", change(rank, before, entry.item)), textIn("score", entry.score.toFixed(3)),
+    element("span", { className: "actions" }, why,
+      button("Similar", `Items similar to ${name}`, () => attempt(() => showSimilar(entry))),
+      addButton(entry)));
 }
 
 function change(rank, before, item) {
@@ -202,35 +218,33 @@ function change(rank, before, item) {
   return up ? `${up > 0 ? "▲" : "▼"} ${Math.abs(up)}` : "";
 }
 
-async function explain(lists, turn) {
-  const chosen = state.explained ?? lists.find((list) => list.length)?.[0];
+async function explain(turn) {
+  const chosen = state.explained ?? state.lists.find((list) => list.length)?.[0];
   if (!chosen || state.history.length > MAX_EXPLAINED) {
     byId("explained").textContent = chosen
       ? `Contributions are shown up to ${MAX_EXPLAINED} events.` : "";
     return;
   }
-  const found = await Promise.allSettled(state.models.map((model) => ask("contributions", {
-    model: model.name, items: [chosen.item], history: state.history.map(eventOf(model)),
-    at: model.needs_time ? sent(model, state.at) : null,
-  })));
-  if (turn !== state.turn) return;
-  for (const button of document.querySelectorAll("#lists [data-item]")) {
-    const isChosen = button.dataset.item === chosen.item;
-    button.setAttribute("aria-pressed", isChosen);
-    button.closest("li").classList.toggle("chosen", isChosen);
+  for (const why of document.querySelectorAll("#lists [data-item]")) {
+    const isChosen = why.dataset.item === chosen.item;
+    why.setAttribute("aria-pressed", isChosen);
+    why.closest("li").classList.toggle("chosen", isChosen);
   }
+  const questions = state.models.map(asked);
+  const found = await Promise.allSettled(questions.map(({ model, at, events }) =>
+    ask("contributions", { model, at, history: events, items: [chosen.item] })));
+  if (turn !== state.turn) return;
   byId("explained").textContent = `Bars: what each event contributes to the score of ` +
     `${titleOf(chosen)}: the score as it is minus the score without the event (leave one out).`;
-  found.forEach((answer, i) => showParts(state.models[i], answer.value?.contributions ?? []));
+  for (const old of byId("history").querySelectorAll(".part")) old.remove();
+  found.forEach((answer, i) =>
+    showParts(state.models[i], questions[i].rows, answer.value?.contributions ?? []));
 }
 
-function showParts(model, contributions) {
-  const values = contributions.map((row) => row?.[0] ?? null);
+function showParts(model, rows, contributions) {
+  const values = rows.map((_, place) => contributions[place]?.[0] ?? null);
   const widest = Math.max(...values.map(Math.abs), Number.MIN_VALUE);
-  [...byId("history").children].forEach((row, place) => {
-    const value = values[place] ?? null;
-    row.append(part(state.models.length > 1 ? model.name : "", value, widest));
-  });
+  rows.forEach((row, place) => row.append(part(model.label, values[place], widest)));
 }
 
 function part(name, value, widest) {
@@ -240,12 +254,10 @@ function part(name, value, widest) {
   const sides = ["left", "right"].map((side) => element("span", { className: side }));
   sides[value > 0 ? 1 : 0].append(bar);
   return element("div", { className: "part" },
-    ...(name ? [element("span", { className: "name", textContent: name, title: name })] : []),
+    textIn("name", name),
     element("span", { className: `bar ${sign}`, "aria-hidden": "true" }, ...sides),
-    element("span", {
-      className: `score ${sign}`,
-      textContent: value === null ? "–" : `${value > 0 ? "+" : ""}${value.toFixed(3)}`,
-    }));
+    textIn(`score ${sign}`,
+      value === null ? "the only event" : `${value > 0 ? "+" : ""}${value.toFixed(3)}`));
 }
 
 async function showSimilar(entry) {
@@ -254,24 +266,24 @@ async function showSimilar(entry) {
     `${path}?k=${Math.min(K, model.items - 1)}&model=${encodeURIComponent(model.name)}`)));
   byId("similar-title").textContent = `Similar to ${titleOf(entry)}`;
   byId("similar-lists").replaceChildren(...lists.map(({ items }, i) => element("section", {},
-    element("h3", { textContent: state.models.length > 1 ? state.models[i].name : "" }),
+    element("h3", { textContent: state.models[i].label }),
     element("ol", {}, ...items.map((other, place) => element("li", {},
-      element("span", { className: "rank", textContent: place + 1 }),
-      element("span", { className: "title", textContent: titleOf(other) }),
-      element("span", { className: "score", textContent: other.score.toFixed(3) }),
-      element("button", {
-        type: "button", textContent: "Add", "aria-label": `Add ${titleOf(other)} to the history`,
-        onclick: () => add(other),
-      })))))));
+      textIn("rank", place + 1), textIn("title", titleOf(other)),
+      textIn("score", other.score.toFixed(3)), addButton(other)))))));
   byId("similar").hidden = false;
   byId("similar-title").focus();
 }
 
 async function start() {
   state.models = (await ask("models")).models;
+  const kinds = state.models.map((model) => model.kind);
+  state.models.forEach((model, i) => {
+    const isAlone = kinds.filter((kind) => kind === model.kind).length === 1;
+    model.label = isAlone ? model.kind : `${model.kind} ${i + 1}`;
+  });
   byId("token-form").hidden = true;
   byId("models").textContent = state.models.map((model) =>
-    `${model.kind} (${model.name}), ${model.items.toLocaleString()} items of ${model.dataset}`,
+    `${model.label} (${model.name}), ${model.items.toLocaleString()} items of ${model.dataset}`,
   ).join("; ");
   byId("request").hidden = !state.models.some((model) => model.needs_time);
   say("");
