@@ -39,6 +39,8 @@ _EXTRAS = {
     "matplotlib": ("plot", "plots of studies"),
     "pyarrow": ("parquet", "Parquet files of interactions"),
     "bm25s": ("bm25", "LIS with retriever: bm25"),
+    "onnxruntime": ("export", "export to ONNX"),
+    "faiss-cpu": ("ann", "item vectors as a faiss index"),
 }
 # Module -> models of RecBole that need it.
 _FOREIGN = {"dgl": "KGAT", "lightgbm": "LightGBM", "xgboost": "XGBoost", "faiss": "NCL"}

@@ -5,7 +5,7 @@ Imports nothing of `recbole.quick_start`, which imports ray.
 
 from __future__ import annotations
 
-import warnings
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from logging import getLogger
 from pathlib import Path
@@ -35,136 +35,14 @@ from recbole_hstu.training.precision import set_precision
 from recbole_hstu.training.preparation import (
     build_model,
     check_folders,
+    configuration,
     make_trainer,
     provide_text,
 )
 from recbole_hstu.training.silence import nothing_written
+from recbole_hstu.training.train_view import in_train_view
 
-
-def run(
-    model: str | type | None = None,
-    dataset: str | None = None,
-    config_file_list: Sequence[str | Path] | None = None,
-    config_dict: Mapping[str, Any] | None = None,
-    saved: bool = True,
-    on_validation: Callable[[int, float], None] | None = None,
-) -> dict[str, Any]:
-    """Train a model on a data set and test it.
-
-    Args:
-        model: one of our models, one of RecBole's, a named configuration, `package.module:Class`
-            or a class.
-        dataset: its atomic files lie in `data_path/dataset`; known ones are made on demand.
-        config_file_list: YAML files, later ones win.
-        config_dict: options that win over the files.
-        saved: whether checkpoints are written (to `checkpoint_dir`).
-        on_validation: makes this a trial of a search, which is not tested and shows warnings only;
-            called with epoch (from 0) and score after every validation, may raise to end the run.
-
-    Returns:
-        RecBole's `best_valid_score`, `valid_score_bigger`, `best_valid_result`, `test_result`,
-        and `record` (everything about the run), `ranks` (every test user's, or None), `log`,
-        `checkpoint` (paths).
-
-    Raises:
-        InputError: the input is bad; nothing has been written.
-        ProcessDied: with `nproc` above 1, a process ended before its work was done.
-    """
-    config = Config(model, dataset, config_file_list, config_dict)
-    check_segment_options(config)
-    if config["nproc"] == 1 or processes.started():
-        with processes.together(config):
-            return _run(config, saved, on_validation)
-    if on_validation:
-        raise InputError("--nproc: a trial of a search trains in one process; leave it out")
-    from recbole_hstu.distributed.launcher import launch
-
-    call = (config.reference, dataset, config_file_list, config_dict, saved)
-    return launch(config["nproc"], config["max_restarts"], _run_in_process, *call)
-
-
-def _run_in_process(*call: Any) -> dict[str, Any]:
-    """What each of the processes does that `run` starts: the same run, its own share."""
-    # RecBole calls what newer releases of torch and pandas announce the end of.
-    warnings.filterwarnings("ignore", category=FutureWarning, module=r"recbole\.")
-    return run(*call)
-
-
-def _run(
-    config: Config, saved: bool, on_validation: Callable[[int, float], None] | None
-) -> dict[str, Any]:
-    init_seed(config["seed"], config["reproducibility"])
-    keep_freed_memory()
-    logger = getLogger()
-    with RunLog(config, quiet=on_validation is not None) as log:
-        train, valid, test, trainer = _prepared(config, log)
-        score, valid_result = _fitted(config, trainer, train, valid, saved, on_validation)
-        test = None if on_validation else test
-        judge = getattr(trainer, "test", trainer.evaluate)  # boosted trees have RecBole's alone
-        best = valid is not None and (saved or getattr(trainer, "best_weights", None) is not None)
-        show = config["show_progress"]
-        test_result = judge(test, load_best_model=best, show_progress=show) if test else None
-        logger.info(set_color("best valid ", "yellow") + f": {valid_result}")
-        logger.info(set_color("test result", "yellow") + f": {test_result}")
-        record, ranks = make_record(config, trainer, train, test, valid_result, test_result)
-        if processes.is_main():
-            written = write_run(log.path.parent, record, ranks, name=log.path.stem)
-            logger.info(set_color("Result", "blue") + f": {written}")
-    return {
-        "best_valid_score": score,
-        "valid_score_bigger": config["valid_metric_bigger"],
-        "best_valid_result": valid_result,
-        "test_result": test_result,
-        "record": record,
-        "ranks": ranks,
-        "log": log.path,
-        "checkpoint": Path(trainer.saved_model_file) if saved else None,
-    }
-
-
-def _prepared(config: Config, log: RunLog) -> tuple[Any, Any, Any, Any]:
-    """The three loaders and the trainer; from here on the input is good, and the log is written."""
-    logger = getLogger()
-    set_precision(config)
-    logger.info(config)
-    data = processes.main_first(lambda: load_dataset(config))
-    logger.info(data)
-    train, valid, test = make_loaders(config, data)
-    log_loaders(config)
-    _take_up_launch(config)
-    if config["resume"]:
-        state = checkpoint.load_checkpoint(config["resume"], mapped=True)
-        checkpoint.check_fits(state, config["resume"], config, train._dataset)
-    check_folders("log", "log_tensorboard", config["checkpoint_dir"])
-    processes.main_first(lambda: provide_text(config, train._dataset))
-    network = build_model(config, train._dataset)
-    logger.info(network)
-    log.open()
-    trainer = make_trainer(config, network)
-    if config["resume"]:
-        trainer.resume_checkpoint(config["resume"])
-    return train, valid, test, trainer
-
-
-def _fitted(config: Config, trainer: Any, train: Any, valid: Any, saved: bool, watch: Any) -> Any:
-    """The best validation's score and result."""
-    more = {"callback_fn": watch} if watch else {}  # boosted trees know none
-    # DGCF cannot train on few items, nor NCL. A process that is lost is a RuntimeError, too.
-    reasons = ANY_REASON if processes.count() == 1 else REFUSALS
-    with refused_by_recbole(f"--model={config['model']}", errors=reasons):
-        show = config["show_progress"]
-        return trainer.fit(train, valid, saved=saved, show_progress=show, **more)
-
-
-def _take_up_launch(config: Config) -> None:
-    """Where torch's launcher has started the processes again: go on from the last checkpoint."""
-    folder, launch = config["checkpoint_dir"], processes.launch_id()
-    found = processes.from_main(
-        checkpoint.last_of_launch(folder, launch) if launch and processes.is_main() else None
-    )
-    if found is not None:
-        getLogger().warning(f"Started again, goes on from {found}")
-        config["resume"] = str(found)
+logger = getLogger(__name__)
 
 
 class Loaded(NamedTuple):
@@ -176,6 +54,148 @@ class Loaded(NamedTuple):
     train_data: Any
     valid_data: Any
     test_data: Any
+
+
+def run(
+    model: str | type | None = None,
+    dataset: str | None = None,
+    config_file_list: Sequence[str | Path] | None = None,
+    config_dict: Mapping[str, Any] | None = None,
+    saved: bool = True,
+    on_validation: Callable[[int, float], None] | None = None,
+    goes_on_by: str | None = None,
+    with_model: bool = False,
+) -> dict[str, Any]:
+    """Train a model on a data set and test it.
+
+    Args:
+        model: a name, `package.module:Class` or a class; see `find_model`.
+        dataset: its atomic files lie in `data_path/dataset`; known ones are made on demand.
+        config_file_list: YAML files, later ones win.
+        config_dict: options that win over the files.
+        saved: whether checkpoints are written.
+        on_validation: makes this a trial of a search, which is not tested and shows warnings only;
+            called with epoch (from 1) and score after every validation, may raise to end the run.
+        goes_on_by: what is said after Ctrl-C, in place of how to go on with `resume`.
+        with_model: whether the trained model and its data come along.
+
+    Returns:
+        RecBole's `best_valid_score`, `valid_score_bigger`, `best_valid_result`, `test_result`,
+        and `record` (everything about the run), `ranks` (every test user's, or None), `log`,
+        `checkpoint` (paths); and `trained`, what `load` gives, if `with_model`.
+
+    Raises:
+        InputError: the input is bad; nothing has been written.
+        ProcessDied: with `nproc` above 1, a process ended before its work was done.
+    """
+    config = configuration(model, dataset, config_file_list, config_dict)
+    check_segment_options(config)
+    if config["nproc"] == 1 or processes.started():
+        with processes.together(config):
+            result, trained = _run(config, saved, on_validation, goes_on_by)
+        return {**result, "trained": trained} if with_model else result
+    if on_validation:
+        raise InputError("--nproc: a trial of a search trains in one process; leave it out")
+    from recbole_hstu.distributed.launcher import launch
+
+    call = (config.reference, dataset, config_file_list, config_dict, saved, None, goes_on_by)
+    result = launch(config["nproc"], config["max_restarts"], run, *call)
+    return {**result, "trained": load(result["checkpoint"])} if with_model else result
+
+
+def _run(
+    config: Config,
+    saved: bool,
+    on_validation: Callable[[int, float], None] | None,
+    goes_on_by: str | None,
+) -> tuple[dict[str, Any], Loaded]:
+    """What `run` returns, and the model with its data."""
+    init_seed(config["seed"], config["reproducibility"])
+    keep_freed_memory()
+    with RunLog(config, quiet=on_validation is not None) as log:
+        data, train, valid, test, trainer = _prepared(config, log)
+        trainer.goes_on_by = goes_on_by
+        score, valid_result = _fitted(config, trainer, train, valid, saved, on_validation)
+        judged = None if on_validation else test
+        judge = getattr(trainer, "test", trainer.evaluate)  # boosted trees have RecBole's alone
+        best = valid is not None and (saved or getattr(trainer, "best_weights", None) is not None)
+        show = _shows_progress(config)
+        test_result = judge(judged, load_best_model=best, show_progress=show) if judged else None
+        if best and not judged and not on_validation:
+            trainer._load_best()
+        getLogger().info(set_color("best valid ", "yellow") + f": {valid_result}")
+        getLogger().info(set_color("test result", "yellow") + f": {test_result}")
+        record, ranks = make_record(config, trainer, train, judged, valid_result, test_result)
+        if processes.is_main():
+            written = write_run(log.path.parent, record, ranks, name=log.path.stem)
+            logger.info("result: %s", written)
+    result = {
+        "best_valid_score": score,
+        "valid_score_bigger": config["valid_metric_bigger"],
+        "best_valid_result": valid_result,
+        "test_result": test_result,
+        "record": record,
+        "ranks": ranks,
+        "log": log.path,
+        "checkpoint": Path(trainer.saved_model_file) if saved else None,
+    }
+    return result, Loaded(config, trainer.model.eval(), data, train, valid, test)
+
+
+def _prepared(config: Config, log: RunLog) -> tuple[Any, Any, Any, Any, Any]:
+    """Data set, three loaders and trainer; from here on the input is good, the log is written."""
+    words = getLogger()  # RecBole's: they go to the file
+    set_precision(config)
+    words.info(config)
+    data = processes.main_first(lambda: load_dataset(config))
+    words.info(data)
+    train, valid, test = make_loaders(config, data)
+    log_loaders(config)
+    _take_up_launch(config)
+    if config["resume"]:
+        state = checkpoint.load_resumable(config["resume"])
+        checkpoint.check_tokens(state, config["resume"], train._dataset)
+    check_folders("log", "log_tensorboard", config["checkpoint_dir"])
+    processes.main_first(lambda: provide_text(config, train._dataset))
+    network = build_model(config, train._dataset)
+    words.info(network)
+    train = in_train_view(config, train, network)
+    log.open()
+    trainer = make_trainer(config, network)
+    log.say_what_runs(config, data, network)
+    if config["resume"]:
+        trainer.resume_checkpoint(config["resume"])
+    return data, train, valid, test, trainer
+
+
+def _fitted(config: Config, trainer: Any, train: Any, valid: Any, saved: bool, watch: Any) -> Any:
+    """The best validation's score and result."""
+
+    def counted(epoch: int, score: float) -> None:  # RecBole counts from 0
+        watch(epoch + 1, score)
+
+    more = {"callback_fn": counted} if watch else {}  # boosted trees know none
+    # DGCF cannot train on few items, nor NCL. A process that is lost is a RuntimeError, too.
+    reasons = ANY_REASON if processes.count() == 1 else REFUSALS
+    with refused_by_recbole(f"--model={config['model']}", errors=reasons):
+        show = _shows_progress(config)
+        return trainer.fit(train, valid, saved=saved, show_progress=show, **more)
+
+
+def _shows_progress(config: Config) -> bool:
+    """A bar is for a terminal: elsewhere every one of its states would be a line."""
+    return bool(config["show_progress"]) and sys.stderr.isatty()
+
+
+def _take_up_launch(config: Config) -> None:
+    """Where torch's launcher has started the processes again: go on from the last checkpoint."""
+    folder, launch = config["checkpoint_dir"], processes.launch_id()
+    found = processes.from_main(
+        checkpoint.last_of_launch(folder, launch) if launch and processes.is_main() else None
+    )
+    if found is not None:
+        logger.warning("started again, goes on from %s", found)
+        config["resume"] = str(found)
 
 
 def load(
@@ -198,6 +218,7 @@ def load(
     plain, options = state["config"], dict(config_dict or {})
     base = checkpoint_settings(plain, options.get("protocol"))
     config = Config(model or plain["model_class"], plain["dataset"], None, options, base)
+    _warn_of_another_split(file, plain, config)
     init_seed(config["seed"], config["reproducibility"])
     set_precision(config)
     data = load_dataset(config)
@@ -211,6 +232,17 @@ def load(
         raise InputError(f"{file}: its weights are of other options: {in_a_line(error)}") from error
     network.load_other_parameter(checkpoint.decode(state["other_parameter"]))
     return Loaded(config, network.eval(), data, *loaders)
+
+
+def _warn_of_another_split(file: str | Path, plain: Mapping[str, Any], config: Config) -> None:
+    trained, now = (settings["eval_args"]["split"] for settings in (plain, config))
+    held_out_before = "LS" in trained and now == {"LS": "test_only"}
+    if trained != now and not held_out_before:
+        logger.warning(
+            "%s: was trained with the split %s; its training may hold what %s tests on, and the "
+            "figures then say too much",
+            *(file, trained, now),
+        )
 
 
 def evaluate(

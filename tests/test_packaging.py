@@ -13,6 +13,7 @@ from packaging.markers import Marker
 from packaging.requirements import Requirement
 
 import recbole_hstu
+from recbole_hstu.cli import _COMMANDS
 
 ROOT = Path(__file__).parents[1]
 
@@ -40,7 +41,7 @@ def test_every_package_is_listed():
 def test_all_holds_every_extra_that_users_need():
     extras = setup_cfg()["options.extras_require"]
     wanted = set()
-    for name in ("text", "openai", "hyper", "plot", "parquet", "bm25"):
+    for name in ("text", "openai", "hyper", "plot", "parquet", "bm25", "export", "ann"):
         wanted |= lines(extras[name])
     assert lines(extras["all"]) == wanted
 
@@ -116,6 +117,20 @@ def test_the_workflow_runs_the_command_of_the_readme_on_every_python():
     commands = [step["run"] for step in job["steps"] if "run" in step]
     assert commands == ["make test"]
     assert f"    {commands[0]} " in (ROOT / "README.md").read_text()
+
+
+def test_every_command_of_the_pages_exists():
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]
+    found = [
+        (page.name, *words)
+        for page in pages
+        for words in re.findall(r"(?m)^ {4}(recbole-hstu|python) (\S+)", page.read_text())
+    ]
+    for page, program, word in found:
+        known = word in _COMMANDS if program == "recbole-hstu" else True
+        known &= not word.endswith(".py") or (ROOT / word).is_file()
+        assert known, f"{page}: {program} {word}"
+    assert len(found) > 40
 
 
 def test_the_hook_formats_with_the_pinned_ruff():

@@ -24,6 +24,7 @@ from recbole_hstu.support.errors import InputError
 from recbole_hstu.support.interrupts import Interrupts
 from recbole_hstu.training import checkpoint
 from recbole_hstu.training.preparation import build_model
+from recbole_hstu.training.train_view import in_train_view
 from recbole_hstu.training.trainer import PlainTrainer, trainer_class
 
 SEQUENTIAL = ["HSTU", "SASRec", "GRU4Rec", "BERT4Rec", "NARM"]
@@ -86,6 +87,7 @@ def _rank_by_sorting(model, options, mask_seen):
     config = quick_start.Config(model, "toy", config_dict=options)
     train, _, test = quick_start.make_loaders(config, load_dataset(config))
     network = build_model(config, train._dataset)
+    train = in_train_view(config, train, network)
     trainer = trainer_class(config["MODEL_TYPE"], model)(config, network)
     trainer.fit(train, saved=False)
     network.eval()
@@ -111,7 +113,8 @@ def test_a_resumed_run_ends_with_the_very_weights(toy, model, protocol):
     first = run(model, "toy", config_dict={**options, "train_seconds": 1e-9})
     assert first["record"].epochs == 1
     last = first["checkpoint"].with_suffix(".last.pth")
-    resumed = run(model, "toy", config_dict={**options, "resume": str(last)})
+    options |= {"resume": str(last), "train_seconds": None}
+    resumed = run(model, "toy", config_dict=options)
     assert resumed["test_result"] == whole["test_result"]
     assert resumed["best_valid_result"] == whole["best_valid_result"]
     assert [e.train_loss for e in resumed["record"].history] == [
@@ -120,6 +123,34 @@ def test_a_resumed_run_ends_with_the_very_weights(toy, model, protocol):
     expected = weights(whole["checkpoint"].with_suffix(".last.pth"))
     for name, value in weights(resumed["checkpoint"].with_suffix(".last.pth")).items():
         assert torch.equal(value, expected[name]), name
+
+
+@pytest.mark.parametrize("model", ["HSTU", "SASRec"])
+def test_resume_alone_has_every_option_from_the_file(toy, model):
+    options = small_options(model, epochs=3, seed=7, mask_seen=True)
+    whole = run(model, "toy", config_dict=options)
+    cut = run(model, "toy", config_dict={**options, "train_seconds": 1e-9})
+    last = cut["checkpoint"].with_suffix(".last.pth")
+    again = run(config_dict={"resume": str(last), "train_seconds": 99})
+    assert again["test_result"] == whole["test_result"]
+    assert again["record"].seed == 7
+    assert again["record"].epochs == 3
+
+
+@pytest.mark.parametrize("saved", [True, False])
+def test_a_run_gives_its_model_back(toy, saved):
+    """That of the best epoch, ready to score the users that it was tested on."""
+    options = small_options(epochs=4, learning_rate=0.05)
+    result = run("HSTU", "toy", config_dict=options, saved=saved, with_model=True)
+    trained = result["trained"]
+    assert not trained.model.training
+    assert trained.dataset.item_num == 31
+    rows, _, _, targets = next(iter(trained.test_data))
+    with torch.no_grad():
+        scores = trained.model.full_sort_predict(rows)
+    better = scores[:, 1:] > scores.gather(1, targets[:, None])
+    assert (better.sum(1) < 5).double().mean() == pytest.approx(result["test_result"]["hit@5"])
+    assert "trained" not in run("Pop", "toy", config_dict=small_options("Pop"))
 
 
 def test_early_stopping_survives_a_cut_inside_its_patience(toy):
@@ -157,7 +188,7 @@ def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_resume(toy):
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     (file,) = Path("saved").glob("*.last.pth")
-    assert f"go on with --resume={file}" in err
+    assert f"; go on with python -m recbole_hstu.cli run --resume={file}" in err
     assert "Traceback" not in err + out
     assert checkpoint.load_checkpoint(file)["epoch"] >= 0
 
@@ -239,7 +270,7 @@ def test_a_nan_loss_stops_the_run_and_says_where(toy, monkeypatch):
     tokens = load_dataset(Config("HSTU", "toy", None, options)).field2id_token["user_id"]
     users = ", ".join(tokens[id] for id in seen[4][:10])
     assert str(caught.value) == (
-        f"the training loss is NaN in epoch 1, step 2 in a batch of the users {users} and 6 more, "
+        f"the training loss is NaN in epoch 2, step 2 in a batch of the users {users} and 6 more, "
         f"at learning_rate 0.001; lower the rate, or set clip_grad_norm; {last} holds the last "
         "good state"
     )
@@ -260,7 +291,7 @@ def test_weights_that_the_last_step_spoilt_get_into_no_checkpoint(toy, monkeypat
 
     monkeypatch.setattr(PlainTrainer, "_train_epoch", spoil)
     options = small_options(epochs=epochs, protocol="paper")
-    with pytest.raises(InputError, match=f"weights are NaN after epoch {epochs - 1}, at learning"):
+    with pytest.raises(InputError, match=f"weights are NaN after epoch {epochs}, at learning"):
         run("HSTU", "toy", config_dict=options)
     found = list(Path("saved").glob("*.pth"))
     assert len(found) == (epochs > 1)

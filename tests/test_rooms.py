@@ -8,7 +8,16 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-HEAVY = ("ray", "hyperopt", "transformers", "openai", "sklearn", "matplotlib", "optuna")
+HEAVY = (
+    "ray",
+    "hyperopt",
+    "transformers",
+    "openai",
+    "sklearn",
+    "matplotlib",
+    "optuna",
+    "onnxruntime",
+)
 
 
 def imported(module):

@@ -12,7 +12,7 @@ from recbole_hstu.config.properties import protocol_settings
 _FOUND_ANEW = {
     *("dataset", "model_class", "MODEL_TYPE", "MODEL_INPUT_TYPE", "sequence_view"),
     *("eval_type", "valid_metric_bigger", "valid_neg_sample_args", "test_neg_sample_args"),
-    *("data_path", "output_path", "resume", "config_files", "nproc"),
+    *("data_path", "output_path", "resume", "config_files", "nproc", "verbose"),
     *("device", "single_spec", "local_rank"),
 }
 

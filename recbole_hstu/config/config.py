@@ -140,18 +140,28 @@ class Config(RecBoleConfig):
         files = model_files(model_class, model)
         self._declared = declared_options([overall, *files])
         of_dataset = dataset_settings(dataset)
+        beside = self._settings_beside_data(overall.settings, dataset)
         of_model = [file.of(dataset) for file in files]
-        own = [overall.settings, of_dataset, *of_model, self._base]
+        own = [overall.settings, of_dataset, beside, *of_model, self._base]
         protocol = self._protocol(model_class, own)
         defaults = recbole_defaults(recbole_name(model_class), model_class.type.name, dataset)
         self.internal_config_dict: dict[str, Any] = {}
-        for layer in (*defaults, own[0], protocol, *own[1:]):
+        layers = (*defaults, own[0], protocol, *own[1:])
+        for layer in layers:
             self.internal_config_dict.update(layer)
         self.internal_config_dict["MODEL_TYPE"] = model_class.type
         self.internal_config_dict["model_class"] = address(model_class)
         self.parameters["Dataset"] += [k for k in of_dataset if k not in dataset_arguments]
-        self._refuse_unknown_options(model_class)
+        known = {key for layer in layers if layer is not beside for key in layer}
+        self._refuse_unknown_options(model_class, known, [*self.external_config_dict, *beside])
         self._merge_eval_args(protocol)
+
+    def _settings_beside_data(self, ours: Mapping[str, Any], dataset: str) -> dict[str, Any]:
+        """`NAME.yaml` beside the atomic files: their conversion writes it."""
+        layers = (self.external_config_dict, self._base, ours, {"data_path": "dataset"})
+        folder = next(str(layer["data_path"]) for layer in layers if layer.get("data_path"))
+        file = Path(folder) / dataset / f"{dataset}.yaml"
+        return load_yaml(file) if file.is_file() else {}
 
     def _protocol(self, model_class: Any, layers: list[Mapping[str, Any]]) -> dict[str, Any]:
         if model_class.type in (ModelType.CONTEXT, ModelType.DECISIONTREE):
@@ -164,11 +174,11 @@ class Config(RecBoleConfig):
             )
         )
 
-    def _refuse_unknown_options(self, model_class: type) -> None:
-        known = {key for keys in self.parameters.values() for key in keys}
-        known.update(self.internal_config_dict, unlisted_options(model_class))
+    def _refuse_unknown_options(self, model_class: type, known: set[str], given: list[str]) -> None:
+        known.update(*self.parameters.values(), unlisted_options(model_class))
+        known |= {"MODEL_TYPE", "model_class"}
         gone = {key: option for key, option in self._declared.items() if option.is_taken_back}
-        for key in self.external_config_dict:
+        for key in given:
             if key in gone:
                 raise UnknownOption(
                     key, f"{key}: {self.model} has no such option; {gone[key].meaning}"

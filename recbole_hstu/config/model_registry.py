@@ -20,8 +20,10 @@ import recbole.model
 import torch
 from recbole.utils import ModelType
 
-from recbole_hstu.config.properties import PROPERTIES, named_configurations
+from recbole_hstu.config.properties import named_configurations
 from recbole_hstu.support.errors import InputError, missing_package
+from recbole_hstu.support.installed import PROPERTIES
+from recbole_hstu.support.invocation import command
 from recbole_hstu.support.yaml_values import load_yaml
 
 OWN_MODELS = {
@@ -29,8 +31,13 @@ OWN_MODELS = {
     "HSTUText": "recbole_hstu.model.hstutext",
     "HSTUBLaIR": "recbole_hstu.model.hstublair",
     "HSTUOpenAI": "recbole_hstu.model.hstuopenai",
+    "ItemGraph": "recbole_hstu.model.item_graph",
     "LIS": "recbole_hstu.model.lis",
+    "Pop": "recbole_hstu.model.pop",
+    "RecentPop": "recbole_hstu.model.recent_pop",
     "SASRecSS": "recbole_hstu.model.sasrecss",
+    "eSASRec": "recbole_hstu.model.esasrec",
+    "gSASRec": "recbole_hstu.model.gsasrec",
 }
 ENTRY_POINTS = "recbole_hstu.models"
 
@@ -108,9 +115,12 @@ def _at(place: str, name: str) -> type:
 def _unknown_model(name: str) -> InputError:
     others = [entry.name for entry in entry_points(group=ENTRY_POINTS)]
     known = sorted({*OWN_MODELS, *recbole_models(), *named_configurations(), *others})
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(known)}"
-    return InputError(f"--model={name}: no such model; {hint}")
+    lower = {one.lower(): one for one in reversed(known)}
+    near = [lower[n] for n in difflib.get_close_matches(name.lower(), lower, n=3, cutoff=0)]
+    return InputError(
+        f"--model={name}: no such model; did you mean {', '.join(near[:-1])} or {near[-1]}? "
+        f"{command('run')} --help names all"
+    )
 
 
 def _import(module: str) -> ModuleType:

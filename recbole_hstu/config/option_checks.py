@@ -5,9 +5,11 @@ Our options, and those of models from elsewhere, are declared in their YAML file
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from recbole.evaluator.register import metrics_dict
 from recbole.utils import ModelType
 
 from recbole_hstu.config.options import Option, read_kind
@@ -26,7 +28,7 @@ _KINDS = {
         *("show_progress", "shuffle", "reproducibility", "use_gpu", "enable_amp", "require_pow"),
         *("enable_scaler", "save_dataset", "save_dataloaders", "normalize_all", "log_wandb"),
     ),
-    "str": ("data_path", "checkpoint_dir", "learner", "valid_metric"),
+    "str": ("data_path", "checkpoint_dir", "valid_metric"),
     "dict": ("clip_grad_norm", "eval_args"),
 }
 # Of models: what several of RecBole's read.
@@ -37,6 +39,8 @@ _MODEL_KINDS = {
         *("hidden_dropout", "attn_dropout"),
     ),
 }
+# Another one RecBole takes for adam, with a warning.
+_LEARNERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop", "sparse_adam")
 _EVAL_ARGS = ("split", "group_by", "order", "mode")
 
 # RecBole reads these with config["..."] but names them in none of its YAML files.
@@ -72,6 +76,10 @@ def check_options(options: Mapping[str, Any], model_class: type) -> None:
         for text, names in kinds.items():
             for name in names:
                 Option(name, None, read_kind(text), optional=True).check(options.get(name))
+    _check_known("learner", [options.get("learner")], _LEARNERS)
+    metrics = options.get("metrics")
+    metrics = metrics if isinstance(metrics, list | tuple) else [metrics]
+    _check_known("metrics", metrics, [metric.__name__ for metric in metrics_dict.values()])
     for key in options.get("eval_args") or {}:
         if key not in _EVAL_ARGS:
             raise InputError(f"eval_args: unknown key '{key}'; known are {', '.join(_EVAL_ARGS)}")
@@ -80,4 +88,16 @@ def check_options(options: Mapping[str, Any], model_class: type) -> None:
             raise InputError(
                 f"{key}: RecBole's caches of data sets are not used here, since they are loaded "
                 "whatever configuration they were made with; leave it out"
+            )
+
+
+def _check_known(key: str, values: Sequence[Any], known: Sequence[str]) -> None:
+    """Refuse names that RecBole does not know, in whatever case they are written."""
+    lower = {name.lower(): name for name in known}
+    for value in values:
+        if value is not None and str(value).lower() not in lower:
+            near = difflib.get_close_matches(str(value).lower(), lower, n=1, cutoff=0)[0]
+            raise InputError(
+                f"{key}: {value!r} is unknown; did you mean {lower[near]}? Known are "
+                f"{', '.join(known)}"
             )

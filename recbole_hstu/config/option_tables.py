@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from recbole_hstu.config.model_registry import OWN_MODELS, find_model
+from recbole_hstu.config.model_registry import OWN_MODELS, find_model, recbole_models
 from recbole_hstu.config.options import Option
 from recbole_hstu.config.properties import (
     PROPERTIES,
@@ -24,6 +24,7 @@ from recbole_hstu.config.properties import (
     named_configurations,
     settings_file,
 )
+from recbole_hstu.support.command_help import columns
 
 _WIDTH, _INDENT = 100, 34
 _ABOUT = """\
@@ -59,6 +60,16 @@ def option_help(model: str) -> str:
     return "\n".join([*parts, *(_elsewhere(file) for file in of_model)])
 
 
+def model_families() -> str:
+    """All models by family, ours first."""
+    families = {"of this package": sorted({*OWN_MODELS, *named_configurations()})}
+    for name, module in recbole_models().items():
+        family = module.split(".")[-2].removesuffix("_recommender").replace("_", " ")
+        families.setdefault(f"RecBole's, {family}", []).append(name)
+    listed = {title: ", ".join(names) for title, names in families.items()}
+    return "models:\n" + columns(listed, indent=_INDENT)
+
+
 def options_page() -> str:
     """docs/options.md: a table for each file of `properties/model`, and what every model has."""
     overall = settings_file(PROPERTIES / "overall.yaml")
@@ -76,16 +87,14 @@ def options_page() -> str:
 
 
 def _lines(options: Iterable[Option]) -> str:
-    lines = []
-    for option in options:
-        if option.is_taken_back:
-            continue
-        kind = f"({option.kind.text}) " if option.kind else ""
-        name = f"  --{option.name}={_shown(option.default)}"
-        meaning = textwrap.wrap(f"{kind}{option.meaning}", _WIDTH - _INDENT) or [""]
-        first = name.ljust(_INDENT) if len(name) < _INDENT else f"{name}\n{' ' * _INDENT}"
-        lines.append((first + f"\n{' ' * _INDENT}".join(meaning)).rstrip())
-    return "\n".join(lines) + "\n"
+    listed = {
+        f"--{option.name}={_shown(option.default)}": (
+            (f"({option.kind.text}) " if option.kind else "") + option.meaning
+        )
+        for option in options
+        if not option.is_taken_back
+    }
+    return columns(listed, indent=_INDENT)
 
 
 def _table(file: SettingsFile) -> str:

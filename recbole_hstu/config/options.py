@@ -24,6 +24,7 @@ _KIND = re.compile(
     r"|one of (?P<choices>[^,]+(?:, [^,]+)*))"
     r"(?P<bounds>(?:,? (?:from|above|to|below) -?[\d.]+)*)"
 )
+_RANGE = re.compile(r"Range in \[([^\]]*)\]")
 ANY = "any"
 _LENGTHS = {"two": 2, "three": 3}
 _BOUNDS = {
@@ -159,7 +160,7 @@ def read_options(path: Path, *, strict: bool = True) -> dict[str, Option]:
         declared, meaning = comments.get(name, (None, ""))
         kind = read_kind(declared) if declared else None
         if declared and not strict:
-            kind = Kind(declared, ANY)
+            kind = _kind_of_recbole(declared, meaning, default)
         elif declared and kind is None:
             raise InputError(
                 f"{path}: {name}: ({declared}) is no kind; write one such as (int, from 1), "
@@ -167,6 +168,15 @@ def read_options(path: Path, *, strict: bool = True) -> dict[str, Option]:
             )
         options[name] = Option(name, default, kind, meaning, optional=default is None)
     return options
+
+
+def _kind_of_recbole(declared: str, meaning: str, default: Any) -> Kind:
+    """RecBole's files say `Range in [CE, BPR]` of some options; other kinds are shown only."""
+    said = _RANGE.search(meaning)
+    choices = re.findall(r"[A-Za-z_]\w*", said[1]) if said else []
+    if len(choices) > 1 and default in choices:
+        return Kind(f"one of {', '.join(choices)}", "one of", choices=tuple(choices))
+    return Kind(declared, ANY)
 
 
 def inherit(base: Mapping[str, Option], own: Mapping[str, Option]) -> dict[str, Option]:

@@ -13,14 +13,9 @@ import recbole.config
 from dataset_converters import source_of
 from recbole_hstu.config.options import Option, inherit, read_options
 from recbole_hstu.support.errors import InputError
+from recbole_hstu.support.installed import PROPERTIES
 from recbole_hstu.support.yaml_values import load_yaml
 
-_PACKAGE = Path(__file__).parents[1]
-# Installed as recbole_hstu/properties; in a checkout the folder stands beside the package.
-PROPERTIES = next(
-    (p for p in (_PACKAGE / "properties", _PACKAGE.parent / "properties") if p.is_dir()),
-    _PACKAGE / "properties",
-)
 RECBOLE_PROPERTIES = Path(recbole.config.__file__).parents[1] / "properties"
 
 _TYPE_DEFAULTS = {

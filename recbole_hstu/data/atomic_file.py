@@ -33,9 +33,9 @@ def read_header(path: str | Path, *, separator: str = "\t", encoding: str = "utf
     except UnicodeDecodeError as error:
         raise _not_in(encoding, path) from error
     if not line.strip():
-        raise InputError(
-            f"{path}: the file is empty; expected a header such as user_id:token\\titem_id:token"
-        )
+        pair = ("item_id", "title") if Path(path).suffix == ".item" else ("user_id", "item_id")
+        example = r"\t".join(f"{name}:token" for name in pair)
+        raise InputError(f"{path}: the file is empty; expected a header such as {example}")
     columns = line.lstrip("\ufeff").split(separator)
     for column in columns:
         name, _, ftype = column.partition(":")

@@ -8,9 +8,10 @@ from typing import Any
 
 import dataset_converters
 from recbole_hstu.config.config import Config
-from recbole_hstu.config.properties import PROPERTIES
 from recbole_hstu.data.loaders import create_dataset
 from recbole_hstu.support.errors import InputError, in_a_line
+from recbole_hstu.support.installed import PROPERTIES
+from recbole_hstu.support.invocation import command
 
 
 def load_dataset(config: Config) -> Any:
@@ -37,11 +38,22 @@ def load_dataset(config: Config) -> Any:
 
 
 def _unknown_dataset(name: str, folder: Path) -> InputError:
+    if not folder.parent.is_dir() and str(folder.parent) != "dataset":
+        return _no_data_path(folder.parent)
     here = [p.parent.name for p in folder.parent.glob("*/*.inter")]
     known = [path.stem for path in (PROPERTIES / "dataset").glob("*.yaml")]
     near = difflib.get_close_matches(name, [*here, *known], n=1)
     hint = f"did you mean {near[0]}? " if near else ""
     return InputError(
         f"--dataset={name}: {folder / name}.inter does not exist; {hint}"
-        "your own data become atomic files with: python -m dataset_converters csv --help"
+        f"your own data become atomic files with: {command('convert')} csv --help"
     )
+
+
+def _no_data_path(path: Path) -> InputError:
+    """For a folder of data sets that is not there: the nearest one that is."""
+    around = path.parent
+    beside = [one.name for one in around.iterdir() if one.is_dir()] if around.is_dir() else []
+    near = difflib.get_close_matches(path.name, beside, n=1)
+    hint = f"did you mean {around / near[0]}?" if near else "data sets lie in dataset/ without it"
+    return InputError(f"--data_path={path}: there is no such folder; {hint}")

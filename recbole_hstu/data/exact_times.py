@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,10 @@ from recbole.data.interaction import Interaction
 from recbole.utils import FeatureSource, FeatureType
 
 from recbole_hstu.data.atomic_file import read_atomic, read_header
+from recbole_hstu.data.ties import Ties, count_ties, in_hashed_order, places_of_tokens
 from recbole_hstu.support.errors import InputError
+
+logger = logging.getLogger(__name__)
 
 
 class ExactTimes(Dataset):
@@ -20,6 +24,27 @@ class ExactTimes(Dataset):
     config: Any
     time_field: str
     inter_feat: Any
+    ties: Ties | None = None  # of the interactions as they were read and filtered
+
+    def __str__(self) -> str:
+        return f"{super().__str__()}\nTies: {self.ties}" if self.ties else super().__str__()
+
+    def _data_processing(self) -> None:
+        """RecBole's, then a look at the order of equal times."""
+        super()._data_processing()
+        frame = self.inter_feat
+        if not {self.uid_field, self.iid_field, self.time_field} <= set(frame):
+            return
+        places = np.r_[0, 1 + places_of_tokens(self.field2id_token[self.iid_field][1:])]
+        users, items, times = (
+            frame[field].to_numpy() for field in (self.uid_field, self.iid_field, self.time_field)
+        )
+        self.ties = count_ties(users, places[items], times)
+        if self.ties.pattern:
+            self.logger.warning(
+                f"{self.dataset_name}.inter: {self.ties}: models may learn the order of the file; "
+                "compare with --tie_order=hash"
+            )
 
     def _load_feat(self, filepath, source):
         """RecBole's hook; it only splits sequences, the reading is `read_atomic`'s.
@@ -50,7 +75,18 @@ class ExactTimes(Dataset):
         )
         for field in fields:
             self._register_field(field, FeatureType(header[field]), source, frame)
+        if source == FeatureSource.INTERACTION and self.config["tie_order"] == "hash":
+            return self._hashed_ties(frame, filepath)
         return frame
+
+    def _hashed_ties(self, frame, filepath):
+        if not {self.uid_field, self.iid_field, self.time_field} <= set(frame):
+            raise InputError(
+                f"tie_order: hash orders the events of a user at the same time, and {filepath} has "
+                f"no column '{self.time_field}' that is loaded (TIME_FIELD names it, load_col "
+                "must include it); leave it out"
+            )
+        return in_hashed_order(frame, self.uid_field, self.iid_field, self.time_field)
 
     def _register_field(self, field, ftype, source, frame) -> None:
         if isinstance(source, FeatureSource) or source != "link":
@@ -82,7 +118,7 @@ class ExactTimes(Dataset):
         self.inter_feat.drop_duplicates(
             subset=[self.uid_field, self.iid_field], keep=keep, inplace=True
         )
-        self.logger.info(
+        logger.info(
             f"rm_dup_inter: {before - len(self.inter_feat):,} repeated interactions left out, "
             f"the {keep} of each kept"
         )
@@ -96,7 +132,7 @@ class ExactTimes(Dataset):
                 continue
             used = feat[field].isin(self.inter_feat[field])
             if not used.all():
-                self.logger.info(
+                logger.info(
                     f"{(~used).sum():,} of {len(used):,} {name}s in the .{name} file have no "
                     "interaction and are left out"
                 )

@@ -43,17 +43,22 @@ class ItemText:
     ascii: bool = False
 
     @classmethod
-    def from_property(cls, value: Any) -> ItemText:
+    def from_property(cls, value: Any, item_file: Path | None = None) -> ItemText:
         """Check the data set's `item_text` property.
+
+        Args:
+            item_file: the `.item` file, whose columns a message names.
 
         Raises:
             InputError: it is missing or not of the form above.
         """
         form = "item_text: {fields: [title, categories], style: sentences or pipes, ascii: false}"
         if value is None:
-            raise InputError(
-                f"the data set's properties do not say what the item text is; add {form}"
-            )
+            columns = read_header(item_file) if item_file and item_file.is_file() else []
+            texts = [c.partition(":")[0] for c in columns if c.endswith((":token", ":token_seq"))]
+            if texts[1:]:
+                form = f'--item_text="{{fields: [{", ".join(texts[1:])}], style: sentences}}"'
+            raise InputError(f"nothing says what the text of an item is; add {form}")
         known = {"fields", "style", "ascii"}
         if not isinstance(value, Mapping) or not set(value) <= known:
             raise InputError(f"item_text: {value!r} is not of the form {form}")

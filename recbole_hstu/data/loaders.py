@@ -10,18 +10,21 @@ import numpy as np
 import torch
 from recbole.data.dataloader import AbstractDataLoader, FullSortEvalDataLoader
 from recbole.data.utils import create_samplers, get_dataloader
-from recbole.utils import ModelType, set_color
+from recbole.utils import EvaluatorType, ModelType, set_color
 
 from recbole_hstu.config.config import Config
 from recbole_hstu.config.properties import recbole_name
 from recbole_hstu.data.exact_times import ExactTimes
+from recbole_hstu.data.held_out import log_unknown
 from recbole_hstu.data.own_rows import sharing
 from recbole_hstu.data.sequence_dataset import InteractionDataset, SequenceDataset
+from recbole_hstu.data.sequence_rows import SequenceRows
 from recbole_hstu.distributed import processes
 from recbole_hstu.support.errors import InputError, refused_by_recbole
 from recbole_hstu.support.settings import Settings
 
 _MAX_SCORES = 1 << 26
+_RANKING_OPTIONS = ("mask_seen", "mask_history", "candidates")
 _OWN_SPLIT = (ModelType.SEQUENTIAL, ModelType.GENERAL, ModelType.TRADITIONAL)
 
 
@@ -50,12 +53,16 @@ def make_loaders(config: Config, dataset: Any) -> tuple[Any, Any, Any]:
     """Split a data set and wrap its parts; the validation or test loader is None if empty.
 
     Raises:
-        InputError: nothing to train on, a cut-off above the number of items, `mask_seen`
-            together with sampled candidates.
+        InputError: nothing to train on, a cut-off above the number of items, `mask_seen` or
+            `candidates` together with sampled candidates, a protocol that the model's data set
+            cannot keep to.
     """
     with refused_by_recbole(f"--dataset={config['dataset']}"):
         parts = dataset.build()
         _check_options(config, dataset)
+        _check_protocol(config, dataset)
+        if config["eval_type"] == EvaluatorType.RANKING:
+            log_unknown(config, parts)
         samplers = create_samplers(config, dataset, parts)
     loaders: list[Any] = []
     named = {**config.final_config_dict, "model": recbole_name(config.model_class)}
@@ -79,7 +86,7 @@ def log_loaders(config: Settings) -> None:
     """RecBole's two lines about the loaders, and ours about the protocol."""
     for phase, keys in (
         ("Training", ("train_batch_size", "train_neg_sample_args")),
-        ("Evaluation", ("eval_batch_size", "eval_args", "protocol", "mask_seen")),
+        ("Evaluation", ("eval_batch_size", "eval_args", "protocol", *_RANKING_OPTIONS)),
     ):
         shown = " ".join(
             f"{set_color(key, 'cyan')} = {set_color(f'[{config[key]}]', 'yellow')}" for key in keys
@@ -102,10 +109,25 @@ def _check_options(config: Settings, dataset: Any) -> None:
             f"choose one of {', '.join(sorted(k for k in known if '@' in k) or known)}"
         )
     modes = set(config["eval_args"]["mode"].values())
-    if config["mask_seen"] and modes != {"full"}:
+    for option, off in (("mask_seen", False), ("candidates", "all")):
+        if config[option] != off and modes != {"full"}:
+            raise InputError(
+                f"{option}: {config[option]} goes with eval_args mode full, not "
+                f"{', '.join(sorted(modes))}; add --{option}={off}"
+            )
+
+
+def _check_protocol(config: Settings, dataset: Any) -> None:
+    if isinstance(dataset, SequenceDataset):
+        return
+    wanted = [
+        *(["eval_args.split: TS"] if "TS" in config["eval_args"]["split"] else []),
+        *(["train_events"] if config["train_events"] is not None else []),
+    ]
+    if wanted:
         raise InputError(
-            f"mask_seen: True goes with eval_args mode full, not {', '.join(sorted(modes))}; "
-            "add --mask_seen=False"
+            f"{' and '.join(wanted)}: for sequential and general models only; {config['model']} "
+            "keeps RecBole's own data set: leave it out, or choose --protocol=recbole"
         )
 
 
@@ -159,8 +181,11 @@ class _SharedEvalDataLoader(FullSortEvalDataLoader):
 class SequenceEvalDataLoader(_SharedEvalDataLoader):
     """Full ranking of one target a row, for sequential and general models alike.
 
-    With `mask_seen` the items of the row's visible history are handed to the trainer, which
-    leaves them out of the ranking.
+    With `mask_seen` the items of the row's history (`mask_history`: the visible one, or all of
+    it) are handed to the trainer, which leaves them out of the ranking.
+
+    Raises:
+        InputError: `mask_history: all` where rows were read from files, with cut histories.
     """
 
     def __init__(self, config, dataset, sampler, shuffle=False):
@@ -168,17 +193,24 @@ class SequenceEvalDataLoader(_SharedEvalDataLoader):
         self.uid_field, self.iid_field = dataset.uid_field, dataset.iid_field
         self.history_field = dataset.item_id_list_field
         self.mask_seen = config["mask_seen"]
+        self.mask_all = config["mask_history"] == "all"
+        if self.mask_seen and self.mask_all and not isinstance(dataset.inter_feat, SequenceRows):
+            raise InputError(
+                "mask_history: all: benchmark_filename gives rows without the events before them; "
+                "add --mask_history=visible"
+            )
         self.is_sequential = True
         self.sample_size = len(dataset)
         AbstractDataLoader.__init__(self, config, dataset, sampler, shuffle=shuffle)
 
     def collate_fn(self, index):
         """Rows, (row, item) pairs of seen items or None, target rows, target items."""
-        interaction = self.transform(
-            self._dataset, self._dataset[np.array(index) + self.own_rows.start]
-        )
+        rows = np.array(index) + self.own_rows.start
+        interaction = self.transform(self._dataset, self._dataset[rows])
         seen = None
-        if self.mask_seen:
+        if self.mask_seen and self.mask_all:
+            seen = self._dataset.inter_feat[rows].whole_history(self.iid_field)
+        elif self.mask_seen:
             history = interaction[self.history_field]
             row, place = torch.nonzero(history, as_tuple=True)
             seen = (row, history[row, place])

@@ -9,6 +9,7 @@ import torch
 from recbole.data.interaction import Interaction
 from recbole.data.transform import Equal
 
+from recbole_hstu.data.sequence_rows import OWN_TARGETS
 from recbole_hstu.distributed import processes
 from recbole_hstu.distributed.batch_share import BatchShare, own_places
 
@@ -64,6 +65,7 @@ class OwnRowsLoader:
     def _lengths(self, index: Any) -> torch.Tensor | None:
         rows = self._dataset.inter_feat
         field = getattr(self._dataset, "item_list_length_field", None)
+        field = OWN_TARGETS if OWN_TARGETS in rows else field
         return rows[field][torch.as_tensor(index)] if field in rows else None
 
 

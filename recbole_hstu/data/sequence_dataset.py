@@ -4,6 +4,7 @@ One data set, three views of its training part, chosen by the model (`sequence_v
 
 - `prefix`: one row a prefix, as RecBole's sequential models want them;
 - `user`: one row a user, its longest training prefix, for models that learn at every position;
+  with `windows: all` as many rows as its training events take;
 - `interaction`: one row an interaction, for RecBole's general models.
 
 Validation and test rows are the same whatever the view.
@@ -12,6 +13,7 @@ Validation and test rows are the same whatever the view.
 from __future__ import annotations
 
 import copy
+import logging
 from collections import Counter
 
 import numpy as np
@@ -21,8 +23,11 @@ from recbole.data.dataset.dataset import Dataset
 from recbole.data.interaction import Interaction
 
 from recbole_hstu.data.exact_times import ExactTimes
+from recbole_hstu.data.held_out import cut_times, log_users_of_cut, split_at
 from recbole_hstu.data.sequence_rows import SequenceRows
 from recbole_hstu.support.errors import InputError
+
+logger = logging.getLogger(__name__)
 
 
 class SequenceDataset(ExactTimes, SequentialDataset):
@@ -76,10 +81,14 @@ class SequenceDataset(ExactTimes, SequentialDataset):
                 )
             return super().build()
         parts = super().build()
-        self._log_short_users(parts)
+        if "TS" not in self.config["eval_args"]["split"]:
+            self._log_short_users(parts)
+        self._keep_train_events(parts[0])
         view = self.config["sequence_view"] or "prefix"
         if view == "user":
-            parts[0].inter_feat = parts[0].inter_feat.last_row_of_each_user()
+            rows = parts[0].inter_feat
+            all_of_them = self.config["windows"] == "all"
+            parts[0].inter_feat = rows.windows() if all_of_them else rows.last_row_of_each_user()
         elif view == "interaction":
             parts[0] = self._interaction_view(parts[0])
         return parts
@@ -108,6 +117,33 @@ class SequenceDataset(ExactTimes, SequentialDataset):
             for part in (~(is_valid | is_test), is_valid, is_test)
         ]
 
+    def time_based_split(self, ratios, group_by) -> list[SequenceDataset]:
+        """One cut in time for all users, see `split_at`.
+
+        RecBole's own `TS` cuts the test part off so, but the validation part user by user.
+        """
+        rows, events = self.inter_feat, self.event_feat
+        times = events[self.time_field]
+        cuts = cut_times(times.numpy(), ratios)
+        of_targets = rows[self.time_field]
+        self._drop_unused_col()
+        parts = split_at(rows, of_targets, cuts)
+        asked = [part[self.uid_field] for part in parts]
+        log_users_of_cut(events[self.uid_field], times, asked, cuts)
+        return [self.copy(part) for part in parts]
+
+    def _keep_train_events(self, train: SequenceDataset) -> None:
+        """`train_events`: a user's last ones; they alone make the training part in every view."""
+        if self.config["train_events"] is None:
+            return
+        before = len(train.inter_feat.covered_events())
+        train.inter_feat = train.inter_feat.last_events(self.config["train_events"])
+        kept = len(train.inter_feat.covered_events())
+        self.logger.info(
+            f"train_events: {before - kept:,} of {before:,} training events lie before the last "
+            f"{self.config['train_events']} of their user and are left out"
+        )
+
     def _log_short_users(self, parts: list[SequenceDataset]) -> None:
         """Count who is left out of which part; nobody is dropped without a word.
 
@@ -128,7 +164,7 @@ class SequenceDataset(ExactTimes, SequentialDataset):
             if name == "valid" and self.config["eval_args"]["split"].get("LS") == "test_only":
                 continue  # nobody asked for one
             if count < everybody:
-                self.logger.info(
+                logger.info(
                     f"{everybody - count:,} of {everybody:,} users are too short "
                     f"for the {name} part"
                 )
@@ -144,16 +180,18 @@ class SequenceDataset(ExactTimes, SequentialDataset):
         """Sparse (users, items) matrix of the interactions that this part has seen."""
         if not isinstance(self.inter_feat, SequenceRows):
             return super().inter_matrix(form, value_field)
-        seen = self._seen()
+        seen = self.training_events()
         return self._create_sparse_matrix(seen, self.uid_field, self.iid_field, form, value_field)
 
     def counter(self, field):
         """How often each token of a field occurs among the interactions of this part."""
         if not isinstance(self.inter_feat, SequenceRows):
             return super().counter(field)
-        return Counter(self._seen()[field].tolist())
+        return Counter(self.training_events()[field].tolist())
 
-    def _seen(self) -> Interaction:
+    def training_events(self) -> Interaction:
+        """Every event that this part has seen, sorted by user and time: of the training part none
+        that validates or tests."""
         return self.event_feat[self.inter_feat.covered_events().numpy()]
 
 

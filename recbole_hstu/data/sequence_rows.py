@@ -13,6 +13,11 @@ import numpy as np
 import torch
 from recbole.data.interaction import Interaction
 
+from recbole_hstu.support.errors import InputError
+
+OWN_TARGETS = "own_targets"
+"""Column of windows: after how many of its last positions a row learns its next event."""
+
 
 class SequenceRows(Interaction):
     """An Interaction whose list fields are views of events; indexing by rows stays lazy.
@@ -88,11 +93,13 @@ class SequenceRows(Interaction):
 
     def materialise(self) -> Interaction:
         """A plain Interaction with the list fields (M, N, ...), right-padded with zeros."""
-        columns = dict(self.interaction)
+        return Interaction(self.interaction | self.histories())
+
+    def histories(self) -> dict[str, torch.Tensor]:
+        """The list fields (M, N, ...), right-padded with zeros, and their lengths (M,)."""
         positions = self._positions()
-        for name, field in self._source.items():
-            columns[name] = self._lists(field, positions)
-        return Interaction(columns)
+        lists = {name: self._lists(field, positions) for name, field in self._source.items()}
+        return lists | {self._length_field: self.interaction[self._length_field]}
 
     def uncut_lengths(self) -> torch.Tensor:
         """(R,) events before each row's target, also those that the width leaves out."""
@@ -102,12 +109,32 @@ class SequenceRows(Interaction):
         """Sorted indices of every event from a user's first to the last target among the rows."""
         if not self.length:
             return torch.empty(0, dtype=torch.int64)
-        last = torch.full((int(self._targets.max()) + 1,), -1)
-        last.scatter_reduce_(0, self._starts, self._targets, reduce="amax")
+        last = self._last_targets()
         first = torch.nonzero(last >= 0).squeeze(1)
         counts = last[first] - first + 1
         offsets = torch.repeat_interleave(first - counts.cumsum(0) + counts, counts)
         return torch.arange(len(offsets)) + offsets
+
+    def whole_history(self, field: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """(P,) row and (P,) value of a field of every event before each row's target, uncut.
+
+        With one row a user P is never above the number of events.
+        """
+        counts = self.uncut_lengths()
+        row = torch.repeat_interleave(torch.arange(self.length), counts)
+        offset = (self._starts - counts.cumsum(0) + counts)[row]
+        return row, self._events[field][torch.arange(len(row)) + offset]
+
+    def last_events(self, count: int) -> SequenceRows:
+        """The rows within the last `count` events of every user; their histories begin there."""
+        if not self.length:
+            return self
+        first = torch.maximum(self._starts, self._last_targets()[self._starts] - count + 1)
+        kept = torch.nonzero(self._targets > first).squeeze(1)
+        new = self.select(kept)
+        new._starts = first[kept]
+        new.interaction[self._length_field] = new.uncut_lengths().clamp(max=self._width)
+        return new
 
     def last_row_of_each_user(self) -> SequenceRows:
         """One row a user: the one with the latest target."""
@@ -116,6 +143,48 @@ class SequenceRows(Interaction):
         is_last = torch.ones(len(order), dtype=torch.bool)
         is_last[:-1] = starts[1:] != starts[:-1]
         return self.select(order[is_last])
+
+    def windows(self) -> SequenceRows:
+        """As few rows as hold every target once, with `OWN_TARGETS` (M,).
+
+        A user's first window holds its first N targets, each with its whole history. Every later
+        one holds at most N // 2 + 1 targets, so that none has less than half of N events before it.
+
+        Raises:
+            InputError: the rows of a user are not those of its first events, all of them.
+        """
+        order = torch.argsort(self._targets, stable=True)
+        starts, length = self._starts[order], self.uncut_lengths()[order]
+        is_new = torch.ones(len(order) + 1, dtype=torch.bool)
+        is_new[1:-1] = starts[1:] != starts[:-1]
+        before = torch.cat([length.new_zeros(1), length[:-1]]).masked_fill(is_new[:-1], 0)
+        if (length != before + 1).any():
+            raise InputError(
+                "eval_args: this split takes events out of the middle of sequences, and windows "
+                "hold them all; use order: TO"
+            )
+        beyond = length - self._width
+        ends = is_new[1:] | ((beyond >= 0) & (beyond % (self._width // 2 + 1) == 0))
+        last = torch.nonzero(ends).squeeze(1)
+        chosen = self.select(order[last])
+        chosen.interaction[OWN_TARGETS] = last.diff(prepend=last.new_tensor([-1]))
+        return chosen
+
+    def window_targets(self) -> tuple[Interaction, torch.Tensor, torch.Tensor]:
+        """The T targets of windows, in order: the fields of their events, (T,) which row each
+        belongs to, and (T,) the position after which it comes."""
+        own = self.interaction[OWN_TARGETS]
+        row = torch.repeat_interleave(own)
+        back = own.cumsum(0)[row] - 1 - torch.arange(len(row))  # from the row's last target
+        events = self._targets[row] - back
+        fields = self._events.keys() & self.interaction.keys()  # without those that were dropped
+        targets = Interaction({field: self._events[field][events] for field in sorted(fields)})
+        return targets, row, self.interaction[self._length_field][row] - 1 - back
+
+    def _last_targets(self) -> torch.Tensor:
+        """The latest target of the user whose events start there, -1 elsewhere."""
+        last = torch.full((int(self._targets.max()) + 1,), -1)
+        return last.scatter_reduce_(0, self._starts, self._targets, reduce="amax")
 
     def _reindex(self, index) -> None:
         rows = torch.as_tensor(index)

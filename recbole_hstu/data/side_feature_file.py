@@ -6,6 +6,7 @@
     tokens         (bytes,)      uint8, the item tokens in UTF-8, one after the other
     token_ends     (items,)      int64, where each token ends in `tokens`
     text_hashes    (items, 16)   uint8, the first half of each text's SHA-256
+    encoder.NAME   of encoders that were fitted on the texts: what further texts need
 
 and, as one JSON text in its metadata, where the vectors come from. A row is only ever found by its
 token: neither the order of the file nor RecBole's ids mean anything here.
@@ -16,7 +17,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -35,6 +37,7 @@ TEXT_HASH_BYTES = 16
 PADDING = "[PAD]"
 _METADATA_KEY = "recbole_hstu"
 _TENSORS = {"vectors", "tokens", "token_ends", "text_hashes"}
+_OF_ENCODER = "encoder."
 
 logger = logging.getLogger(__name__)
 
@@ -85,6 +88,7 @@ def write_text_features(
     vectors: np.ndarray,
     provenance: Mapping[str, Any],
     *,
+    encoder_state: Mapping[str, np.ndarray] | None = None,
     storage_dtype: Literal["float32", "float16"] = "float32",
 ) -> None:
     """Write a side-feature file, whole or not at all; equal input gives equal bytes.
@@ -94,6 +98,7 @@ def write_text_features(
         texts: item token to the text it was encoded from, in the order of the rows.
         vectors: (items, dim) numbers.
         provenance: what else the metadata shall say; plain JSON values.
+        encoder_state: see `Encoder.state`.
         storage_dtype: of the vectors on disk.
 
     Raises:
@@ -112,6 +117,7 @@ def write_text_features(
         "content_hash": _sha256(*names, stored),
     }
     header = json.dumps({**provenance, "format": FORMAT, **hashes}, sort_keys=True)
+    tensors |= {f"{_OF_ENCODER}{name}": array for name, array in (encoder_state or {}).items()}
     try:
         # One metadata key: safetensors does not keep several in a fixed order.
         write_whole(path, save(tensors, metadata={_METADATA_KEY: header}))
@@ -156,6 +162,18 @@ def read_text_features(path: str | Path) -> TextFeatures:
         raise _broken(features.path, f"vectors are {vectors.dtype}")
     _refuse_infinite(features.path, features.tokens, vectors)
     return features
+
+
+def read_encoder_state(path: str | Path) -> dict[str, np.ndarray]:
+    """What the file keeps of an encoder that was fitted on its texts; empty if there is none.
+
+    Raises:
+        InputError: see `read_text_header`.
+    """
+    path = Path(path)
+    with _opened(path) as file:
+        names = [name for name in file.keys() if name.startswith(_OF_ENCODER)]  # noqa: SIM118
+        return {name.removeprefix(_OF_ENCODER): file.get_tensor(name).numpy() for name in names}
 
 
 def align(
@@ -206,22 +224,13 @@ def first_ten(tokens: Sequence[str] | pd.Index) -> str:
 
 
 def _read(path: Path, names: Sequence[str]) -> dict[str, Any]:
-    try:
-        # As torch tensors, which are mapped from the file rather than read and copied.
-        with safe_open(str(path), framework="pt") as file:
-            metadata = file.metadata() or {}
-            if _METADATA_KEY not in metadata or set(file.keys()) != _TENSORS:
-                raise _broken(path, "it is a safetensors file of another kind")
-            tensors = {name: file.get_tensor(name).numpy() for name in names}
+    with _opened(path) as file:
+        metadata = file.metadata() or {}
+        ours = {name for name in file.keys() if not name.startswith(_OF_ENCODER)}  # noqa: SIM118
+        if _METADATA_KEY not in metadata or ours != _TENSORS:
+            raise _broken(path, "it is a safetensors file of another kind")
+        tensors = {name: file.get_tensor(name).numpy() for name in names}
         provenance = json.loads(metadata[_METADATA_KEY])
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot be read ({error.strerror or error}); make it with recbole-hstu encode"
-        ) from error
-    except (SafetensorError, ValueError, TypeError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise _broken(path, str(error)) from error
     if provenance.get("format") != FORMAT:
         raise _broken(path, f"format {provenance.get('format')}, this version reads {FORMAT}")
     tokens = _decode(path, tensors.pop("tokens"), tensors.pop("token_ends"))
@@ -231,6 +240,22 @@ def _read(path: Path, names: Sequence[str]) -> dict[str, Any]:
     if not index.is_unique:
         raise InputError(f"{path}: tokens twice: {first_ten(index[index.duplicated()].unique())}")
     return {"path": path, "tokens": tokens, "provenance": provenance, **tensors}
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """The file as torch tensors, which are mapped rather than read and copied."""
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            yield file
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror or error}); make it with recbole-hstu encode"
+        ) from error
+    except (SafetensorError, ValueError, TypeError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise _broken(path, str(error)) from error
 
 
 def _decode(path: Path, blob: np.ndarray, ends: np.ndarray) -> list[str]:

@@ -15,7 +15,8 @@ class BatchShare:
     Attributes:
         places: (b,) int64, rising: which rows they are.
         size: B.
-        lengths: (B,) int64, the history lengths of all rows, on the CPU; None where rows have none.
+        lengths: (B,) int64, the history lengths of all rows, or how many positions of each are a
+            window's own; on the CPU; None where rows have none.
         idle: the batch has fewer rows than there are processes, and this one computes its first
             row in vain.
     """

@@ -163,13 +163,15 @@ def _packed(function: Callable, arguments: tuple) -> bytes:
             "stand at the top of a module"
         ) from error
     main = sys.modules["__main__"]
-    file = getattr(main, "__file__", None)
-    if b"__main__" in content and file is None:
+    file: Any = getattr(main, "__file__", None)
+    script = file is not None and getattr(main, "__spec__", None) is None
+    piped = script and not Path(file).is_file()  # as `python < train.py` has it
+    if piped or (file is None and b"__main__" in content):
         raise InputError(
-            "--nproc: a class typed into a notebook or an interpreter cannot be handed to other "
+            "--nproc: what is typed into a notebook or an interpreter cannot be handed to other "
             "processes; write it to a file and import it"
         )
-    if file is not None and getattr(main, "__spec__", None) is None:
+    if script:
         _check_guarded(Path(file))
     return content
 

@@ -7,6 +7,8 @@ numbers in the environment. Each runs the whole training on its share of the row
 from __future__ import annotations
 
 import os
+import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -16,6 +18,7 @@ import torch
 import torch.distributed as dist
 
 from recbole_hstu.support.errors import InputError, ProcessDied
+from recbole_hstu.support.settings import Settings
 
 T = TypeVar("T")
 
@@ -149,7 +152,7 @@ def main_first(action: Callable[[], T]) -> T:
 
 
 @contextmanager
-def together(config: Any) -> Iterator[None]:
+def together(config: Settings) -> Iterator[None]:
     """Take part in a training for the duration of a block.
 
     Args:
@@ -176,7 +179,7 @@ def together(config: Any) -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _join(config: Any) -> None:
+def _join(config: Settings) -> None:
     from torch.distributed.rendezvous import rendezvous  # not in every build of torch
 
     cuda = config["device"].type == "cuda"
@@ -187,10 +190,31 @@ def _join(config: Any) -> None:
         torch.set_num_threads(max(1, _cores() // here))
     store, place, size = next(rendezvous("env://"))
     _Training.joined += 1  # each of several trainings of one job has keys of its own
-    start = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")  # the store outlives a restart
-    store = dist.PrefixStore(f"start {start}, training {_Training.joined}", store)
+    store = dist.PrefixStore(f"training {_Training.joined}", store)
+    store = dist.PrefixStore(_start_of_all(store, place, size), store)
     dist.init_process_group("nccl" if cuda else "gloo", store=store, rank=place, world_size=size)
     _Training.group = dist.new_group(backend="gloo", timeout=_PATIENCE)
+
+
+def _start_of_all(store: dist.Store, place: int, size: int) -> str:
+    """A name of this start of the processes, the same in all of them.
+
+    The launcher's store outlives a restart, and machines count restarts each for itself: the first
+    process tells every other one its name until all have answered.
+    """
+    own = uuid.uuid4().hex
+    if place:
+        store.set(f"process {place}", own)
+        start = store.get(f"start of {own}").decode()
+        store.set(f"{start} {place}", "has it")
+        return start
+    missing = set(range(1, size))
+    while missing:
+        for other in missing:
+            store.set("start of " + store.get(f"process {other}").decode(), own)
+        missing = {other for other in missing if not store.check([f"{own} {other}"])}
+        time.sleep(0.01)
+    return own
 
 
 def _leave() -> None:

@@ -6,7 +6,7 @@ import importlib
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -27,12 +27,14 @@ class Encoder(ABC):
         identity: all that decides the vector of a text; plain JSON values.
         per_text: whether a text's vector depends on nothing but the text, so that it is worth
             keeping for the next data set.
+        state: of an encoder that is not: what further texts need, once the corpus is encoded.
     """
 
     name: str
     revision: str
     identity: Mapping[str, Any]
     per_text = True
+    state: Mapping[str, np.ndarray] = MappingProxyType({})
 
     @abstractmethod
     def __init__(self, options: TextOptions) -> None: ...
@@ -75,6 +77,18 @@ class Encoder(ABC):
             raise InputError("there is no text to encode")
         return table
 
+    def encode_further(self, texts: Sequence[str], state: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Vectors (len(texts), dim) of an encoder that is not `per_text`, for items beside those
+        that were encoded together.
+
+        Args:
+            state: `state` as it was then.
+
+        Raises:
+            InputError: it is not there.
+        """
+        raise NotImplementedError
+
 
 def import_optional(module: str, extra: str) -> ModuleType:
     """Import an optional library.
@@ -100,7 +114,7 @@ def token_bar(total: int, name: str, progress: bool) -> tqdm:
         desc=f"Encoding with {name}",
         unit=" tokens",
         unit_scale=True,
-        disable=not progress,
+        disable=None if progress else True,  # None: where the output is no terminal
         dynamic_ncols=True,
     )
 

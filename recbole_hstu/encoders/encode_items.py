@@ -74,12 +74,12 @@ def ensure_text_features(
         The path of the file.
 
     Raises:
-        InputError: anything that keeps the file from being made. What was encoded until then is
-            kept, and the next run goes on from there.
+        InputError: anything that keeps the file from being made; what was encoded is kept.
     """
     options = _options(config)
-    item_text = ItemText.from_property(_option(config, "item_text"))
-    known = _item_texts(Path(folder) / f"{dataset}.item", item_text, config)
+    items = Path(folder) / f"{dataset}.item"
+    item_text = ItemText.from_property(_option(config, "item_text"), items)
+    known = _item_texts(items, item_text, config)
     texts = _wanted_texts(known, tokens, options.text_missing)
     path = Path(output_folder or folder) / file_name(dataset, options)
     if _check_existing(path, texts, options)[1] is None:
@@ -140,13 +140,21 @@ def _encode_and_write(
 ) -> None:
     encoder = build_encoder(options)
     vectors = encode_texts(encoder, list(texts.values()), progress=progress)
-    if options.text_normalize:
-        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-        vectors = vectors / np.where(lengths == 0.0, 1.0, lengths)
+    vectors = scaled(vectors, options)
     provenance = _provenance(encoder, options, item_text)
     storage: Any = options.text_storage_dtype
-    write_text_features(path, texts, vectors, provenance, storage_dtype=storage)
+    write_text_features(
+        path, texts, vectors, provenance, encoder_state=encoder.state, storage_dtype=storage
+    )
     logger.info("text features: wrote %s, %s items x %s", path, *vectors.shape)
+
+
+def scaled(vectors: np.ndarray, options: TextOptions) -> np.ndarray:
+    """Vectors (n, dim) of length 1 if `text_normalize` is on; zeros stay zeros."""
+    if not options.text_normalize:
+        return vectors
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / np.where(lengths == 0.0, 1.0, lengths)
 
 
 def file_name(dataset: str, options: TextOptions) -> str:

@@ -7,7 +7,7 @@ decomposition belongs to the corpus, so all texts of a data set are encoded toge
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -51,6 +51,24 @@ class LSAEncoder(Encoder):
             logger.warning("lsa: %s texts have no word in them; their vectors are zero", wordless)
         yield list(range(len(texts))), table[rows]
 
+    def encode_further(self, texts: Sequence[str], state: Mapping[str, np.ndarray]) -> np.ndarray:
+        """The fitted weights and directions; words that the corpus lacks say nothing."""
+        from sklearn.feature_extraction.text import TfidfVectorizer
+
+        if not state:
+            raise InputError(
+                "the file of text vectors is of a release that did not keep lsa's fit; delete it "
+                "and make it anew with recbole-hstu encode, or give vectors"
+            )
+        names = state["terms"].tobytes().decode("utf-8").split("\n")
+        terms = TfidfVectorizer(sublinear_tf=True, vocabulary=names, dtype=np.float32)
+        terms.idf_ = state["idf"]
+        table = terms.transform(texts) @ state["directions"].T
+        wordless = int((~table.any(1)).sum())
+        if wordless:
+            logger.warning("lsa: %s new texts have no known word; their vectors are zero", wordless)
+        return np.asarray(table, dtype=np.float32)
+
     def _fit(self, corpus: list[str]) -> np.ndarray:
         from sklearn.decomposition import TruncatedSVD
         from sklearn.feature_extraction.text import TfidfVectorizer
@@ -80,4 +98,10 @@ class LSAEncoder(Encoder):
         svd = TruncatedSVD(dimensions, n_iter=7, random_state=SEED)
         # One BLAS thread: sums in one order, so that the bits do not depend on the machine's cores.
         with threadpool_limits(1, "blas"):
-            return svd.fit_transform(weights).astype(np.float32)
+            table = svd.fit_transform(weights).astype(np.float32)
+        self.state = {
+            "terms": np.frombuffer("\n".join(terms.get_feature_names_out()).encode(), np.uint8),
+            "idf": terms.idf_.astype(np.float32),
+            "directions": np.ascontiguousarray(svd.components_, dtype=np.float32),
+        }
+        return table

@@ -40,13 +40,26 @@ class RankCollector(Collector):
         self.lists: list[torch.Tensor] = []
         self.partial = False  # some rows had other than one target
         self.list_length = 0  # of the recommendations that are kept, (B, list_length) a batch
+        self._barred: torch.Tensor | None = None  # (K,) items that are no candidates
         self._written = 0  # batches of ranks that stand in rec.topk
         self._needs_hits = any(
             "rec.topk" in metrics_dict[name].metric_need and name not in _FROM_RANK
             for name in (str(metric).lower() for metric in config["metrics"])
         )
 
+    def data_collect(self, train_data):
+        """RecBole's, and with `candidates: training` which items training does not know."""
+        super().data_collect(train_data)
+        if self.config["candidates"] == "training":
+            dataset = train_data._dataset
+            barred = torch.ones(dataset.item_num, dtype=torch.bool)
+            barred[list(dataset.counter(dataset.iid_field))] = False
+            self._barred = barred.nonzero().squeeze(1)
+
     def eval_batch_collect(self, scores_tensor, interaction, positive_u, positive_i):
+        if self._barred is not None:
+            self._barred = self._barred.to(scores_tensor.device)
+            scores_tensor.index_fill_(1, self._barred, -torch.inf)
         others = ("rec.meanrank", "rec.score", "data.label")
         one_each = positive_i is not None and len(positive_i) == len(scores_tensor)
         if self.partial or not one_each or any(map(self.register.need, others)):

@@ -181,13 +181,13 @@ class HSTULayer(nn.Module):
 
     def project(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """(..., D) -> u (..., H * v_size), and v, q and k side by side."""
-        normed = F.layer_norm(x, x.shape[-1:], eps=LAYER_NORM_EPS)
+        normed = F.layer_norm(x, (self.output.out_features,), eps=LAYER_NORM_EPS)
         return F.silu(normed @ self.uvqk).split([self.sizes[0], sum(self.sizes[1:])], dim=-1)
 
     def finish(self, x: torch.Tensor, u: torch.Tensor, mixed: torch.Tensor) -> torch.Tensor:
         """(..., D): the block's output from its input, u and the attended values."""
         mixed = mixed / self.n_positions
-        gated = u * F.layer_norm(mixed, mixed.shape[-1:], eps=LAYER_NORM_EPS)
+        gated = u * F.layer_norm(mixed, (self.sizes[0],), eps=LAYER_NORM_EPS)
         return x + self.output(dropout(gated, self.dropout, self.training))
 
     def attend(self, vqk: torch.Tensor, buckets: TimeBuckets) -> torch.Tensor:

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from recbole_hstu.layers.stand_in_ids import stand_in_ids
 from recbole_hstu.support.errors import InputError
 
 FUSIONS = ("sum", "gate", "text_only")
@@ -101,6 +102,18 @@ class FusedEncoder(nn.Module):
         if self.fusion == "sum":
             return projected.add_(ids)
         return self.gate * ids + (1 - self.gate) * projected
+
+    @torch.no_grad()
+    def add_items(self, text: torch.Tensor, stand_in: str) -> None:
+        """Further items behind the others, known by their text (n, text width).
+
+        Args:
+            stand_in: for their id vectors, see `stand_in_ids`.
+        """
+        if self.fusion != "text_only":
+            ids = torch.cat([self.ids, stand_in_ids(stand_in, self.ids, self.text, text)])
+            self.ids = nn.Parameter(ids, requires_grad=False)
+        self.text = torch.cat([self.text, text])
 
     def get_extra_state(self) -> str:
         return self.text_hash

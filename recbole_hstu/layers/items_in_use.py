@@ -22,5 +22,5 @@ class ItemsInUse:
         self._row = mark.cumsum(0) - 1
 
     def rows(self, ids: torch.Tensor) -> torch.Tensor:
-        """Ids of any shape -> their rows in a table of the U touched items."""
+        """Ids of any shape -> their rows in a table of the U items in use."""
         return self._row[ids]

@@ -52,6 +52,15 @@ def sampled_softmax(
             picked products alone (CPU, float32 or float64); `gather` copies the vectors of the
             negatives. `auto` takes `dense` for small tables, see `choose_impl`.
     """
+    logits = sampled_logits(queries, table, positives, negatives, temperature, positive_table, impl)
+    return _first_of(logits, log_weight)
+
+
+def sampled_logits(
+    queries, table, positives, negatives, temperature, positive_table=None, impl="auto"
+) -> torch.Tensor:
+    """(T, 1 + R) similarities / temperature: the positive's, and the negatives', `MASKED` where one
+    is its own positive. The arguments are those of `sampled_softmax`."""
     table = table.to(queries.dtype)  # under autocast the two may differ
     queries = queries / temperature
     if impl == "auto":
@@ -68,8 +77,7 @@ def sampled_softmax(
     if positive_table is not None:
         positive = (queries * positive_table[positives]).sum(-1, keepdim=True)
         logits = torch.cat([positive, logits[:, 1:]], dim=1)
-    hit = negatives == positives.unsqueeze(1)
-    return _first_of(logits, hit, log_weight)
+    return _without_hits(logits, positives, negatives)
 
 
 def choose_impl(table: torch.Tensor, n_negatives: int) -> str:
@@ -101,8 +109,7 @@ def shared_softmax(
     own = table if positive_table is None else positive_table
     positive = (queries * own[positives]).sum(-1, keepdim=True)
     logits = torch.cat([positive, queries @ table[negatives].t()], dim=1)  # (T, 1 + R)
-    hit = negatives == positives.unsqueeze(1)
-    return _first_of(logits, hit, log_weight)
+    return _first_of(_without_hits(logits, positives, negatives), log_weight)
 
 
 def full_softmax(
@@ -134,10 +141,13 @@ def log_correction(n_items: int, n_negatives: int) -> float:
     return math.log((n_items - 1) / n_negatives)
 
 
-def _first_of(logits: torch.Tensor, hit: torch.Tensor, log_weight: float) -> torch.Tensor:
-    """Mean cross-entropy of the first of (T, 1 + R) logits against the others, but for those that
-    `hit` (T, R) the positive themselves."""
-    logits = logits.masked_fill(F.pad(hit, (1, 0)), MASKED)
+def _without_hits(logits, positives, negatives) -> torch.Tensor:
+    """(T, 1 + R) logits, `MASKED` where a negative (T, R) or (R,) is its own positive (T,)."""
+    return logits.masked_fill(F.pad(negatives == positives.unsqueeze(1), (1, 0)), MASKED)
+
+
+def _first_of(logits: torch.Tensor, log_weight: float) -> torch.Tensor:
+    """Mean cross-entropy of the first of (T, 1 + R) logits against the others."""
     if log_weight:  # the same as adding it to every other logit
         logits = torch.cat([logits[:, :1] - log_weight, logits[:, 1:]], dim=1)
     return F.cross_entropy(logits, logits.new_zeros(len(logits), dtype=torch.int64))

@@ -94,8 +94,11 @@ class HSTU(PositionLoss, SequentialRecommender):
                 x = checkpoint(layer, x, packing, *context, use_reentrant=False)
             else:
                 x = layer(x, packing, *context)
-        x = packing.unpad(x)
-        return (l2_normalise(x) if self.item_l2_norm else x), packing
+        return self.finish(packing.unpad(x)), packing
+
+    def finish(self, x: torch.Tensor) -> torch.Tensor:
+        """(T, D): what is compared with the items, from the last layer's output."""
+        return self.normalised(x)
 
     def layer_context(self, interaction, packing: Packing) -> tuple:
         """What every layer reads beside the tokens: here the time buckets of each group.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import nn
 
 from recbole_hstu.config.config import option
@@ -32,3 +33,8 @@ class HSTUText(TextModel, HSTU):
             fusion=config["fusion"],
             negative_projection=option(config, "negative_projection"),
         )
+
+    def add_items(self, text: torch.Tensor, stand_in: str) -> None:
+        """Items behind the others that no training has seen, by their text vectors (n, width)."""
+        self.items.add_items(text, stand_in)
+        self.n_items += len(text)

@@ -8,9 +8,6 @@ from pathlib import Path
 import numpy as np
 import scipy.sparse
 import torch
-from recbole.model.abstract_recommender import SequentialRecommender
-from recbole.utils import InputType, ModelType
-from torch import nn
 
 from recbole_hstu.config.config import option
 from recbole_hstu.data.item_text import ItemText, read_item_texts
@@ -18,12 +15,13 @@ from recbole_hstu.data.side_feature_file import first_ten
 from recbole_hstu.layers.item_encoder import check_text_hash
 from recbole_hstu.layers.losses import l2_normalise
 from recbole_hstu.model.text_model import TextModel
+from recbole_hstu.model.training_free import TrainingFree
 from recbole_hstu.support.errors import InputError
 
 logger = logging.getLogger(__name__)
 
 
-class LIS(TextModel, SequentialRecommender):
+class LIS(TextModel, TrainingFree):
     """Scores every item by its text's likeness to that of the last item of the history.
 
     `retriever: vectors` is the cosine of their text vectors, from any side-feature file; `bm25`
@@ -34,14 +32,11 @@ class LIS(TextModel, SequentialRecommender):
         InputError: no item text, or bm25s is not installed.
     """
 
-    type = ModelType.TRADITIONAL  # RecBole then makes one pass over the data, as for Pop
-    input_type = InputType.POINTWISE
-    sequence_view = "user"
+    vectors: torch.Tensor
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
         retriever = option(config, "retriever")
-        self.nothing = nn.Parameter(torch.zeros(1))  # RecBole wants something to optimise
         self.bm25 = BM25(config, dataset) if retriever == "bm25" else None
         self.text_hash = ""
         if self.bm25 is None:
@@ -54,9 +49,11 @@ class LIS(TextModel, SequentialRecommender):
     def set_extra_state(self, state: str) -> None:
         check_text_hash(state, self.text_hash)
 
-    def calculate_loss(self, interaction) -> torch.Tensor:
-        """Zero: there is nothing to learn."""
-        return 0 * self.nothing.sum()
+    def add_items(self, text: torch.Tensor, stand_in: str) -> None:
+        """Items behind the others, by their text vectors (n, width); it has no ids to stand in
+        for."""
+        self.vectors = torch.cat([self.vectors, l2_normalise(text)])
+        self.n_items += len(text)
 
     def full_sort_predict(self, interaction) -> torch.Tensor:
         """(B, V) likeness to each row's last item; 0 where nothing is alike or an item has no
@@ -68,11 +65,6 @@ class LIS(TextModel, SequentialRecommender):
         queries, row = torch.unique(last, return_inverse=True)
         scores = torch.from_numpy(self.bm25.scores(queries.cpu().numpy()))
         return scores.to(last.device)[row]
-
-    def predict(self, interaction) -> torch.Tensor:
-        """(B,) score of each row's `item_id`."""
-        scores = self.full_sort_predict(interaction)
-        return scores.gather(1, interaction[self.ITEM_ID].unsqueeze(1)).squeeze(1)
 
 
 class BM25:

@@ -1,4 +1,4 @@
-"""The training of models with a row a user: a softmax loss at every position."""
+"""The training of models with a row a user: a loss at every position."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import Any
 import torch
 
 from recbole_hstu.config.config import option
+from recbole_hstu.data.sequence_rows import OWN_TARGETS
 from recbole_hstu.distributed.batch_share import BatchShare, whole_batch
 from recbole_hstu.layers.draws import Draws
+from recbole_hstu.layers.gbce import gbce, gbce_beta
 from recbole_hstu.layers.items_in_use import ItemsInUse
 from recbole_hstu.layers.losses import (
     full_softmax,
@@ -53,15 +55,28 @@ class PositionLoss:
         self.loss_type = option(config, "loss_type")
         self.log_weight = 0.0
         if option(config, "logq_correction"):
-            if self.loss_type == "full":
-                raise InputError("logq_correction: loss_type full draws no negatives to correct")
+            if self.loss_type in ("full", "gbce"):
+                raise InputError(
+                    f"logq_correction: loss_type {self.loss_type} has no softmax over drawn "
+                    "negatives to correct"
+                )
             self.log_weight = log_correction(self.n_items, self.num_negatives)
+        if self.loss_type == "gbce":
+            t = option(config, "gbce_t")
+            self.beta = gbce_beta(self.n_items, self.num_negatives, t)
         self.alpha = config["stochastic_length_alpha"]
+        if self.alpha is not None and config["windows"] == "all":
+            raise InputError(
+                "windows: all learns from every event, stochastic_length_alpha leaves some out; "
+                "set one of them"
+            )
         self.draws = Draws(option(config, "seed"), config["device"])
 
     def calculate_loss(self, interaction) -> torch.Tensor:
-        """Softmax loss (`loss_type`) at every position; the targets are the next items."""
-        share = whole_batch(interaction[self.ITEM_SEQ_LEN])
+        """The loss (`loss_type`) at every position, or at the last ones that are a window's
+        own; the targets are the next items."""
+        in_windows = OWN_TARGETS in interaction
+        share = whole_batch(interaction[OWN_TARGETS if in_windows else self.ITEM_SEQ_LEN])
         return self.loss_of_share(interaction, share)[0]
 
     def loss_of_share(self, interaction, share: BatchShare) -> tuple[torch.Tensor, float]:
@@ -71,35 +86,46 @@ class PositionLoss:
         if self.alpha is not None:
             lengths = self.shortened_lengths(lengths)
             interaction = self.shortened(interaction, lengths[share.places], share.places)
-        own = lengths[share.places]
-        negatives = self.draw_negatives(own, share.places)
+        own = history = lengths[share.places]
+        if OWN_TARGETS in interaction:
+            history = interaction[self.ITEM_SEQ_LEN].cpu()
+        negatives = self.draw_negatives(history, share.places, own)
         self.draws.advance()
         n_here = int(own.sum())
-        return self._softmax(interaction, negatives, n_here), n_here / int(lengths.sum())
+        return self._loss(interaction, negatives, n_here), n_here / int(lengths.sum())
 
-    def _softmax(self, interaction, negatives: torch.Tensor | None, n_tokens: int) -> torch.Tensor:
+    def _loss(self, interaction, negatives: torch.Tensor | None, n_tokens: int) -> torch.Tensor:
         rows = None
         if negatives is not None and negatives.numel() + 2 * n_tokens < self.n_items:
-            interaction, negatives, rows = self.touched(interaction, negatives)
+            interaction, negatives, rows = self.for_items_in_use(interaction, negatives)
         inputs, candidates = self.items(rows)
         hidden, packing = self.forward(interaction, inputs)
         positives = packing.pack(self.shifted(interaction, self.ITEM_SEQ, self.ITEM_ID))
+        if OWN_TARGETS in interaction:
+            others = interaction[self.ITEM_SEQ_LEN] - interaction[OWN_TARGETS]
+            mine = packing.positions >= others[packing.source]
+            hidden, positives = hidden[mine], positives[mine]
         own = None if inputs is candidates else self.normalised(inputs)
         table = self.normalised(candidates)
         settings = {"temperature": self.temperature, "positive_table": own}
         if negatives is None:
             return full_softmax(hidden, table, positives, **settings)
+        if self.loss_type == "gbce":
+            return gbce(hidden, table, positives, negatives, beta=self.beta, **settings)
         settings["log_weight"] = self.log_weight
         softmax = sampled_softmax if negatives.dim() == 2 else shared_softmax
         return softmax(hidden, table, positives, negatives, **settings)
 
-    def draw_negatives(self, lengths: torch.Tensor, places: torch.Tensor) -> torch.Tensor | None:
-        """Uniform over the items: (T, R) for `sampled`, in packed order; (R,) for `shared`; None
-        for `full`.
+    def draw_negatives(
+        self, lengths: torch.Tensor, places: torch.Tensor, own: torch.Tensor | None = None
+    ) -> torch.Tensor | None:
+        """Uniform over the items: (T, R) in packed order for `sampled` and `gbce`; (R,) for
+        `shared`; None for `full`.
 
         Args:
             lengths: (b,) of the rows that they are for, on the CPU.
             places: (b,) of these rows in the batch.
+            own: (b,) how many positions of each row they are for, where not for all.
         """
         if self.loss_type == "full":
             return None
@@ -109,7 +135,7 @@ class PositionLoss:
             drawn.random_(1, self.n_items, generator=self.draws.of_step("negatives"))
             return drawn.to(device, non_blocking=True)
         order = torch.argsort(lengths, stable=True)  # as in `Packing`
-        sizes = lengths[order].tolist()
+        sizes = (lengths if own is None else own)[order].tolist()
         drawn = torch.empty(sum(sizes), self.num_negatives, dtype=torch.int64, device=device)
         for part, place in zip(drawn.split(sizes), places[order].tolist(), strict=True):
             part.random_(1, self.n_items, generator=self.draws.of_row("negatives", place))
@@ -134,11 +160,11 @@ class PositionLoss:
             batch[key] = keep(interaction[key], chosen, width)
         return batch | {self.ITEM_SEQ_LEN: kept}
 
-    def touched(self, interaction, negatives: torch.Tensor):
+    def for_items_in_use(self, interaction, negatives: torch.Tensor):
         """The batch and the negatives with rows of a smaller table for ids, and its items (U,)."""
         history, target = interaction[self.ITEM_SEQ], interaction[self.ITEM_ID]
         step = ItemsInUse(self.n_items, history, target, negatives)
-        keys = (self.ITEM_SEQ_LEN, self.TIME_SEQ, self.TIME)
-        batch = {key: interaction[key] for key in keys}
+        keys = (self.ITEM_SEQ_LEN, self.TIME_SEQ, self.TIME, OWN_TARGETS)
+        batch = {key: interaction[key] for key in keys if key in interaction}
         batch |= {self.ITEM_SEQ: step.rows(history), self.ITEM_ID: step.rows(target)}
         return batch, step.rows(negatives), step.ids

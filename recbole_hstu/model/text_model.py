@@ -17,6 +17,7 @@ class TextModel:
     """
 
     needs_text_features = True
+    text_width: int | None = None  # of the vectors, once `text_vectors` has read them
 
     def text_vectors(self, config, dataset) -> tuple[torch.Tensor, str]:
         """The frozen vectors (V, text width) float32 in the order of the item ids, and the hash
@@ -31,4 +32,5 @@ class TextModel:
             dataset.field2id_token[dataset.iid_field],
             missing="zero" if config["text_missing"] == "zero" else "error",
         )
+        self.text_width = table.shape[1]
         return torch.from_numpy(table), hashlib.sha256(table.tobytes()).hexdigest()

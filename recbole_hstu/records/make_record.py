@@ -26,10 +26,16 @@ from recbole_hstu.evaluation.segments import (
 from recbole_hstu.records.rank_file import RankFile
 from recbole_hstu.records.run_record import Epoch, RunRecord
 from recbole_hstu.support.errors import InputError
+from recbole_hstu.support.settings import PlainSettings, Settings
 
 
 def make_record(
-    config: Any, trainer: Any, train: Any, test: Any, valid_result: Any, test_result: Any
+    config: PlainSettings,
+    trainer: Any,
+    train: Any,
+    test: Any,
+    valid_result: Any,
+    test_result: Any,
 ) -> tuple[RunRecord, RankFile | None]:
     """The record of a run that was just tested, and its ranks.
 
@@ -59,13 +65,10 @@ def make_record(
         history=history,
         training_seconds=getattr(trainer, "trained_seconds", 0.0),
         epochs=len(history),
+        train_view=getattr(train, "view", config["sequence_view"]),
         parameters=0 if traditional else sum(parameters),
         device=str(config["device"]),
-        versions={
-            "recbole_hstu": __version__,
-            "torch": torch.__version__,
-            "python": sys.version.split()[0],
-        },
+        versions=_versions(),
         converged=None if traditional else getattr(trainer, "converged", None),
         segments=_segments(config, ranks, counts) if ranks else {},
         beyond=_beyond(config, trainer, ranks, counts) if ranks else {},
@@ -73,7 +76,12 @@ def make_record(
     return record, ranks
 
 
-def check_segment_options(config: Any) -> None:
+def _versions() -> dict[str, str]:
+    python, *_ = sys.version.split()
+    return {"recbole_hstu": __version__, "torch": torch.__version__, "python": python}
+
+
+def check_segment_options(config: Settings) -> None:
     """Whether `user_segments` and `item_segments` can be used, before anything is trained.
 
     Raises:
@@ -101,7 +109,7 @@ def _train_counts(train: Any) -> np.ndarray:
     return counts
 
 
-def _rank_file(config: Any, trainer: Any, test: Any, counts: np.ndarray) -> RankFile | None:
+def _rank_file(config: Settings, trainer: Any, test: Any, counts: np.ndarray) -> RankFile | None:
     batches = getattr(getattr(trainer, "eval_collector", None), "ranks", None)
     if test is None:
         return None
@@ -120,7 +128,7 @@ def _rank_file(config: Any, trainer: Any, test: Any, counts: np.ndarray) -> Rank
     )
 
 
-def _segments(config: Any, ranks: RankFile, counts: np.ndarray) -> dict[str, list[Segment]]:
+def _segments(config: Settings, ranks: RankFile, counts: np.ndarray) -> dict[str, list[Segment]]:
     low, high = config["user_segments"]
     head, middle = config["item_segments"]
     names = metric_names(config["topk"])
@@ -132,7 +140,9 @@ def _segments(config: Any, ranks: RankFile, counts: np.ndarray) -> dict[str, lis
     }
 
 
-def _beyond(config: Any, trainer: Any, ranks: RankFile, counts: np.ndarray) -> dict[str, float]:
+def _beyond(
+    config: Settings, trainer: Any, ranks: RankFile, counts: np.ndarray
+) -> dict[str, float]:
     """Coverage and its relatives of the recommended lists, and the share of ties."""
     result = {"tie_share": tie_share(ranks.ties)}
     if not trainer.eval_collector.lists:

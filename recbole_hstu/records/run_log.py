@@ -1,5 +1,7 @@
-"""RecBole's log: coloured on the terminal, plain in `log/MODEL/`.
+"""RecBole's log in `log/MODEL/`, and a few lines of it on the terminal.
 
+The terminal shows what the loggers of this package say, and everybody's warnings. RecBole's own
+words, and all that goes to its logger, stand in the file; with `verbose` on the terminal, too.
 The file appears when the run has shown that its input is good; bad input leaves nothing behind.
 """
 
@@ -12,12 +14,20 @@ from typing import Any
 
 import colorama
 import colorlog
-from recbole.utils import get_local_time
+from recbole.utils import ModelType, get_local_time
 from recbole.utils.logger import RemoveColorFilter, log_colors_config
 
+from recbole_hstu.config.config import Config
 from recbole_hstu.distributed import processes
 from recbole_hstu.support.errors import InputError
 from recbole_hstu.support.secrets import MaskSecrets
+
+logger = logging.getLogger(__name__)
+
+
+def _is_own_or_warning(record: logging.LogRecord) -> bool:
+    own = record.name.partition(".")[0] in ("recbole_hstu", "dataset_converters")
+    return own or record.levelno >= logging.WARNING
 
 
 class RunLog:
@@ -25,33 +35,49 @@ class RunLog:
 
     Args:
         config: names the file and sets the level (`state`).
-        quiet: the terminal shows warnings only.
+        quiet: the terminal shows warnings only (unless `verbose`).
     """
 
-    def __init__(self, config: Any, *, quiet: bool = False):
+    def __init__(self, config: Config, *, quiet: bool = False):
         name = f"{config['model']}-{config['dataset']}-{get_local_time()}-{config.digest()}.log"
         self.path = Path("log") / config["model"] / name
         self.level = getattr(logging, str(config["state"] or "INFO").upper(), logging.INFO)
+        self._verbose = bool(config["verbose"])
         self._quiet = quiet
         if not processes.is_main():  # the first process speaks for all
             self.level = logging.ERROR
         self._early = logging.handlers.MemoryHandler(1 << 20, flushLevel=logging.CRITICAL + 1)
         self._handlers: list[logging.Handler] = []
+        self._held: list[logging.LogRecord] | None = []
 
     def __enter__(self) -> RunLog:
         colorama.init(autoreset=True)
         terminal = logging.StreamHandler()
-        pattern = "%(log_color)s%(asctime)-15s %(levelname)s  %(message)s"
+        pattern = "%(log_color)s%(asctime)s  %(message)s"
         terminal.setFormatter(
             colorlog.ColoredFormatter(pattern, "%d %b %H:%M", log_colors=log_colors_config)
         )
         self._add(terminal)
-        if self._quiet:
+        if not self._verbose:
+            terminal.addFilter(_is_own_or_warning)
+            terminal.addFilter(self._is_its_turn)
+        self._terminal = terminal
+        if self._quiet and not self._verbose:
             terminal.setLevel(max(self.level, logging.WARNING))
         self._add(self._early)
         self._previous = logging.getLogger().level
         logging.getLogger().setLevel(self.level)
         return self
+
+    def _is_its_turn(self, record: logging.LogRecord) -> bool:
+        """What was counted in the data waits until they are known to be good: an error about them
+        stands alone."""
+        held = self._held
+        waits = held is not None and record.name.startswith("recbole_hstu.data")
+        if held is not None and waits and record.levelno < logging.WARNING:
+            held.append(record)
+            return False
+        return True
 
     def open(self) -> Path:
         """Create the file and write to it what was logged so far; the first process does.
@@ -59,6 +85,9 @@ class RunLog:
         Raises:
             InputError: the folder cannot be written.
         """
+        held, self._held = self._held or [], None
+        for record in held:
+            self._terminal.handle(record)
         if not processes.is_main():
             self._remove(self._early)
             return self.path
@@ -75,6 +104,20 @@ class RunLog:
         self._remove(self._early)
         self._add(file)
         return self.path
+
+    def say_what_runs(self, config: Any, data: Any, network: Any) -> None:
+        """The head of what the terminal shows: the input is good, the training begins."""
+        traditional = config["MODEL_TYPE"] == ModelType.TRADITIONAL  # counts or texts, no weights
+        weights = sum(p.numel() for p in network.parameters() if p.requires_grad)
+        logger.info(
+            "%s%s on %s, protocol %s, seed %d, device %s",
+            *(config["model"], "" if traditional else f" ({weights:,} parameters)"),
+            *(config["dataset"], config["protocol"] or "own", config["seed"], config["device"]),
+        )
+        events = getattr(data, "event_feat", data.inter_feat)
+        counts = (data.user_num - 1, data.item_num - 1, len(events))
+        logger.info("data: %s users, %s items, %s interactions", *(f"{n:,}" for n in counts))
+        logger.info("log: %s", self.path)
 
     def _new_file(self) -> logging.FileHandler:
         """A file of this run alone: another one may have begun in the same second."""

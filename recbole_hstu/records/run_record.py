@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -48,6 +49,8 @@ class RunRecord:
         history: the epochs in order.
         training_seconds: wall clock of the training epochs, without validation.
         epochs: trained, not the best one's number.
+        train_view: what a row of its training was: prefix, window, user or interaction; "" where it
+            is not known.
         parameters: trainable ones.
         converged: whether validation stopped getting better before time or epochs ran out;
             None where that has no meaning (no training, no validation).
@@ -69,6 +72,7 @@ class RunRecord:
     history: Sequence[Epoch] = ()
     training_seconds: float = 0.0
     epochs: int = 0
+    train_view: str = ""
     parameters: int = 0
     device: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -120,6 +124,22 @@ def write_run(
         record = replace(record, rank_file=f"{name}{RANK_SUFFIX}")
         write_rank_file(Path(folder) / record.rank_file, ranks)
     return write_record(folder, record, name=name)
+
+
+def keep_before(path: Path, record: RunRecord) -> Path:
+    """Move a record that is about to be replaced, and its ranks, into `before/`, under the time at
+    which it was written; returns its new place."""
+    written = datetime.fromtimestamp(path.stat().st_mtime).strftime("%Y-%m-%d_%H-%M-%S")
+    folder = path.parent / "before"
+    folder.mkdir(exist_ok=True)
+    name = f"{path.name.removesuffix(SUFFIX)}+{written}"
+    ranks = path.parent / record.rank_file
+    if record.rank_file and ranks.is_file():
+        record = replace(record, rank_file=f"{name}{RANK_SUFFIX}")
+        ranks.rename(folder / record.rank_file)
+    kept = write_record(folder, record, name=name)
+    path.unlink()
+    return kept
 
 
 def read_record(path: Path | str) -> RunRecord:

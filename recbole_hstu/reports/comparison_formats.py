@@ -11,6 +11,7 @@ from recbole_hstu.reports.text_tables import (
     markdown_table,
     terminal_table,
 )
+from recbole_hstu.support.terminal import terminal_width
 
 MARKS = {"better": "†", "worse": "‡", "": ""}
 NO_VALUE = "-"
@@ -121,21 +122,20 @@ def to_latex(table: Table) -> str:
 
 
 def to_text(table: Table) -> str:
-    """For the terminal: spread and gain on a second line, a star before the best mean."""
+    """For the terminal: spread and gain below the mean, a star before the best mean, the remarks
+    below the table."""
 
     def cell(c: Cell) -> str:
         mean, extra, mark = cell_texts(c)
-        lines = [f"{'*' if c.best else ''}{mean}{mark}", " ".join(extra)]
-        return "\n".join(filter(None, lines))
+        return "\n".join([f"{'*' if c.best else ''}{mean}{mark}", *extra])
 
-    rows = [
-        [row.label, *map(cell, row.cells), *cost_texts(row), textwrap.fill(row.remark, 40)]
-        for row in table.rows
-    ]
-    title = f"{table.dataset} ({table.protocol} protocol)"
-    shown = terminal_table(headings(table), rows, alignment(table))
+    rows = [[row.label, *map(cell, row.cells), *cost_texts(row)] for row in table.rows]
+    title = f"{table.dataset} ({table.protocol} protocol)\n"
+    shown = terminal_table(headings(table)[:-1], rows, alignment(table)[:-1])
     best = ["* best of its column."] if any(c.best for r in table.rows for c in r.cells) else []
-    return "\n".join([title, shown, *best, *table.legend]) + "\n"
+    remarks = [f"{row.label}: {row.remark}" for row in table.rows if row.remark]
+    notes = [textwrap.fill(text, terminal_width()) for text in (*remarks, *best, *table.legend)]
+    return title + shown + "".join(f"{note}\n" for note in notes)
 
 
 def escape_latex(text: str) -> str:

@@ -125,7 +125,7 @@ def cost_scatter(records: Sequence[RunRecord], metric: str) -> Figure:
             axes[0].plot([run.training_seconds for run in chosen], y, **style)
             axes[1].plot([run.parameters for run in chosen], y, **style)
         finished = [run for run in records if metric in run.metrics]
-        _scale(axes[0], "x", [run.training_seconds for run in finished])
+        _scale(axes[0], "x", [run.training_seconds for run in finished], prefixes=False)
         _scale(axes[1], "x", [run.parameters for run in finished])
         axes[0].set_xlabel("seconds of training")
         axes[1].set_xlabel("trainable parameters")
@@ -203,16 +203,21 @@ def _segment_mean(runs: Sequence[Any], place: int, metric: str) -> float:
     return statistics.fmean(values) if values else math.nan
 
 
-def _scale(axes: Axes, axis: str, values: Sequence[float]) -> None:
-    """Logarithmic where a wide range would flatten the small values; 0 keeps a place beside."""
-    from matplotlib.ticker import EngFormatter
+def _scale(axes: Axes, axis: str, values: Sequence[float], *, prefixes: bool = True) -> None:
+    """Logarithmic where a wide range would flatten the small values; 0 keeps a place beside.
+
+    Args:
+        prefixes: 2,000,000 is shown as 2 M; seconds are not, where 0.1 would be "100 m".
+    """
+    from matplotlib.ticker import EngFormatter, FuncFormatter
 
     positive = [value for value in values if value > 0 and math.isfinite(value)]
     if positive and max(positive) > 20 * min(positive):
         zero = any(value <= 0 for value in values)
         options = {"linthresh": min(positive)} if zero else {}
         getattr(axes, f"set_{axis}scale")("symlog" if zero else "log", **options)
-    getattr(axes, f"{axis}axis").set_major_formatter(EngFormatter())
+    plain = FuncFormatter(lambda value, _: f"{value:,.10g}")
+    getattr(axes, f"{axis}axis").set_major_formatter(EngFormatter() if prefixes else plain)
 
 
 def _legend(figure: Figure, axes: Axes) -> None:

@@ -119,7 +119,7 @@ def _bounded(receive: Receive) -> Receive:
         left = ends - asyncio.get_running_loop().time()
         try:
             message = await asyncio.wait_for(receive(), max(left, 0))
-        except asyncio.TimeoutError as error:  # noqa: UP041 - another class on Python 3.10
+        except asyncio.TimeoutError as error:
             detail = f"the body did not come within {BODY_SECONDS:g} seconds"
             raise HTTPException(408, detail, {"Connection": "close"}) from error
         received += len(message.get("body", b""))

@@ -19,7 +19,7 @@ from recbole_hstu.service.served_model import ServedModel
 from recbole_hstu.serving.recommender import Recommender
 from recbole_hstu.support.errors import InputError
 
-TOKEN_VARIABLE = "RECBOLE_HSTU_TOKEN"  # noqa: S105 - a name
+TOKEN_VARIABLE = "RECBOLE_HSTU_TOKEN"
 _DEFAULTS: dict[str, Any] = {
     "host": "127.0.0.1",
     "port": 8000,

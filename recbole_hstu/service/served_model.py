@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from recbole_hstu.service.item_titles import ItemTitles, time_unit
+from recbole_hstu.service.messages import AddEvents, Explain, Recommend
 from recbole_hstu.serving.histories import Histories, joined, of_users_alone
 from recbole_hstu.serving.history_cache import HistoryCache
 from recbole_hstu.serving.recommender import Recommender
-from recbole_hstu.service.item_titles import ItemTitles, time_unit
-from recbole_hstu.service.messages import AddEvents, Explain, Recommend
 from recbole_hstu.support.errors import InputError
 
 Row = dict[str, Any]

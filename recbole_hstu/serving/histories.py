@@ -117,6 +117,13 @@ def read_histories(
     return found
 
 
+def users_of(given: Any) -> Sequence[Any]:
+    """Everybody in checked histories, in their order."""
+    if isinstance(given, pd.DataFrame):
+        return list(given["user"].unique())
+    return range(len(given))
+
+
 def of_users_alone(users: Sequence[Any]) -> Histories:
     """Users without any event, for models that know them by their tokens."""
     nothing = np.empty(0, dtype=np.int64)

@@ -131,5 +131,7 @@ class HistoryCache:
             batch = self.recommender.batch(given, times, part.start, part.stop)
             return self.recommender.scorer.prepare(batch)
         assert times is not None
+        scorer: Any = self.recommender.scorer
+        self.rows.table = scorer.inputs  # items may have come
         places = self.store.places(given.users[part])
         return self.rows.user_vectors(places, torch.from_numpy(times[part]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,8 +10,10 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
+from recbole_hstu.serving.command_options import known_options
 from recbole_hstu.serving.events_of_users import EventsOfUsers, read_events
 from recbole_hstu.serving.histories import Histories, of_users_alone
+from recbole_hstu.serving.new_items import read_new_items
 from recbole_hstu.serving.recommender import Recommender
 from recbole_hstu.serving.request_files import NAMES_AT_ONCE, read_history_file, read_names
 from recbole_hstu.serving.table_files import check_kind, table_file
@@ -21,7 +22,9 @@ from recbole_hstu.support.errors import InputError
 _OPTIONS = (
     *("users", "histories", "all_users", "k", "at", "out", "dataset", "exclude_seen"),
     *("candidates", "exclude", "on_unknown", "text_features_file", "device", "show_progress"),
+    *("new_items", "stand_in"),
 )
+_TEXTS = {*_OPTIONS} - {"all_users", "k", "at", "exclude_seen", "show_progress"}
 # The users of a part with the times of their requests, None where they have none of their own.
 Part = tuple[Histories, Any]
 
@@ -45,6 +48,9 @@ def recommend_file(checkpoint: str | Path, options: Mapping[str, Any]) -> str:
         text_features_file=options.get("text_features_file"),
         device=options.get("device", "cpu"),
     )
+    if "new_items" in options:
+        stand_in = options.get("stand_in", "neighbours")
+        rec.add_items(read_new_items(options["new_items"]), stand_in)
     k = options.get("k", 10)
     allowed = [
         read_names(options[name]) if options.get(name) is not None else None
@@ -54,8 +60,8 @@ def recommend_file(checkpoint: str | Path, options: Mapping[str, Any]) -> str:
     rec.check_k(k, columns)
     count = _Count()
     total, parts = _parts(rec, options)
-    show = not options.get("show_progress", True)
-    with table_file(out) as write, tqdm(total=total, unit=" users", disable=show) as bar:
+    hidden = None if options.get("show_progress", True) else True  # None: but on a terminal
+    with table_file(out) as write, tqdm(total=total, unit=" users", disable=hidden) as bar:
         for given, at in parts:
             times = rec.request_times(options.get("at") if at is None else at, given, given.users)
             seen = options.get("exclude_seen", True)
@@ -92,11 +98,8 @@ class _Count:
         )
 
 
-def _checked(options: Mapping[str, Any]) -> dict[str, Any]:
-    for key in options:
-        if key not in _OPTIONS:
-            near = difflib.get_close_matches(key, _OPTIONS, n=1, cutoff=0.0)[0]
-            raise InputError(f"unknown option '{key}'; did you mean '{near}'?")
+def _checked(given: Mapping[str, Any]) -> dict[str, Any]:
+    options = known_options(given, _OPTIONS, _TEXTS)
     sources = [key for key in ("users", "histories", "all_users") if options.get(key)]
     if len(sources) != 1:
         raise InputError("name one of --users=FILE, --histories=FILE and --all_users")
@@ -104,13 +107,15 @@ def _checked(options: Mapping[str, Any]) -> dict[str, Any]:
         if not isinstance(options.get(key, True), bool):
             raise InputError(f"--{key}: {options[key]!r} must be True or False")
     out = options.get("out")
-    if not isinstance(out, str):
+    if out is None:
         raise InputError("--out is missing; name a .csv, .jsonl or .parquet file")
     check_kind(out)
-    files = {"users", "histories", "candidates", "exclude"} & options.keys()
+    if "stand_in" in options and "new_items" not in options:
+        raise InputError("--stand_in: is for new items; name their file with --new_items")
+    files = {"users", "histories", "candidates", "exclude", "new_items"} & options.keys()
     if Path(out).resolve() in {Path(str(options[key])).resolve() for key in files}:
         raise InputError(f"--out={out}: is the file to read from, too; name another")
-    return dict(options)
+    return options
 
 
 def _parts(rec: Recommender, options: Mapping[str, Any]) -> tuple[int | None, Iterator[Part]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,12 @@ from recbole_hstu.serving.histories import (
     of_users_alone,
     read_histories,
     request_times,
+    users_of,
 )
+from recbole_hstu.serving.new_items import add_items
 from recbole_hstu.serving.saved_model import SavedModel, load_model
 from recbole_hstu.serving.scorers import likeness, scorer_of
-from recbole_hstu.serving.top_k import top_k
+from recbole_hstu.serving.top_k import check_k, top_k
 from recbole_hstu.support.errors import InputError
 
 
@@ -39,13 +41,16 @@ class Recommender:
 
     def __init__(self, saved: SavedModel):
         self.saved = saved
-        self.items = pd.Index(saved.item_tokens, dtype=object)
         self.needs_time: bool = getattr(saved.model, "reads_times", False)
         self.max_history: int = saved.config["MAX_ITEM_LIST_LENGTH"] or 1
         self._device = saved.config["device"]
         self.batch = Batches(saved)
+        self._take_up_items()
+
+    def _take_up_items(self) -> None:
+        self.items = pd.Index(self.saved.item_tokens, dtype=object)
         with torch.inference_mode():
-            self.scorer = scorer_of(saved)
+            self.scorer = scorer_of(self.saved)
 
     @classmethod
     def load(
@@ -87,7 +92,7 @@ class Recommender:
             InputError: bad input; the message says where.
         """
         given = self.read(histories, on_unknown)
-        everybody = _users_of(histories)
+        everybody = users_of(histories)
         times = self.request_times(at, given, everybody)
         return self._table(given, times, k, exclude_seen, candidates, exclude)
 
@@ -131,7 +136,7 @@ class Recommender:
         with torch.inference_mode():
             vectors = self.scorer.vectors()
             n_others = len(vectors) - 1
-            _check_k(k, n_others - 1)
+            check_k(k, n_others - 1)
             own = (torch.zeros(1, dtype=torch.int64), torch.tensor([id - 1]))
 
             def score(start: int, stop: int) -> torch.Tensor:
@@ -154,6 +159,12 @@ class Recommender:
         with torch.inference_mode():
             batch = self.batch(given, self.request_times(at, given, given.users), 0, 1)
             return self.scorer.scores(self.scorer.prepare(batch), ids)[0].cpu().numpy()
+
+    def add_items(self, items: Mapping[str, Any], stand_in: str = "neighbours") -> None:
+        """Items that no training has seen, from now on to be recommended and to stand in
+        histories; see `new_items.add_items` for arguments and errors."""
+        add_items(self.saved, items, stand_in)
+        self._take_up_items()
 
     def read(self, histories: Any, on_unknown: str = "raise") -> Histories:
         """Check histories and find their items; see `read_histories`."""
@@ -205,7 +216,7 @@ class Recommender:
         Raises:
             InputError: there are not, or k is no whole number.
         """
-        _check_k(k, self.scorer.n_items - 1 if columns is None else len(columns))
+        check_k(k, self.scorer.n_items - 1 if columns is None else len(columns))
 
     def lists(
         self,
@@ -282,15 +293,3 @@ class Recommender:
                 "rank": place + 1,
             }
         )
-
-
-def _users_of(histories: Any) -> Sequence[Any]:
-    if isinstance(histories, pd.DataFrame):
-        return list(histories["user"].unique())
-    return range(len(histories))
-
-
-def _check_k(k: Any, most: int) -> None:
-    whole = isinstance(k, int | np.integer) and not isinstance(k, bool)
-    if not whole or not 1 <= k <= most:
-        raise InputError(f"k: {k!r} must be a whole number from 1 to the {most:,} items there are")

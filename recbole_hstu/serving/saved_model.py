@@ -92,7 +92,10 @@ def load_model(
     state = checkpoint.load_checkpoint(path)
     lacking = [key for key in _NEEDED if key not in state]
     if lacking:
-        raise InputError(f"{path}: lacks {', '.join(lacking)}, so another release wrote it")
+        raise InputError(
+            f"{path}: lacks {', '.join(lacking)}, so another release wrote it; train anew with "
+            "this one"
+        )
     config = saved_config(state["config"], device, dataset, text_features_file)
     user_tokens = state.get("user_tokens") or ["[PAD]"]
     try:
@@ -102,7 +105,8 @@ def load_model(
         raise
     except (RuntimeError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
-            f"{path}: does not fit {config['model']} of this release ({in_a_line(error)[:200]})"
+            f"{path}: does not fit {config['model']} of this release, train anew with it "
+            f"({in_a_line(error)[:200]})"
         ) from error
     model.load_other_parameter(checkpoint.decode(state["other_parameter"]))
     rest = {k: v for k, v in state.items() if k not in ("state_dict", "optimizer", "random")}

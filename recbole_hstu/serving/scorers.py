@@ -44,7 +44,7 @@ class Scorer(Protocol):
 
 
 class VectorScorer:
-    """HSTU, HSTUText and SASRecSS: a dot product of a user's vector with every item's."""
+    """HSTU and its kin: a dot product of a user's vector with every item's."""
 
     def __init__(self, saved: SavedModel):
         self.model: Any = saved.model

@@ -22,6 +22,7 @@ from recbole_hstu.studies.plan import (
     PlannedRun,
     named_models,
     plan_runs,
+    read_jobs,
     read_seeds,
     read_variants,
 )
@@ -29,7 +30,7 @@ from recbole_hstu.studies.study import run_study
 from recbole_hstu.studies.study_log import study_log
 from recbole_hstu.support.errors import InputError
 
-STUDY_OPTIONS = ("seeds", "compare", "baseline", "results_dir")
+STUDY_OPTIONS = ("seeds", "compare", "baseline", "results_dir", "jobs")
 
 
 def compare_models(
@@ -47,7 +48,7 @@ def compare_models(
     Args:
         options: those of the models, and `seeds` ("1,2,3"), `compare` (a file of variants in
             place of `models`), `baseline` (labels; gains over the first, tests against the best),
-            `results_dir` (`results/DATASET-PROTOCOL` by default).
+            `results_dir` (`results/DATASET-PROTOCOL` by default), `jobs` (runs at a time).
 
     Returns:
         The table as text, and whether a run failed.
@@ -71,14 +72,15 @@ def compare_models(
         baseline=baselines[0] if baselines else None, baselines=baselines, order=labels
     )
     check_baselines(labels, shown)
-    return _run_and_compare(plan, study_folder(plan, study.get("results_dir")), shown)
+    folder = study_folder(plan, study.get("results_dir"))
+    return _run_and_compare(plan, folder, shown, read_jobs(study.get("jobs"), plan))
 
 
 def _run_and_compare(
-    plan: Sequence[PlannedRun], folder: Path, shown: ReportOptions
+    plan: Sequence[PlannedRun], folder: Path, shown: ReportOptions, jobs: int
 ) -> tuple[str, bool]:
     with study_log():
-        records = run_study(plan, folder)
+        records = run_study(plan, folder, jobs)
         place = {label: i for i, label in enumerate(shown.order)}
         records.sort(key=lambda record: place[record.label])  # stable: seeds stay in order
         table = study_table(records, folder, shown)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from recbole_hstu.config.config import Config
 from recbole_hstu.support.errors import InputError, UnknownOption
+from recbole_hstu.support.settings import Settings
 from recbole_hstu.support.yaml_values import load_yaml
 
 logger = logging.getLogger(__name__)
@@ -20,6 +21,9 @@ EVALUATION_OPTIONS = (
     "protocol",
     "eval_args",
     "mask_seen",
+    "mask_history",
+    "candidates",
+    "train_events",
     "metrics",
     "topk",
     "metric_decimal_place",
@@ -38,11 +42,13 @@ EVALUATION_OPTIONS = (
 
 @dataclass(frozen=True)
 class Variant:
-    """A row of the table: a model (see `Config`), and its options over those that all share."""
+    """A row of the table: a model (see `Config`), its options over those that all share, and
+    `chosen` ones under them, such as a search left behind."""
 
     label: str
     model: str | type
     options: Mapping[str, Any]
+    chosen: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,12 @@ class PlannedRun:
     def seed(self) -> int:
         return self.config["seed"]
 
+    def __reduce__(self) -> tuple:
+        """Another process makes the configuration anew: a model's class that is unpickled brings
+        its module past `find_model`."""
+        variant = Variant(self.label, self.config.reference, {})
+        return _planned, (variant, self.dataset, self.config_files, self.options, None)
+
 
 def named_models(models: Sequence[str | type]) -> list[Variant]:
     """A variant a model, as `--model=HSTU,SASRec` names them; a class goes by its own name."""
@@ -71,23 +83,27 @@ def _label(model: str | type) -> str:
 
 
 def read_variants(path: str | Path) -> list[Variant]:
-    """The variants of a `compare.yaml`: label -> {model: NAME, options: {key: value}}.
+    """The variants of a `compare.yaml`: label -> {model: NAME, options: {key: value},
+    options_file: FILE}.
 
-    A label that is a model's name needs no `model`, and no options none: `SASRec:` is enough.
+    A label that is a model's name needs no `model`, and no options none: `SASRec:` is enough. The
+    file of options may be the `best.yaml` of a search; its model and data set are left aside.
 
     Raises:
-        InputError: the file cannot be read or has another form.
+        InputError: a file cannot be read or has another form.
     """
     variants = []
     for label, entry in load_yaml(path).items():
         entry = {} if entry is None else entry
         options = entry.get("options") or {} if isinstance(entry, dict) else None
-        if not isinstance(options, dict) or set(entry) - {"model", "options"}:
+        if not isinstance(options, dict) or set(entry) - {"model", "options", "options_file"}:
             raise InputError(
-                f"{path}: {label}: expected {{model: NAME, options: {{key: value}}}}, "
-                f"found {entry!r}"
+                f"{path}: {label}: expected {{model: NAME, options: {{key: value}}, "
+                f"options_file: FILE}}, found {entry!r}"
             )
-        variants.append(Variant(str(label), str(entry.get("model", label)), options))
+        chosen = load_yaml(str(entry["options_file"])) if "options_file" in entry else {}
+        chosen = {key: chosen[key] for key in chosen if key not in ("model", "dataset")}
+        variants.append(Variant(str(label), str(entry.get("model", label)), options, chosen))
     if not variants:
         raise InputError(f"{path}: names no model")
     return _distinct(variants)
@@ -112,6 +128,20 @@ def read_seeds(value: Any) -> list[int] | None:
     return seeds
 
 
+def read_jobs(value: Any, plan: Sequence[PlannedRun]) -> int:
+    """`--jobs`: how many runs at a time, 1 if not given.
+
+    Raises:
+        InputError: no whole number from 1 on, or runs of several processes.
+    """
+    jobs = 1 if value is None else value
+    if type(jobs) is not int or jobs < 1:
+        raise InputError(f"--jobs={value}: expected a whole number from 1 on")
+    if jobs > 1 and any(planned.config["nproc"] > 1 for planned in plan):
+        raise InputError("--jobs: each run then has a process and a GPU; leave out --nproc")
+    return jobs
+
+
 def plan_runs(
     variants: Sequence[Variant],
     dataset: str | None,
@@ -122,7 +152,7 @@ def plan_runs(
     """Every variant with every seed, seed by seed, so that a study cut short has all models.
 
     An option of `shared` goes to the models that know it; those that do not are told of in the
-    log. A variant's own options win over the shared ones.
+    log. A variant's own options win over the shared ones, and these over its chosen ones.
 
     Raises:
         InputError: a bad configuration, an option that no model knows, or variants that would
@@ -145,6 +175,7 @@ def plan_runs(
         for variant in variants
     ]
     _check_evaluated_alike(runs)
+    _check_tie_orders(runs)
     return runs
 
 
@@ -158,7 +189,7 @@ def _known_options(
     shared = dict(shared)
     unknown: list[UnknownOption] = []
     while True:
-        options = {**shared, **variant.options}
+        options = {**variant.chosen, **shared, **variant.options}
         try:
             Config(variant.model or None, dataset, config_files, options)
         except UnknownOption as error:
@@ -191,15 +222,33 @@ def _planned(
 
 def _check_evaluated_alike(runs: Sequence[PlannedRun]) -> None:
     first = runs[0]
-    masked = ("MAX_ITEM_LIST_LENGTH",) if first.config["mask_seen"] else ()
     for run in runs:
-        for key in (*EVALUATION_OPTIONS, *masked):
+        for key in (*EVALUATION_OPTIONS, *window_of_mask(first.config)):
             ours, theirs = run.config[key], first.config[key]
             if ours != theirs:
                 raise InputError(
                     f"{run.label} and {first.label} would not be judged alike: {key} is {ours} "
                     f"and {theirs}; give every row of a table the same"
                 )
+
+
+def window_of_mask(config: Settings) -> tuple[str, ...]:
+    """The option that decides how much of a history a mask covers, where it covers a part."""
+    cut = config["mask_seen"] and config["mask_history"] == "visible"
+    return ("MAX_ITEM_LIST_LENGTH",) if cut else ()
+
+
+def _check_tie_orders(runs: Sequence[PlannedRun]) -> None:
+    """A table may show models with ties in both orders, then every model in both."""
+    models: dict[str, list[str]] = {}
+    for run in runs:
+        models.setdefault(run.config["tie_order"], []).append(run.model)
+    if len({tuple(sorted(names)) for names in models.values()}) > 1:
+        shown = "; ".join(f"{order}: {', '.join(names)}" for order, names in models.items())
+        raise InputError(
+            f"tie_order: the rows would not be judged alike ({shown}); give every model a row in "
+            "each order, or all rows the same"
+        )
 
 
 def _distinct(variants: list[Variant]) -> list[Variant]:

@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recbole_hstu.config.config import PROPERTIES
 from recbole_hstu.records.run_record import FAILED, RunRecord
 from recbole_hstu.reports.comparison_table import DIGITS, Table
 from recbole_hstu.reports.study_table import ReportOptions, study_table, write_tables
 from recbole_hstu.reports.text_tables import escape_markdown, markdown_table, terminal_table
-from recbole_hstu.studies.plan import Variant, plan_runs, read_seeds
-from recbole_hstu.studies.study import NOT_DECISIVE, run_study
+from recbole_hstu.studies.plan import Variant, plan_runs, read_jobs, read_seeds
+from recbole_hstu.studies.run_identity import NOT_DECISIVE
+from recbole_hstu.studies.study import run_study
 from recbole_hstu.studies.study_log import study_log
 from recbole_hstu.support.errors import InputError
+from recbole_hstu.support.installed import PROPERTIES
 from recbole_hstu.support.secrets import masked
 from recbole_hstu.support.whole_file import write_whole
 from recbole_hstu.support.yaml_values import load_yaml
@@ -71,7 +72,7 @@ def reproduce(
 
     Args:
         options: those of the models, and `model` (rows of the table, all by default), `seeds`,
-            `results_dir`.
+            `results_dir`, `jobs` (runs at a time).
 
     Returns:
         The table as text, and whether a run failed.
@@ -83,7 +84,7 @@ def reproduce(
     paper = published(name, dataset)
     seeds = read_seeds(options.pop("seeds", None)) or paper.seeds
     rows = _rows(paper, options.pop("model", None))
-    given = options.pop("results_dir", None)
+    given, jobs = options.pop("results_dir", None), options.pop("jobs", None)
     changed = {key: value for key, value in options.items() if key not in NOT_DECISIVE}
     folder = Path(str(given or f"results/reproduce-{name}-{paper.dataset}"))
     if changed and not given:
@@ -92,7 +93,7 @@ def reproduce(
     shared = {**paper.options, **options}
     with study_log():
         plan = plan_runs(variants, paper.dataset, config_files, shared, seeds)
-        records = run_study(plan, folder)
+        records = run_study(plan, folder, read_jobs(jobs, plan))
         table = study_table(records, folder, ReportOptions(order=rows))
         write_tables(table, records, folder / "table")
     lines = _lines(table, paper)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import glob
-import hashlib
 import json
 import logging
+import multiprocessing
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from filelock import FileLock, Timeout
 
@@ -24,58 +24,29 @@ from recbole_hstu.records.run_record import (
     OK,
     SUFFIX,
     RunRecord,
+    keep_before,
     read_record,
     record_name,
     write_record,
     write_run,
 )
 from recbole_hstu.studies.plan import PlannedRun
+from recbole_hstu.studies.run_identity import changed_options, run_identity
+from recbole_hstu.studies.side_by_side import on_gpu, side_by_side
 from recbole_hstu.support.errors import InputError, ProcessDied
+from recbole_hstu.support.invocation import command
 from recbole_hstu.support.secrets import masked
 from recbole_hstu.support.whole_file import write_whole
 from recbole_hstu.training import checkpoint
 
 logger = logging.getLogger(__name__)
 
-# Where things lie and how they are shown: a run with other values here is the same run. The data
-# and the text vectors enter by their hash.
-NOT_DECISIVE = frozenset(
-    {
-        "device",
-        "use_gpu",
-        "gpu_id",
-        "worker",
-        "nproc",
-        "max_restarts",
-        "world_size",
-        "local_rank",
-        "ip",
-        "port",
-        "offset",
-        "single_spec",
-        "data_path",
-        "output_path",
-        "checkpoint_dir",
-        "resume",
-        "eval_batch_size",
-        "config_files",
-        "show_progress",
-        "state",
-        "log_wandb",
-        "wandb_project",
-        "save_dataset",
-        "dataset_save_path",
-        "save_dataloaders",
-        "dataloaders_save_path",
-        "text_features_file",
-        "text_device",
-        "text_batch_size",
-    }
-)
 
-
-def run_study(plan: Sequence[PlannedRun], folder: Path) -> list[RunRecord]:
+def run_study(plan: Sequence[PlannedRun], folder: Path, jobs: int = 1) -> list[RunRecord]:
     """The records of all planned runs, in their order.
+
+    Args:
+        jobs: so many runs at a time, each in a process of its own, on a GPU of its own.
 
     A run whose record lies in `folder` with the same configuration is not run again; one that was
     cut off goes on from its last epoch; one that fails is recorded as failed.
@@ -89,53 +60,58 @@ def run_study(plan: Sequence[PlannedRun], folder: Path) -> list[RunRecord]:
         check_segment_options(pending[0].config)
         make_loaders(pending[0].config, load_dataset(pending[0].config))
     with _alone(folder):
+        _say_what_else_is_there(plan, folder)
+        ended = _run_side_by_side(plan, folder, jobs) if jobs > 1 else [False] * len(plan)
         return [
-            _run_once(planned, folder, f"run {place} of {len(plan)}")
+            _record_of(planned, folder)
+            if ended[place - 1]
+            else _run_once(planned, folder, f"run {place} of {len(plan)}")
             for place, planned in enumerate(plan, start=1)
         ]
 
 
-def decisive_options(plain: Mapping[str, Any], *, text: bool) -> dict[str, Any]:
-    """What of a plain configuration decides the outcome of a run.
-
-    Args:
-        text: whether the model reads item text, so that the text settings count.
-    """
-    return {
-        key: value
-        for key, value in plain.items()
-        if key not in NOT_DECISIVE and (text or not key.startswith(("text_", "item_text")))
-    }
+def _run_side_by_side(plan: Sequence[PlannedRun], folder: Path, jobs: int) -> list[bool]:
+    """Which runs have come to their end; of a process that was killed, one has not."""
+    context = multiprocessing.get_context("spawn")
+    taken, ended = context.Value("i", 0), context.RawArray("b", len(plan))
+    side_by_side(jobs, _take_runs, plan, folder, taken, ended)
+    return [bool(end) for end in ended]
 
 
-def run_identity(planned: PlannedRun) -> dict[str, Any]:
-    """The settings of a run, and a hash of the files that it reads."""
-    config = planned.config
-    text = getattr(config.model_class, "needs_text_features", False)
-    wanted = decisive_options(config.plain(), text=text)
-    folder, name = Path(config["data_path"]), glob.escape(planned.dataset)
-    kinds = {"inter", *(config["load_col"] or ("item", "user", "kg", "link"))}
-    kinds |= {"item"} if text else set()
-    files = [file for kind in sorted(kinds) for file in sorted(folder.glob(f"{name}*.{kind}"))]
-    if text and config["text_features_file"]:
-        files.append(Path(config["text_features_file"]))
-    stats = [(file, file.stat()) for file in files if file.is_file()]
-    wanted["data_hash"] = _hash(tuple((f, s.st_mtime_ns, s.st_size) for f, s in stats))
-    return wanted
+def _take_runs(
+    gpu: str | None, plan: Sequence[PlannedRun], folder: Path, taken: Any, ended: Any
+) -> None:
+    while True:
+        with taken.get_lock():
+            taken.value += 1
+            place = taken.value
+        if place > len(plan):
+            return
+        planned = plan[place - 1]
+        own = replace(planned, options=on_gpu(planned.options, gpu))
+        _run_once(own, folder, f"run {place} of {len(plan)}")
+        ended[place - 1] = True
 
 
-@cache
-def _hash(files: tuple[tuple[Path, int, int], ...]) -> str:
-    digest = hashlib.sha256()
-    for file, _, _ in files:
-        with file.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()
+def _say_what_else_is_there(plan: Sequence[PlannedRun], folder: Path) -> None:
+    """A study of fewer models has a table of these alone; the others are not lost."""
+    planned = {_stem(one) for one in plan}
+    names = [path.name.removesuffix(SUFFIX) for path in sorted(folder.glob(f"*{SUFFIX}"))]
+    parts = [[unquote(part) for part in n.split("+")] for n in names if n not in planned]
+    others = [f"{label} ({seed})" for label, *_, seed in parts]
+    if others:
+        logger.info(
+            "%s also holds finished runs of %s; %s %s makes the table of all",
+            *(folder, ", ".join(others), command("report"), folder),
+        )
 
 
 def _stem(planned: PlannedRun) -> str:
     return record_name(_record(planned))
+
+
+def _record_of(planned: PlannedRun, folder: Path) -> RunRecord:
+    return read_record(folder / f"{_stem(planned)}{SUFFIX}")
 
 
 def _record(planned: PlannedRun, **fields: Any) -> RunRecord:
@@ -160,15 +136,6 @@ def _finished(planned: PlannedRun, folder: Path) -> RunRecord | None:
     return None if changed_options(record.config, run_identity(planned)) else record
 
 
-def changed_options(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """The settings that changed; one that an older release did not have counts if it is set."""
-    return [
-        f"{key} {old.get(key)} -> {new.get(key)}"
-        for key in sorted({*old, *new})
-        if old.get(key) != new.get(key) and (key in old or new[key] not in (None, False))
-    ]
-
-
 def _run_once(planned: PlannedRun, folder: Path, place: str) -> RunRecord:
     what = f"{place}: {planned.label}, seed {planned.seed}"
     stem = _stem(planned)
@@ -188,7 +155,10 @@ def _run_once(planned: PlannedRun, folder: Path, place: str) -> RunRecord:
         logger.info("%s", what)
         write_whole(mark, json.dumps(run_identity(planned)))
     try:
-        result = run(planned.config.reference, planned.dataset, planned.config_files, options)
+        result = run(
+            *(planned.config.reference, planned.dataset, planned.config_files, options),
+            goes_on_by="the same command again goes on",
+        )
     except ProcessDied:
         raise  # no fault of this run: the next start goes on with it
     except Exception as error:
@@ -216,7 +186,11 @@ def _log_why_again(path: Path, planned: PlannedRun, what: str) -> None:
     if old.status == FAILED:
         logger.info("%s: failed before (%s), tried again", what, old.error)
     elif changed:
-        logger.warning("%s: run again, its settings changed: %s", what, "; ".join(changed))
+        kept = keep_before(path, old)
+        logger.warning(
+            *("%s: run again, its settings changed: %s; the run before is kept as %s",),
+            *(what, "; ".join(changed), kept),
+        )
     else:
         logger.warning("%s: run again, its file of ranks is gone", what)
 

@@ -1,10 +1,12 @@
-"""Files that appear whole or not at all."""
+"""Files and folders that appear whole or not at all."""
 
 from __future__ import annotations
 
+import errno
 import glob
 import os
 import platform
+import shutil
 import time
 import uuid
 from collections.abc import Iterator
@@ -41,6 +43,31 @@ def whole_file(path: Path | str) -> Iterator[IO[bytes]]:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: Path | str) -> Iterator[Path]:
+    """A new folder for writing that takes the name `path` only when the block ends well.
+
+    An error inside the block leaves nothing. What a killed process has left of the same folder is
+    removed after `ABANDONED_S`.
+
+    Raises:
+        FileExistsError: there is something of that name.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for left in filter(is_abandoned, path.parent.glob(f".{glob.escape(path.name)}.*.part")):
+        shutil.rmtree(left, ignore_errors=True)
+    part = path.with_name(f".{path.name}.{_MACHINE}.{uuid.uuid4().hex[:12]}.part")
+    part.mkdir()
+    try:
+        yield part
+        if path.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+        part.rename(path)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def write_whole(path: Path | str, content: str | bytes) -> Path:

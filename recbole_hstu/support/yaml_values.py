@@ -15,6 +15,7 @@ _NAMES = frozenset(
     {
         *("model", "dataset", "protocol", "resume", "encoding", "model_class"),
         *("compare", "baseline", "storage", "out", "text_model", "text_revision"),
+        *("users", "histories", "candidates", "exclude", "new_items", "record", "licence"),
     }
 )
 _NAME_ENDINGS = (

@@ -21,7 +21,8 @@ from recbole_hstu.support.whole_file import is_abandoned, whole_file
 
 # What a resumed run may set anew: how long it goes on, where it runs and what it shows.
 _MAY_CHANGE = {
-    *("epochs", "train_seconds", "stopping_step", "resume", "show_progress", "state", "worker"),
+    *("epochs", "train_seconds", "stopping_step", "resume", "show_progress", "verbose"),
+    *("state", "worker"),
     *("checkpoint_dir", "data_path", "output_path", "device", "gpu_id", "use_gpu", "log_wandb"),
     *("text_features_file", "eval_batch_size", "config_files", "metrics", "topk"),
     *("text_batch_size", "text_device", "nproc", "max_restarts"),
@@ -126,22 +127,40 @@ def load_weights(path: str | Path) -> dict[str, Any]:
     return {key: state[key] for key in ("state_dict", "other_parameter")}
 
 
-def check_fits(state: dict[str, Any], path: str | Path, config: Any, dataset: Any) -> None:
-    """Whether a checkpoint belongs to this model and this data set.
+def load_resumable(path: str | Path) -> dict[str, Any]:
+    """Read the `.last.pth` of a training that is to go on; its tensors are mapped.
 
     Raises:
-        InputError: it is another model's, or another data set's.
+        InputError: see `load_checkpoint`; or it holds the best epoch, or the file of the best
+            epoch that belongs to it is missing.
     """
+    state = load_checkpoint(path, mapped=True)
+    last = last_file(path)
+    if not Path(path).name.endswith(".last.pth"):
+        there = f"go on with --resume={last}" if last.is_file() else f"and {last} is not there"
+        raise InputError(f"{path}: holds the best epoch, not the last one; {there}")
     if state["best_valid_result"] and not Path(best_file(path)).is_file():
         raise InputError(f"{best_file(path)}: the best epoch's checkpoint is missing beside {path}")
-    now = config.plain()
-    for key in ("model", "dataset", *sorted(set(now) - _MAY_CHANGE)):
-        if key in state["config"] and state["config"][key] != now[key]:
-            raise InputError(
-                f"{path}: a checkpoint of --{key}={state['config'][key]}, not of "
-                f"--{key}={now[key]}; resume with the same settings, or train anew"
-            )
-    check_tokens(state, path, dataset)
+    return state
+
+
+def check_settings(state: dict[str, Any], path: str | Path, config: Any) -> None:
+    """Whether a training that goes on has the settings that it began with.
+
+    Raises:
+        InputError: it has not; the message names all that differ.
+    """
+    was, now = state["config"], config.plain()
+    differ = [key for key in sorted(set(was) & set(now) - _MAY_CHANGE) if was[key] != now[key]]
+    changed = [key for key in ("model", "dataset") if key in differ] or differ
+    if changed:
+        before, after = (
+            ", ".join(f"--{key}={values[key]}" for key in changed) for values in (was, now)
+        )
+        raise InputError(
+            f"{path}: a checkpoint of {before}, not of {after}; --resume={path} alone goes on with "
+            "the same settings"
+        )
 
 
 def check_tokens(state: dict[str, Any], path: str | Path, dataset: Any) -> None:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import recbole.trainer.trainer
 import torch
 from recbole.utils import get_gpu_usage, set_color
 from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
+from recbole_hstu.data.window_loader import WindowBatch
 from recbole_hstu.distributed import processes
 from recbole_hstu.distributed.shared_loss import SharedLoss
 from recbole_hstu.support.interrupts import Interrupts
 from recbole_hstu.training import checkpoint
 from recbole_hstu.training.divergence import diverged, users_of
 from recbole_hstu.training.loss_reading import LossReading
+
+_bar = partial(tqdm, ncols=100, leave=False)
+recbole.trainer.trainer.tqdm = _bar  # of its own epochs and evaluations
 
 
 class Epoch:
@@ -53,8 +59,8 @@ class Epoch:
         self.model.train()
         reading = LossReading(self._stop_at_nan)
         scaler = torch.amp.GradScaler(self.device.type, enabled=self.enable_scaler)
-        what = set_color(f"Train {epoch_idx:>5}", "pink")
-        progress = tqdm(train_data, ncols=100, desc=what, disable=not show_progress)
+        what = set_color(f"Train {epoch_idx + 1:>5}", "pink")
+        progress = _bar(train_data, desc=what, disable=not show_progress)
         for batch in progress:
             losses = self._make_step(batch.to(self.device), loss, scaler)
             reading.add(losses, self._users())
@@ -67,16 +73,25 @@ class Epoch:
 
     def _make_step(self, batch: Any, loss: Any, scaler: Any) -> Any:
         self.optimizer.zero_grad()
-        with torch.autocast(device_type=self.device.type, enabled=self.enable_amp):
-            losses = loss(batch)
-        whole = sum(losses) if isinstance(losses, tuple) else losses
-        scaler.scale(whole).backward()
+        if isinstance(batch, WindowBatch) and self._shared_loss is None:
+            parts = batch.parts(batch.most)
+            losses = sum(self._backward(part, loss, scaler, weight) for part, weight in parts)
+        else:
+            losses = self._backward(batch, loss, scaler)
         if self.clip_grad_norm:
             clip_grad_norm_(self.model.parameters(), **self.clip_grad_norm)
         scaler.step(self.optimizer)
         scaler.update()
         self._step += 1
         return losses
+
+    def _backward(self, rows: Any, loss: Any, scaler: Any, weight: float = 1.0) -> Any:
+        """Add the gradients of some rows; returns their weighted loss, or all losses of a tuple."""
+        with torch.autocast(device_type=self.device.type, enabled=self.enable_amp):
+            losses = loss(rows)
+        whole: Any = weight * (sum(losses) if isinstance(losses, tuple) else losses)
+        scaler.scale(whole).backward()
+        return losses if isinstance(losses, tuple) else whole.detach()
 
     def _loss(self, batch: Any) -> Any:
         self._batch = batch
@@ -115,5 +130,5 @@ class Epoch:
         everybody = [part for part in processes.gather(own) if part is not None]
         tokens = self._dataset.field2id_token[self.config["USER_ID_FIELD"]]
         who = users_of(torch.cat(everybody), tokens) if everybody else ""
-        what = f"the training loss is NaN in epoch {len(self.history)}, step {step}{who}"
+        what = f"the training loss is NaN in epoch {len(self.history) + 1}, step {step}{who}"
         raise diverged(what, self.optimizer, self.last_file)

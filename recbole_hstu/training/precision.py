@@ -6,8 +6,10 @@ from logging import getLogger
 
 import torch
 
+from recbole_hstu.support.settings import Settings
 
-def set_precision(config) -> None:
+
+def set_precision(config: Settings) -> None:
     """Of float32 products, and of autocast: bfloat16 on GPUs that have it, as on CPUs.
 
     RecBole takes torch's default for GPUs, float16, whose range small gradients leave: without

@@ -1,18 +1,52 @@
-"""What a training needs before its first step: text vectors, a model, a trainer, folders."""
+"""What a training needs before its first step: options, text vectors, a model, folders."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from recbole.utils import init_seed
 
+from recbole_hstu.config.checkpoint_settings import checkpoint_settings
 from recbole_hstu.config.config import Config
 from recbole_hstu.config.properties import recbole_name
 from recbole_hstu.encoders import ensure_text_features
 from recbole_hstu.support.errors import InputError, refused_by_recbole
+from recbole_hstu.support.yaml_values import load_yaml
+from recbole_hstu.training import checkpoint
 from recbole_hstu.training.trainer import trainer_class
+
+
+def configuration(
+    model: str | type | None,
+    dataset: str | None,
+    config_file_list: Sequence[str | Path] | None,
+    config_dict: Mapping[str, Any] | None,
+) -> Config:
+    """The configuration of a training; one that is resumed has what it is not given from its
+    checkpoint.
+
+    Raises:
+        InputError: options that make no sense, or are others than those of the checkpoint.
+    """
+    given: dict[str, Any] = {}
+    for file in config_file_list or ():
+        given |= load_yaml(file)
+    path = {**given, **(config_dict or {})}.get("resume")
+    if not path:
+        return Config(model, dataset, config_file_list, config_dict)
+    state = checkpoint.load_resumable(path)
+    before = state["config"]
+    base = checkpoint_settings(before)
+    model = model or given.get("model")
+    if model:  # other models have other options
+        base = base if model == base.pop("model") else {}
+    model, dataset = model or before["model_class"], dataset or given.get("dataset")
+    config = Config(model, dataset or before["dataset"], config_file_list, config_dict, base)
+    checkpoint.check_settings(state, path, config)
+    return config
 
 
 def provide_text(config: Config, dataset: Any) -> None:

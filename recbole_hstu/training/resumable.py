@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -12,6 +13,8 @@ from recbole.utils import set_color
 
 from recbole_hstu.distributed import processes
 from recbole_hstu.training import checkpoint
+
+logger = logging.getLogger(__name__)
 
 
 class Resumable:
@@ -126,7 +129,7 @@ class Resumable:
         self._load_weights(state)
         self.optimizer.load_state_dict(state["optimizer"])
         self._resumed = {key: state[key] for key in ("random", "random_of_others")}
-        self.logger.info(f"Checkpoint loaded. Resume training from epoch {self.start_epoch}")
+        logger.info("%s: goes on with epoch %d", resume_file, self.start_epoch + 1)
 
     def _keep_weights(self) -> None:
         """The best epoch's weights, of a training that writes no checkpoint."""

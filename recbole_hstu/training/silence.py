@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import recbole.trainer.trainer
 
+from recbole_hstu.config.config import Config
 
-def write_nothing(config: Any) -> None:
+
+def write_nothing(config: Config) -> None:
     """Keep RecBole's trainer from writing for TensorBoard and wandb: the first process does."""
     recbole.trainer.trainer.get_tensorboard = _Silent
     config["log_wandb"] = False
 
 
 @contextmanager
-def nothing_written(config: Any) -> Iterator[None]:
+def nothing_written(config: Config) -> Iterator[None]:
     """A trainer that is made inside the block writes for nobody."""
     before = recbole.trainer.trainer.get_tensorboard
     write_nothing(config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from contextlib import nullcontext
 from functools import cache
@@ -17,20 +18,27 @@ from recbole_hstu.distributed.shared_loss import SharedLoss
 from recbole_hstu.evaluation.collector import RankEvaluator, SharedCollector
 from recbole_hstu.evaluation.ranks import MISSED
 from recbole_hstu.support.interrupts import Interrupts
+from recbole_hstu.support.invocation import command
 from recbole_hstu.training.divergence import diverged, finite_weights
 from recbole_hstu.training.epoch import Epoch
+from recbole_hstu.training.epoch_lines import EpochLines
 from recbole_hstu.training.resumable import Resumable
 from recbole_hstu.training.silence import write_nothing
+
+logger = logging.getLogger(__name__)
 
 
 class PlainTrainer(Epoch, Resumable, Trainer):
     """RecBole's Trainer; `trainer_class` puts it before RecBole's other trainers, too."""
 
     _own_loop = False
+    goes_on_by: str | None = None  # what a study says after Ctrl-C, in place of --resume
 
     def __init__(self, config, model):
         if not processes.is_main():
             write_nothing(config)
+        # RecBole looks first and makes it then: of several processes one would fail.
+        Path(config["checkpoint_dir"]).mkdir(parents=True, exist_ok=True)
         super().__init__(config.masked(), model)  # it hands all of it to wandb
         self.config = config
         self.eval_collector, self.evaluator = SharedCollector(config), RankEvaluator(config)
@@ -42,6 +50,7 @@ class PlainTrainer(Epoch, Resumable, Trainer):
         self.trained_seconds = 0.0
         self.history: list[dict[str, Any]] = []
         self._interrupts = Interrupts()
+        self._lines = EpochLines(str(config["valid_metric"]).lower())
 
     def _share_with_others(self) -> None:
         self._shared_loss = SharedLoss(self.model, self.device)
@@ -84,11 +93,13 @@ class PlainTrainer(Epoch, Resumable, Trainer):
         """
         self._train_data, self._dataset = train_data, train_data._dataset
         with self._name_of_its_own(saved):
+            if saved:
+                logger.info("checkpoints: %s and .last.pth", self.saved_model_file)
             return self._fit(train_data, valid_data, verbose, saved, show_progress, callback_fn)
 
     def _fit(self, train_data, valid_data, verbose, saved, show_progress, callback_fn):
         if type(self)._own_loop:
-            self.logger.info("This model has a training loop of its own: no time limit, no resume.")
+            logger.info("this model has a training loop of its own: no time limit, no resume")
             return super().fit(train_data, valid_data, verbose, saved, show_progress, callback_fn)
         self.eval_collector.data_collect(train_data)
         if self.config["train_neg_sample_args"].get("dynamic", False):
@@ -102,11 +113,13 @@ class PlainTrainer(Epoch, Resumable, Trainer):
                     self._run_epoch(epoch, valid_data, verbose, saved, show_progress, callback_fn)
                     epoch += 1
         except KeyboardInterrupt:
-            self._say_how_to_resume(epoch)
+            self._say_how_to_go_on(epoch)
             raise
         has_best = valid_data and Path(self.saved_model_file).exists()
         if saved and not processes.from_main(has_best):
             self._save_checkpoint(epoch - 1, verbose=verbose)
+        if verbose:
+            self._lines.of_end(self.history, self.best_valid_result, self._why_it_ended)
         self._add_hparam_to_tensorboard(self.best_valid_score)
         return self.best_valid_score, self.best_valid_result
 
@@ -114,6 +127,13 @@ class PlainTrainer(Epoch, Resumable, Trainer):
     def _out_of_time(self) -> bool:
         limit = self.config["train_seconds"]
         return limit is not None and self.trained_seconds >= limit
+
+    @property
+    def _why_it_ended(self) -> str:
+        if self._stopped_early:
+            return "validation got no better"
+        limit = self.config["train_seconds"]
+        return f"train_seconds={limit} are over" if self._out_of_time else f"epochs={self.epochs}"
 
     def _run_epoch(self, epoch, valid_data, verbose, saved, show_progress, callback_fn) -> None:
         started = time.time()
@@ -129,7 +149,9 @@ class PlainTrainer(Epoch, Resumable, Trainer):
         shown = {"epoch": epoch, "train_loss": loss, "train_step": epoch}
         self.wandblogger.log_metrics(shown, head="train")
         if not finite_weights(self.model):  # its last step did it: nothing to keep
-            raise diverged(f"weights are NaN after epoch {epoch}", self.optimizer, self.last_file)
+            raise diverged(
+                f"weights are NaN after epoch {epoch + 1}", self.optimizer, self.last_file
+            )
         entry = {"epoch": epoch, "seconds": self.trained_seconds, "train_loss": total}
         self.history.append(entry)
         if valid_data and self.eval_step > 0 and (epoch + 1) % self.eval_step == 0:
@@ -137,11 +159,8 @@ class PlainTrainer(Epoch, Resumable, Trainer):
             entry["valid"] = dict(result)
             if callback_fn:
                 callback_fn(epoch, score)
-        if self._out_of_time and not self._stopped_early:
-            self.logger.info(
-                f"Stopped after epoch {epoch}: {self.trained_seconds:.1f} s of training, "
-                f"train_seconds is {self.config['train_seconds']}"
-            )
+        if verbose:
+            self._lines.of_epoch(entry, self.epochs)
         if saved:
             self._write(self.last_file, epoch)
 
@@ -159,7 +178,8 @@ class PlainTrainer(Epoch, Resumable, Trainer):
         if verbose:
             took = f"{set_color('time', 'blue')}: {time.time() - started:.2f}s"
             shown = f"{set_color('valid_score', 'blue')}: {score:f}"
-            self.logger.info(f"{set_color(f'epoch {epoch} evaluating', 'green')} [{took}, {shown}]")
+            said = set_color(f"epoch {epoch + 1} evaluating", "green")
+            self.logger.info(f"{said} [{took}, {shown}]")
             self.logger.info(set_color("valid result", "blue") + ": \n" + dict2str(result))
         self.tensorboard.add_scalar("Vaild_score", score, epoch)  # RecBole's name for it
         self.wandblogger.log_metrics({**result, "valid_step": epoch}, head="valid")
@@ -170,16 +190,21 @@ class PlainTrainer(Epoch, Resumable, Trainer):
             else:
                 self._keep_weights()
         if stop:
-            best = epoch - self.cur_step * self.eval_step
-            self.logger.info(f"Finished training, best eval result in epoch {best}")
             self._stopped_early = True
         return score, result
 
-    def _say_how_to_resume(self, epoch: int) -> None:
-        if self.last_file.exists():
-            self.logger.info(f"Interrupted in epoch {epoch}; go on with --resume={self.last_file}")
+    def _say_how_to_go_on(self, epoch: int) -> None:
+        if self.goes_on_by is not None:
+            how = f"; {self.goes_on_by}"
+        elif self.last_file.exists():
+            how = f"; go on with {command('run')} --resume={self.last_file}"
         else:
-            self.logger.info(f"Interrupted in epoch {epoch}, before the first checkpoint")
+            how = ", before the first checkpoint"
+        logger.info("interrupted in epoch %d%s", epoch + 1, how)
+
+    def _generate_train_loss_output(self, epoch_idx, s_time, e_time, losses):
+        """RecBole's, which counts from 0."""
+        return super()._generate_train_loss_output(epoch_idx + 1, s_time, e_time, losses)
 
     def _add_hparam_to_tensorboard(self, best_valid_result):
         config, self.config = self.config, self.config.masked()

@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.engine import URL
 
-from recbole_hstu.studies.study import changed_options
+from recbole_hstu.studies.run_identity import changed_options
 from recbole_hstu.support.errors import InputError
 from recbole_hstu.support.secrets import masked
 from recbole_hstu.support.whole_file import write_whole

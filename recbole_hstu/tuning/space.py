@@ -6,6 +6,7 @@ from __future__ import annotations
 import ast
 import itertools
 import json
+import logging
 import math
 import re
 from collections.abc import Callable, Iterator
@@ -14,9 +15,11 @@ from decimal import ROUND_HALF_EVEN, Decimal
 from pathlib import Path
 from typing import Any
 
-from recbole_hstu.config.config import PROPERTIES
 from recbole_hstu.support.errors import InputError
+from recbole_hstu.support.installed import PROPERTIES
 from recbole_hstu.support.yaml_values import load_yaml
+
+logger = logging.getLogger(__name__)
 
 KINDS = ("choice", "uniform", "loguniform", "quniform", "int")
 _LINE_KINDS = KINDS[:4]  # RecBole's own
@@ -134,15 +137,33 @@ def _find(file: str | Path) -> Path:
 
 
 def _from_yaml(path: Path, name: Any, entry: Any) -> Parameter:
+    if isinstance(entry, list):
+        return _from_list(str(name), entry, str(path))
     if not isinstance(entry, dict) or len(entry) != 1 or next(iter(entry)) not in KINDS:
         raise InputError(
             f"{path}: {name}: expected {{KIND: [...]}} with one of {', '.join(KINDS)}, "
-            f"found {entry!r}"
+            f"or a list; found {entry!r}"
         )
     kind, values = next(iter(entry.items()))
     if not isinstance(values, list):
         raise InputError(f"{path}: {name}: {kind}: expected a list, found {values!r}")
     return _parameter(str(name), kind, values, str(path))
+
+
+def _from_list(name: str, values: list[Any], where: str) -> Parameter:
+    """A bare list: two rising fractions are a range, anything else a choice; the log says which."""
+    fractions = len(values) == 2 and all(isinstance(value, float) for value in values)
+    if not fractions or not _rising(values):
+        kind = "choice"
+    else:
+        low, high = values
+        kind = "loguniform" if low > 0 and high >= 10 * low else "uniform"
+    other = "choice" if kind != "choice" else "uniform"
+    logger.info(
+        *("%s: %s: %s is taken as %s; {%s: %s} would be another thing",),
+        *(where, name, values, f"{{{kind}: {values}}}", other, values),
+    )
+    return _parameter(name, kind, values, where)
 
 
 def _from_line(line: str, where: str) -> Parameter:

@@ -1,23 +1,18 @@
-"""The work of a search: its trials, one after the other or in several processes."""
+"""The work of a search: its trials, one after the other."""
 
 from __future__ import annotations
 
 import logging
 import math
-import multiprocessing
-import multiprocessing.connection
-import os
 import shutil
-import threading
-import warnings
+from dataclasses import replace
 from pathlib import Path
 
-import torch
 from optuna.exceptions import TrialPruned
 from optuna.trial import TrialState
 
 from recbole_hstu.quick_start import run
-from recbole_hstu.studies.study_log import study_log
+from recbole_hstu.studies.side_by_side import on_gpu
 from recbole_hstu.support.errors import InputError
 from recbole_hstu.support.secrets import masked
 from recbole_hstu.tuning.search import Claim, Search, SearchPlan
@@ -57,9 +52,9 @@ def _run_trial(search: Search, claim: Claim) -> None:
     epochs = params.get("epochs", plan.epochs)
 
     def judge(epoch: int, score: float) -> None:
-        if epoch + 1 not in claim.reported:
-            trial.report(score, epoch + 1)
-        if epoch + 1 < epochs and trial.should_prune():  # after the last there is nothing to save
+        if epoch not in claim.reported:
+            trial.report(score, epoch)
+        if epoch < epochs and trial.should_prune():  # after the last there is nothing to save
             raise TrialPruned
 
     try:
@@ -117,48 +112,8 @@ def _remove_checkpoints(search: Search) -> None:
             shutil.rmtree(_checkpoint_folder(search, trial.number), ignore_errors=True)
 
 
-def work_side_by_side(plan: SearchPlan, jobs: int) -> None:
-    """Work with `jobs` processes; one that is killed is reported, the others take up its trial."""
-    threads = max(1, torch.get_num_threads() // jobs)
-    context = multiprocessing.get_context("spawn")
-    workers = [context.Process(target=_worker, args=(plan, threads)) for _ in range(jobs)]
-    try:
-        for worker in workers:
-            worker.start()
-        running = list(workers)
-        while running:
-            multiprocessing.connection.wait([worker.sentinel for worker in running])
-            for worker in [w for w in running if not w.is_alive()]:
-                running.remove(worker)
-                if worker.exitcode:
-                    logger.error(
-                        "worker %s ended with status %s; the others go on: %d",
-                        *(worker.pid, worker.exitcode, len(running)),
-                    )
-    finally:
-        for worker in workers:
-            if worker.is_alive():
-                worker.terminate()
-                worker.join()
-
-
-def _worker(plan: SearchPlan, threads: int) -> None:
-    torch.set_num_threads(threads)
-    warnings.filterwarnings("ignore", category=FutureWarning, module=r"recbole\.")  # as cli does
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def end_with_parent() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=end_with_parent, daemon=True).start()
-    with study_log():
-        try:
-            with storage_failures(plan.storage_name):
-                work(Search(plan))
-        except InputError as error:
-            logger.error("%s", error)
-            raise SystemExit(2) from error
-        except KeyboardInterrupt:
-            raise SystemExit(130) from None
+def work_on(gpu: str | None, plan: SearchPlan) -> None:
+    """`work` in a process beside others."""
+    own = replace(plan, options=on_gpu(plan.options, gpu))
+    with storage_failures(plan.storage_name):
+        work(Search(own))

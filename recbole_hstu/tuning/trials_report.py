@@ -20,8 +20,9 @@ from recbole_hstu.reports.text_tables import (
     markdown_table,
     terminal_table,
 )
-from recbole_hstu.studies.study import NOT_DECISIVE
+from recbole_hstu.studies.run_identity import NOT_DECISIVE
 from recbole_hstu.support.errors import InputError, in_a_line
+from recbole_hstu.support.invocation import command
 from recbole_hstu.support.plain_values import plain_value
 from recbole_hstu.support.secrets import masked
 from recbole_hstu.support.whole_file import write_whole
@@ -114,7 +115,7 @@ def _best(search: Search, best: FrozenTrial, summary: str) -> str:
     options = plain_value(masked(options))
     listed = yaml.safe_dump(options, sort_keys=False, allow_unicode=True)
     file = shlex.quote(f"--config_files={search.folder / 'best.yaml'}")
-    return f"# {summary}\n# python run_recbole.py {file}\n{listed}"
+    return f"# {summary}\n# {command('run')} {file}\n{listed}"
 
 
 def _recbole(search: Search, trials: list[FrozenTrial]) -> str:

@@ -12,8 +12,15 @@ from recbole_hstu.config.config import Config
 from recbole_hstu.data.data_set import load_dataset
 from recbole_hstu.data.loaders import make_loaders
 from recbole_hstu.records.make_record import check_segment_options
-from recbole_hstu.studies.plan import EVALUATION_OPTIONS, PlannedRun, named_models, plan_runs
-from recbole_hstu.studies.study import run_identity
+from recbole_hstu.studies.plan import (
+    EVALUATION_OPTIONS,
+    PlannedRun,
+    named_models,
+    plan_runs,
+    window_of_mask,
+)
+from recbole_hstu.studies.run_identity import run_identity
+from recbole_hstu.studies.side_by_side import side_by_side
 from recbole_hstu.studies.study_log import study_log
 from recbole_hstu.support.errors import InputError
 from recbole_hstu.support.secrets import masked
@@ -23,7 +30,7 @@ from recbole_hstu.tuning.space import Space, read_space
 try:
     from recbole_hstu.tuning.search import ALGORITHMS, Search, SearchPlan
     from recbole_hstu.tuning.storage import storage_failures
-    from recbole_hstu.tuning.trials import work, work_side_by_side
+    from recbole_hstu.tuning.trials import work, work_on
     from recbole_hstu.tuning.trials_report import plot, write_results
 except ImportError as error:
     raise InputError('tuning needs optuna: pip install "recbole-hstu[hyper]"') from error
@@ -47,6 +54,7 @@ _TRIALS = 20
 # Beside what decides how a trial is judged: what a search keeps for itself.
 _NOT_SEARCHABLE = (
     *EVALUATION_OPTIONS,
+    "tie_order",
     "model",
     "dataset",
     "valid_metric",
@@ -85,7 +93,8 @@ def tune(
     search = {key: options.pop(key, default) for key, default in _DEFAULTS.items()}
     options.setdefault("show_progress", False)
     jobs = _whole("jobs", search["jobs"])
-    planned, plan = _plan(model, dataset, config_files, options, search)
+    with study_log():
+        planned, plan = _plan(model, dataset, config_files, options, search)
     _check_data(planned)
     check_folders("log", "log_tensorboard", str(plan.folder))
     with study_log(), storage_failures(plan.storage_name):
@@ -96,10 +105,14 @@ def _run_search(plan: SearchPlan, jobs: int, output_file: str | None) -> tuple[s
     """Work until no trial is left; see `tune` for what is returned."""
     search = Search(plan)
     logger.info("%s", _heading(search))
-    if jobs == 1:
-        work(search)
-    elif search.open_trials():
-        work_side_by_side(plan, jobs)
+    try:
+        if jobs == 1:
+            work(search)
+        elif search.open_trials():
+            side_by_side(jobs, work_on, plan)
+    except KeyboardInterrupt:
+        logger.info("interrupted; the same command again goes on")
+        raise
     with search.lock:
         text = write_results(search, output_file)
     plot(search)
@@ -190,10 +203,9 @@ def _whole(key: str, value: Any, least: int = 1) -> Any:
 
 def _check_space(space: Space, planned: PlannedRun) -> None:
     """Whether every option is one of the model's and every value one that it takes."""
-    window = ("MAX_ITEM_LIST_LENGTH",) if planned.config["mask_seen"] else ()
     for parameter in space.parameters:
         where = f"{space.file}: {parameter.name}"
-        if parameter.name in (*_NOT_SEARCHABLE, *window):
+        if parameter.name in (*_NOT_SEARCHABLE, *window_of_mask(planned.config)):
             raise InputError(f"{where}: decides how trials are judged or kept; leave it out")
         if parameter.name in planned.options:
             raise InputError(f"{where}: is given as an option, too; leave one of them out")

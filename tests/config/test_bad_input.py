@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from small_data import command, files, random_rows, small_options, write_inter
 
-from recbole_hstu.cli import main, read_options
+from recbole_hstu.cli import main
+from recbole_hstu.config.command_line import read_options
 from recbole_hstu.quick_start import run
 from recbole_hstu.support.errors import InputError
 from recbole_hstu.training.checkpoint import load_checkpoint
@@ -17,6 +18,7 @@ def refused(capfd, arguments, *words):
     out, err = capfd.readouterr()
     assert status == 2
     errors = [line for line in err.splitlines() if "error:" in line]
+    assert err.splitlines() == errors, err  # and nothing before it
     assert len(errors) == 1, err
     assert "Traceback" not in err
     for word in words:
@@ -39,6 +41,38 @@ def test_unknown_dataset(toy, capfd):
 
 def test_unknown_option(toy, capfd):
     refused(capfd, command("--learningrate=1"), "'learningrate'", "did you mean 'learning_rate'")
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"metrics": "NDGC"}, "metrics: 'NDGC' is unknown; did you mean NDCG?"),
+        ({"learner": "adamm"}, "learner: 'adamm' is unknown; did you mean adam?"),
+        ({"data_path": "datasets"}, "--data_path=datasets: there is no such folder; did you mean"),
+        ({"data_path": "/nope"}, "--data_path=/nope: there is no such folder"),
+        ({"model": "SASRec", "loss_type": "sampled"}, "'sampled' must be one of BPR, CE"),
+    ],
+)
+def test_the_nearest_right_thing(toy, capfd, given, words):
+    refused(capfd, command(**given), words)
+
+
+def test_an_empty_item_file(toy, capfd):
+    Path("dataset/toy/toy.item").touch()
+    text = "--item_text={fields: [title]}"
+    expected = r"toy.item: the file is empty; expected a header such as item_id:token\ttitle:token"
+    refused(capfd, command(text, model="HSTUText"), expected)
+
+
+def test_a_text_model_names_the_columns_that_there_are(toy, capfd):
+    Path("dataset/toy/toy.item").write_text(
+        "item_id:token\tname:token_seq\tprice:float\ni1\tx\t1\n"
+    )
+    refused(capfd, command(model="HSTUText"), '--item_text="{fields: [name], style: sentences}"')
+
+
+def test_three_models_are_named_not_all(toy, capfd):
+    refused(capfd, command(model="GRU"), "did you mean GRU4Rec, GRU4RecF or GRU4RecKG? ")
 
 
 def test_no_model(toy, capfd):
@@ -119,6 +153,11 @@ def trained(toy):
     return run("HSTU", "toy", config_dict=small_options())["checkpoint"]
 
 
+@pytest.fixture
+def last(trained):
+    return trained.with_suffix(".last.pth")
+
+
 def test_half_a_checkpoint(trained, capfd):
     content = trained.read_bytes()
     for size in (len(content) // 2, 10, 0):
@@ -131,17 +170,17 @@ def test_no_checkpoint(toy, capfd):
     refused(capfd, command(resume="nowhere.pth"), "nowhere.pth: no such checkpoint")
 
 
-def test_a_checkpoint_of_another_data_set(trained, capfd):
+def test_a_checkpoint_of_another_data_set(last, capfd):
     write_inter(random_rows(), name="other")
     capfd.readouterr()
-    refused(capfd, command(resume=trained, dataset="other"), "--dataset=toy", "--dataset=other")
+    refused(capfd, command(resume=last, dataset="other"), "--dataset=toy", "--dataset=other")
     write_inter(random_rows(n_items=29))
-    refused(capfd, command(resume=trained), "was trained on other items (30)", "(29)")
+    refused(capfd, command(resume=last), "was trained on other items (30)", "(29)")
 
 
-def test_a_checkpoint_of_another_model(trained, capfd):
+def test_a_checkpoint_of_another_model(last, capfd):
     capfd.readouterr()
-    refused(capfd, command(model="SASRec", resume=trained), "--model=HSTU", "--model=SASRec")
+    refused(capfd, command(model="SASRec", resume=last), "--model=HSTU", "--model=SASRec")
 
 
 @pytest.mark.parametrize("name", ["log", "saved", "log_tensorboard"])
@@ -151,21 +190,34 @@ def test_a_folder_that_cannot_be_written(toy, capfd, name):
     refused(capfd, command(), "cannot be written")
 
 
-def test_a_checkpoint_of_other_settings(trained, capfd):
+def test_a_checkpoint_of_other_settings(last, capfd):
     capfd.readouterr()
-    refused(capfd, command(resume=trained, learning_rate=0.5), "--learning_rate=0.001")
-    refused(capfd, command(resume=trained, protocol="paper"), "--eval_args")
-    refused(capfd, command(resume=trained, seed=1), "--seed=2020", "--seed=1")
+    refused(capfd, command(resume=last, learning_rate=0.5), "--learning_rate=0.001")
+    line = ["run", f"--resume={last}", "--learning_rate=0.5", "--num_negatives=7", "--epochs=9"]
+    refused(
+        capfd,
+        line,
+        f"{last}: a checkpoint of --learning_rate=0.001, --num_negatives=16, not of "
+        f"--learning_rate=0.5, --num_negatives=7; --resume={last} alone goes on",
+    )
+    refused(capfd, command(resume=last, protocol="paper"), "--protocol=recbole", "=paper")
+    refused(capfd, command(resume=last, seed=1), "--seed=2020", "--seed=1")
 
 
-def test_a_checkpoint_of_other_users(trained, capfd):
+def test_a_checkpoint_of_other_users(last, capfd):
     write_inter([(f"other {user}", item, time) for user, item, time in random_rows()])
     capfd.readouterr()
-    refused(capfd, command(resume=trained), "was trained on other users (40)")
+    refused(capfd, command(resume=last), "was trained on other users (40)")
 
 
-def test_the_best_checkpoint_is_missing(trained, capfd):
-    last = trained.with_suffix(".last.pth")
+def test_the_best_epoch_is_not_the_last(trained, last, capfd):
+    capfd.readouterr()
+    refused(capfd, ["run", f"--resume={trained}"], f"go on with --resume={last}")
+    last.unlink()
+    refused(capfd, ["run", f"--resume={trained}"], f"{last} is not there")
+
+
+def test_the_best_checkpoint_is_missing(trained, last, capfd):
     trained.unlink()
     capfd.readouterr()
     refused(capfd, command(resume=last), str(trained), "is missing")
@@ -185,7 +237,7 @@ def test_the_best_checkpoint_is_missing(trained, capfd):
         ("stochastic_length_alpha=0", "stochastic_length_alpha: 0 must be a number above 1"),
         ("adam_betas=[1.5,2]", "adam_betas: [1.5, 2] must be two numbers"),
         ("seed=2024-13-01", "seed: '2024-13-01' must be a whole number"),
-        ("learner=[adam]", "learner: ['adam'] must be a text"),
+        ("learner=[adam]", "learner: ['adam'] is unknown; did you mean adam?"),
         ("eval_args={spilt: 1}", "eval_args: unknown key 'spilt'"),
         ("save_dataset=True", "save_dataset: RecBole's caches"),
     ],

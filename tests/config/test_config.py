@@ -3,6 +3,7 @@
 import dataclasses
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -89,7 +90,7 @@ def test_one_configuration_does_not_change_the_next():
         ({"model": "HTSU"}, "did you mean HSTU"),
         ({"learing_rate": 1}, "did you mean 'learning_rate'"),
         ({"protocol": "papre"}, "known are paper, recbole"),
-        ({"metrics": "[Hitt]"}, "no metric named 'Hitt'"),
+        ({"metrics": "[Hitt]"}, "did you mean Hit?"),
         ({"topk": "[0]"}, "topk must be a positive integer"),
     ],
 )
@@ -198,3 +199,18 @@ def test_the_papers_data_sets(name):
 def test_any_category_of_amazon_has_amazons_properties():
     assert Config("HSTU", "all_beauty")["item_text"] == Config("HSTU", "video_games")["item_text"]
     assert Config("HSTU", "beauty_of_mine")["item_text"] is None
+
+
+def test_settings_beside_the_atomic_files(toy):
+    """They win over ours for the data set; what is typed wins over them."""
+    file = Path("dataset/toy/toy.yaml")
+    file.write_text("MAX_ITEM_LIST_LENGTH: 7\nitem_text: {fields: [title]}\n")
+    assert Config("SASRec", "toy")["MAX_ITEM_LIST_LENGTH"] == 7
+    assert Config("SASRec", "toy", None, {"MAX_ITEM_LIST_LENGTH": 5})["MAX_ITEM_LIST_LENGTH"] == 5
+    Path("dataset").rename("elsewhere")
+    assert Config("SASRec", "toy")["MAX_ITEM_LIST_LENGTH"] == 50
+    elsewhere = Config("SASRec", "toy", None, {"data_path": "elsewhere"})
+    assert elsewhere["item_text"] == {"fields": ["title"]}
+    Path("elsewhere/toy/toy.yaml").write_text("item_txt: {fields: [title]}\n")
+    with pytest.raises(InputError, match="unknown option 'item_txt'; did you mean 'item_text'"):
+        Config("SASRec", "toy", None, {"data_path": "elsewhere"})

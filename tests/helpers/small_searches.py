@@ -21,11 +21,11 @@ GRID = "learning_rate: {choice: [1e-3, 1e-2]}\nn_layers: {int: [1, 2]}\n"
 WIDE = "learning_rate: {loguniform: [1e-4, 1e-1]}\nhidden_dropout_prob: {uniform: [0, 0.5]}\n"
 
 
-def line(space=GRID, **options):
+def line(space=GRID, model="HSTU", **options):
     Path("space.yaml").write_text(space)
     given = small_options(params_file="space.yaml") | options
     varied = yaml.safe_load(space) if ":" in space else {}
-    return ["tune", "--model=HSTU", "--dataset=toy"] + [
+    return ["tune", f"--model={model}", "--dataset=toy"] + [
         f"--{key}={value}" for key, value in given.items() if key not in varied
     ]
 
@@ -40,8 +40,10 @@ def rows(folder=FOLDER):
 
 
 def start(*more, **options):
+    """The command in a process of its own, which finds the models of the tests, too."""
     command = [sys.executable, "-m", "recbole_hstu.cli", *line(WIDE, **options), *more]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    path = os.pathsep.join(p for p in sys.path if p)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
     with Path("said.txt").open("a") as said:
         return subprocess.Popen(command, env=environment, stderr=said, text=True)
 

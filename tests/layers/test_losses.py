@@ -113,15 +113,15 @@ def test_threads_share_a_sparse_product_by_columns(width, positives):
     torch.testing.assert_close(ways["sparse", 3], ways["sparse", 1], rtol=0, atol=0)
 
 
-def test_touched_items_and_their_rows():
-    touched = ItemsInUse(50, torch.tensor([[7, 0], [3, 7]]), torch.tensor([49]))
-    assert touched.ids.tolist() == [0, 3, 7, 49]
-    assert touched.rows(torch.tensor([[7, 0], [3, 49]])).tolist() == [[2, 0], [1, 3]]
+def test_items_in_use_and_their_rows():
+    items = ItemsInUse(50, torch.tensor([[7, 0], [3, 7]]), torch.tensor([49]))
+    assert items.ids.tolist() == [0, 3, 7, 49]
+    assert items.rows(torch.tensor([[7, 0], [3, 49]])).tolist() == [[2, 0], [1, 3]]
 
 
 @pytest.mark.parametrize("fusion", ["id_only", "sum", "separate"])
 @pytest.mark.parametrize("loss_type", ["sampled", "shared"])
-def test_a_table_of_the_touched_items_changes_nothing(loss_type, fusion, text_file, monkeypatch):
+def test_a_table_of_the_items_in_use_changes_nothing(loss_type, fusion, text_file, monkeypatch):
     changes = {"loss_type": loss_type, "num_negatives": 3}
     if fusion == "separate":
         changes["negative_projection"] = "separate"
@@ -132,7 +132,7 @@ def test_a_table_of_the_touched_items_changes_nothing(loss_type, fusion, text_fi
         model = text_model(text_file, **changes)
         # 2 rows of up to 4 events touch fewer than 61 items; the whole table is forced below
         if whole:
-            monkeypatch.setattr(model, "touched", lambda *both: (*both, None))
+            monkeypatch.setattr(model, "for_items_in_use", lambda *both: (*both, None))
         model.items.register_forward_hook(lambda *args: sizes.append(len(args[2][0])))
         loss = model.calculate_loss(batch)
         results.append(gradients(loss, list(model.parameters())))

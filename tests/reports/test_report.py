@@ -150,6 +150,18 @@ def test_curves_show_every_run_against_epochs_and_seconds(study):
     assert list(axes[2].get_lines()[0].get_xdata()) == [e.epoch for e in validated]
 
 
+def test_seconds_are_seconds():
+    """Not "100 m", which reads as minutes."""
+    records = [
+        RunRecord("HSTU", "d", seed, "p", metrics={"mrr": 0.1}, training_seconds=seconds)
+        for seed, seconds in enumerate([0.1, 5.0, 2000.0])
+    ]
+    figure = plots.cost_scatter(records, "mrr")
+    figure.canvas.draw()
+    labels = [label.get_text() for label in figure.axes[0].get_xticklabels()]
+    assert {"0.1", "1,000"} <= set(labels)
+
+
 def test_bars_are_means_over_seeds(study):
     _, records, _ = study
     axes = plots.segment_bars(records, "users", "mrr").axes[0]

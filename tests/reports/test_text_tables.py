@@ -61,3 +61,18 @@ def test_no_other_module_writes_tables(library):
                 if library in names and path.name not in elsewhere:
                     users.append(path.name)
     assert users == ["text_tables.py"]
+
+
+@pytest.mark.parametrize("width", [30, 60, 1000])
+def test_a_wide_table_becomes_several(monkeypatch, width):
+    """Every cell once, each block with the first column, no line longer than the terminal."""
+    monkeypatch.setenv("COLUMNS", str(width))
+    names = [f"metric{i}" for i in range(9)]
+    shown = terminal_table(["Model", *names], [["HSTU", *"123456789"], ["Pop", *"abcdefghi"]])
+    lines = shown.splitlines()
+    assert max(map(len, lines)) <= width
+    blocks = sum(line.startswith("Model") for line in lines)
+    assert blocks == {30: 5, 60: 2, 1000: 1}[width]
+    assert sum(line.startswith("HSTU") for line in lines) == blocks
+    words = shown.split()
+    assert all(words.count(word) == 1 for word in (*names, *"123456789", *"abcdefghi"))

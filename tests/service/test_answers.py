@@ -138,7 +138,7 @@ def test_requests_at_once_are_computed_together_and_fail_alone(models, monkeypat
         first = pool.submit(service.post, "/recommend", asked[0])
         assert waiting.wait(20)
         others = [pool.submit(service.post, "/recommend", one) for one in asked[1:]]
-        while 'requests_waiting 9.0' not in service.get("/metrics")[2]:  # this one, too
+        while "requests_waiting 9.0" not in service.get("/metrics")[2]:  # this one, too
             pass
         held.set()
         answers = [one.result() for one in (first, *others)]

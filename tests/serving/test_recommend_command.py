@@ -178,6 +178,10 @@ def test_bad_lines(model, line, words, capsys):
         (["--all_users", "--k=31"], "k: 31"),
         (["--all_users", "--dataset=nowhere"], "nowhere/toy.inter is not there"),
         (["--all_users", "--exclude_seen=5"], "must be True or False"),
+        (["--users"], "--users: True is no name; write --users=NAME"),
+        (["--all_users", "--candidates"], "--candidates: True is no name"),
+        (["--all_users", "--device"], "--device: True is no name"),
+        (["--all_users", "--stand_in=mean"], "name their file with --new_items"),
     ],
 )
 def test_bad_options(model, options, words, capsys):

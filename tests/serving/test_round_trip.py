@@ -8,10 +8,11 @@ from recbole_hstu import Recommender
 from recbole_hstu.support.errors import InputError
 
 SEQUENTIAL = ["HSTU", "HSTUText", "SASRecSS", "LIS", "SASRec", "GRU4Rec", "BERT4Rec", "FPMC"]
+RECIPES = ["eSASRec", "gSASRec", "ItemGraph", "RecentPop"]
 
 
 @pytest.mark.parametrize("protocol", ["recbole", "paper"])
-@pytest.mark.parametrize("model", [*SEQUENTIAL, "BPR", "Pop", "NeuMF"])
+@pytest.mark.parametrize("model", [*SEQUENTIAL, *RECIPES, "BPR", "Pop", "NeuMF"])
 def test_metrics_through_the_recommender_equal_the_evaluators(in_empty_folder, model, protocol):
     toy_with_text()
     text = {"item_text": {"fields": ["title"]}, "text_dimensions": 6}
@@ -101,6 +102,7 @@ def test_similar_items_by_cosine(toy, model):
     expected = (cosine.topk(5).indices + 1).tolist()
     assert found["item"].tolist() == rec.items[expected].tolist()
     assert found["rank"].tolist() == [1, 2, 3, 4, 5]
+    assert rec.similar_items("i4", k=1)["item"].tolist() == found["item"].tolist()[:1]
 
 
 def test_no_data_set_is_needed(toy, in_empty_folder):

@@ -1,11 +1,14 @@
 """Studies: what is run, what is run again, and what a table says after a kill or a failure."""
 
 import csv
+import itertools
 import logging
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -15,12 +18,17 @@ from filelock import FileLock
 from small_data import random_rows, small_options, write_inter
 
 from recbole_hstu.cli import main
+from recbole_hstu.config.config import Config
 from recbole_hstu.evaluation.metrics import mean_metrics
+from recbole_hstu.model.hstu import HSTU
 from recbole_hstu.quick_start import run
 from recbole_hstu.records.rank_file import read_rank_file
 from recbole_hstu.records.run_record import read_records
 from recbole_hstu.studies.compare import compare_models
+from recbole_hstu.studies.run_identity import changed_options
+from recbole_hstu.studies.side_by_side import gpu_of_each, on_gpu
 from recbole_hstu.support.errors import InputError
+from recbole_hstu.support.invocation import command
 
 FOLDER = Path("results/toy-recbole")
 
@@ -89,8 +97,41 @@ def test_a_changed_setting_runs_again_and_says_so(toy, caplog):
     assert any(
         "HSTU, seed 1: run again, its settings changed: num_negatives 512 -> 4" in x for x in lines
     )
+    (kept,) = read_records(FOLDER / "before")
+    assert kept.config["num_negatives"] == 512
+    assert read_rank_file(FOLDER / "before" / kept.rank_file).ranks.size == 40
+    assert len(read_records(FOLDER)) == 2
     assert any("Pop, seed 1: finished before" in line for line in lines)
     assert "--num_negatives is no option of Pop" in lines
+
+
+def test_fewer_models_say_how_to_get_the_others_back(toy, caplog):
+    study(("Pop", "BPR"), seeds=1)
+    caplog.clear()
+    text, _ = study(("Pop",), seeds=1)
+    assert "BPR" not in text
+    said_so = f"{FOLDER} also holds finished runs of BPR (seed1); {command('report')} {FOLDER}"
+    assert any(line.startswith(said_so) for line in said(caplog))
+    assert len(read_records(FOLDER)) == 2
+
+
+def test_ctrl_c_in_a_study_says_that_the_same_command_goes_on(toy, caplog, monkeypatch):
+    steps = itertools.count()
+    honest = HSTU.calculate_loss
+
+    def interrupted(self, interaction):
+        if next(steps) == 1:  # 40 users are a batch: in the second epoch
+            signal.raise_signal(signal.SIGINT)
+        return honest(self, interaction)
+
+    monkeypatch.setattr(HSTU, "calculate_loss", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        study(("HSTU", "Pop"), seeds=1)
+    assert "interrupted in epoch 2; the same command again goes on" in caplog.text
+    assert "--resume" not in caplog.text
+    caplog.clear()
+    study(("HSTU", "Pop"), seeds=1)
+    assert any("HSTU, seed 1: goes on from saved/HSTU-toy" in line for line in said(caplog))
 
 
 def test_changed_data_run_again(toy, caplog):
@@ -117,12 +158,14 @@ def test_a_failed_run_has_its_row_and_is_tried_again(toy, caplog):
 COMPARE = """\
 SASRec:
 HSTU (narrow): {model: HSTU, options: {hidden_size: 8}}
-HSTU: {options: {num_negatives: 4}}
+HSTU: {options: {num_negatives: 4}, options_file: best.yaml}
 """
+BEST = "model: HSTU\ndataset: another\nnum_negatives: 2\ntemperature: 0.1\nepochs: 9\n"
 
 
 def test_a_file_of_variants(toy):
     Path("compare.yaml").write_text(COMPARE)
+    Path("best.yaml").write_text(BEST)
     _, failed = compare_models([], "toy", (), options(compare="compare.yaml", num_negatives=8))
     assert not failed
     assert [row["model"] for row in rows()] == ["SASRec", "HSTU (narrow)", "HSTU"]
@@ -130,16 +173,20 @@ def test_a_file_of_variants(toy):
     assert configs["HSTU (narrow)"]["hidden_size"] == 8
     assert configs["HSTU (narrow)"]["num_negatives"] == 8
     assert configs["HSTU"]["num_negatives"] == 4
+    # what a search chose stands under the options that all share
+    assert configs["HSTU"]["temperature"] == 0.1
+    assert configs["HSTU"]["epochs"] == options()["epochs"]
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("HSTU: {hidden_size: 8}", "expected {model: NAME, options: {key: value}}"),
+        ("HSTU: {hidden_size: 8}", "expected {model: NAME, options: {key: value}, "),
         ("", "names no model"),
         ("HSTU: {options: {topk: [3]}}\nPop:\n", "would not be judged alike: topk"),
         ("HSTU: {options: {hidden: 8}}\nPop:\n", "unknown option 'hidden'"),
         ("HTSU:\nPop:\n", "--model=HTSU: no such model"),
+        ("HSTU: {options_file: best.yaml}\nPop:\n", "best.yaml: "),
     ],
 )
 def test_bad_variants(toy, content, message):
@@ -185,18 +232,31 @@ def test_results_in_the_way(toy):
         study()
 
 
+# The command, killed as soon as HSTU has written its third checkpoint.
+KILLED = """
+import os, signal, sys
+from recbole_hstu.cli import main
+from recbole_hstu.config.config import Config
+from recbole_hstu.training.trainer import PlainTrainer
+
+write = PlainTrainer._write
+
+def killed(self, file, epoch):
+    write(self, file, epoch)
+    if "HSTU" in str(file) and epoch == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+PlainTrainer._write = killed
+main(sys.argv[1:])
+"""
+
+
 def test_killed_and_started_again_ends_with_the_same_table(toy, caplog):
-    more = {"seeds": 1, "epochs": 12, "stopping_step": 100, "hidden_size": 16, "n_layers": 1}
+    more = {"seeds": 1, "epochs": 5, "stopping_step": 100, "hidden_size": 16, "n_layers": 1}
     line = ["run", "--model=SASRec,HSTU,Pop", "--dataset=toy"]
     line += [f"--{key}={value}" for key, value in options(**more, n_heads=2).items()]
-    command = [sys.executable, "-m", "recbole_hstu.cli", *line]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
-    deadline = time.time() + 120
-    while not list(Path("saved").glob("HSTU-*.last.pth")) and time.time() < deadline:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    command = [sys.executable, "-c", KILLED, *line]
+    assert subprocess.run(command, stderr=subprocess.DEVNULL, check=False).returncode == -9
     assert [r.label for r in read_records(FOLDER)] == ["SASRec"]
     assert not (FOLDER / "table.csv").exists()
     caplog.set_level(logging.INFO)
@@ -204,11 +264,76 @@ def test_killed_and_started_again_ends_with_the_same_table(toy, caplog):
     lines = said(caplog)
     assert any("SASRec, seed 1: finished before" in line for line in lines)
     assert any("HSTU, seed 1: goes on from saved/HSTU-toy" in line for line in lines)
-    assert "Resume training from epoch" in caplog.text
+    assert "goes on with epoch" in caplog.text
     killed = rows()
     assert main([*line, "--results_dir=whole", "--checkpoint_dir=other"]) == 0
     assert killed == rows("whole")
-    assert killed[1]["epochs"] == "12.0"
+    assert killed[1]["epochs"] == "5.0"
+
+
+@pytest.mark.slow
+def test_runs_side_by_side_and_one_of_the_processes_is_killed(toy, caplog):
+    """The table is that of one process: DGCF, which fails on so few items, has its row in both."""
+    more = {"seeds": 1, "epochs": 4, "stopping_step": 100, "hidden_size": 16, "n_layers": 1}
+    models = ["held_model:Held", "SASRec", "DGCF"]
+    whole = {"results_dir": "whole", "checkpoint_dir": "whole"}
+    assert compare_models(models, "toy", (), options(**more, **whole))[1]
+    Path("hold-saved").touch()  # every Held waits in its third epoch
+    caplog.set_level(logging.INFO)
+
+    def kill_one():
+        while not list(Path("saved").glob("Held-*-1.last.pth")):
+            time.sleep(0.02)
+        workers = multiprocessing.active_children()
+        workers[0].kill()
+        workers[0].join()
+        Path("hold-saved").unlink()
+
+    killer = threading.Thread(target=kill_one, daemon=True)
+    killer.start()
+    assert compare_models(models, "toy", (), options(**more, jobs=2))[1]
+    assert rows() == rows("whole")
+    assert [row["epochs"] for row in rows()[:2]] == ["4.0", "4.0"]
+    assert "ended with status -9; the others go on" in caplog.text
+    assert not list(FOLDER.glob("*.started.json"))
+
+
+def test_a_class_that_no_other_process_finds(toy):
+    class Local(HSTU):
+        pass
+
+    with pytest.raises(InputError, match=r"--jobs: the options cannot be handed"):
+        compare_models([Local, "Pop"], "toy", (), small_options(jobs=2))
+
+
+def test_every_process_has_a_gpu_of_its_own(monkeypatch):
+    for seen, count, expected in (
+        (None, 0, [None, None, None]),
+        (None, 1, [None, None, None]),
+        (None, 2, ["0", "1", "0"]),
+        ("3,GPU-5f", 2, ["3", "GPU-5f", "3"]),
+        ("7", 1, [None, None, None]),
+    ):
+        monkeypatch.setattr(torch.cuda, "device_count", lambda count=count: count)
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        if seen:
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", seen)
+        assert gpu_of_each(3) == expected
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-5f")
+    Config("HSTU", "toy", config_dict=on_gpu({"gpu_id": "3,GPU-5f"}, "GPU-5f"))
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "GPU-5f"
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"jobs": 0}, "--jobs=0: expected a whole number from 1 on"),
+        ({"jobs": 2, "nproc": 2}, "--jobs: each run then has a process and a GPU"),
+    ],
+)
+def test_bad_jobs(toy, more, message):
+    with pytest.raises(InputError, match=message):
+        study(["HSTU", "SASRec"], **more)
 
 
 def test_recboles_own_beyond_accuracy_metrics_agree(toy):
@@ -241,3 +366,10 @@ def test_segments_of_a_run(toy):
     assert [segment.users for segment in record.segments["users"]] == expected
     assert sum(segment.users for segment in record.segments["items"]) == 40
     assert record.segments["items"][3].users == (ranks.target_count == 0).sum()
+
+
+def test_an_option_that_an_older_release_did_not_have_counts_if_it_is_set():
+    old = {"mask_seen": True}
+    assert changed_options(old, old | {"candidates": "all", "train_events": None}) == []
+    new = old | {"candidates": "training"}
+    assert changed_options(old, new) == ["candidates None -> training"]

@@ -83,14 +83,30 @@ def test_testing_maps_the_checkpoint_and_takes_the_weights_alone(toy, monkeypatc
     assert set(checkpoint.load_weights(result["checkpoint"])) == {"state_dict", "other_parameter"}
 
 
-def test_without_checkpoints_the_best_epoch_is_tested_too(toy):
-    options = small_options(epochs=6, learning_rate=0.3, seed=3)  # gets worse again
+def test_without_checkpoints_the_best_epoch_is_tested_too(toy, monkeypatch):
+    """Whatever a few epochs learn: validation calls the second of four the best."""
+    judged, tested = iter([1.0, 2.0, 0.5, 0.0] * 2), []
+    monkeypatch.setattr(PlainTrainer, "_valid_epoch", lambda *_, **__: (next(judged), {}))
+    test = PlainTrainer.evaluate
+
+    def watched(self, *args, **kwargs):
+        result = test(self, *args, **kwargs)
+        tested.append({name: value.clone() for name, value in self.model.state_dict().items()})
+        return result
+
+    monkeypatch.setattr(PlainTrainer, "evaluate", watched)
+    options = small_options(epochs=4)
     kept = run("HSTU", "toy", config_dict=options)
     free = run("HSTU", "toy", config_dict=options, saved=False)
-    scores = [epoch.valid["ndcg@5"] for epoch in kept["record"].history]
-    assert scores.index(max(scores)) < len(scores) - 1, scores
     assert free["test_result"] == kept["test_result"]
     assert free["checkpoint"] is None
+    best = checkpoint.load_checkpoint(kept["checkpoint"])
+    assert best["epoch"] == 1
+    last = checkpoint.load_checkpoint(kept["checkpoint"].with_suffix(".last.pth"))["state_dict"]
+    for weights in tested:
+        assert all(torch.equal(weights[name], value) for name, value in best["state_dict"].items())
+        assert not all(torch.equal(weights[name], value) for name, value in last.items())
+    assert len(tested) == 2
 
 
 def test_user_tokens_are_kept_where_a_model_knows_users(toy):

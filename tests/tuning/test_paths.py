@@ -8,6 +8,7 @@ from small_searches import GRID
 
 from recbole_hstu.cli import main
 from recbole_hstu.records.run_record import read_record
+from recbole_hstu.support.invocation import command
 from recbole_hstu.tuning.tune import tune
 
 
@@ -28,7 +29,7 @@ def test_the_best_options_are_a_file_that_runs():
     assert best["weight_decay"] == 0.01
     assert best["topk"] == [5]
     line = Path("my search/best.yaml").read_text().splitlines()[1]
-    assert line == "# python run_recbole.py '--config_files=my search/best.yaml'"
+    assert line == f"# {command('run')} '--config_files=my search/best.yaml'"
     assert main(["run", "--config_files=my search/best.yaml"]) == 0
     records = [read_record(path) for path in Path("log/HSTU").glob("*.run.json")]
     assert len(records) == 3  # two trials and this one

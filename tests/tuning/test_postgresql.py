@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from small_searches import WIDE, rows, start, tune, wait_for
+from small_searches import FOLDER, WIDE, rows, start, tune, wait_for
 
 from recbole_hstu.tuning.storage import open_storage, read_url
 
@@ -62,11 +62,16 @@ def test_a_server_that_was_started_anew_is_not_noticed(server):
 
 @pytest.mark.slow
 def test_a_server_that_goes_away_loses_nothing(toy, server, capsys):
-    options = {"algo": "random", "max_trials": 2, "epochs": 40, "stopping_step": 40}
+    options = {"model": "held_model:Held", "algo": "random", "results_dir": FOLDER}
+    options |= {"max_trials": 2, "epochs": 4, "stopping_step": 4}
+    Path("hold-trial-1").touch()
+    Path("hold-trial-2").touch()
     process = start("--jobs=2", f"--storage={server.url}", **options)
     try:
         wait_for("checkpoints/trial-2/*.last.pth", process)
         server.stop()
+        Path("hold-trial-1").unlink()
+        Path("hold-trial-2").unlink()
         assert process.wait(timeout=400) == 2
     finally:
         process.kill()
@@ -77,5 +82,5 @@ def test_a_server_that_goes_away_loses_nothing(toy, server, capsys):
     server.start()
     assert tune(WIDE, **options, storage=server.url) == 0
     assert "was cut off, goes on from" in capsys.readouterr().err
-    assert tune(WIDE, **options, results_dir="whole") == 0
+    assert tune(WIDE, **options | {"results_dir": "whole"}) == 0
     assert rows() == rows("whole")

@@ -135,3 +135,21 @@ def test_nonsense(text, message):
 def test_no_such_file():
     with pytest.raises(InputError, match=r"--params_file=none.yaml: no such file; known .* HSTU"):
         read_space("none.yaml")
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        ([0.001, 0.01], "loguniform"),
+        ([0.0, 0.5], "uniform"),
+        ([0.01, 0.001], "choice"),
+        ([1, 4], "choice"),
+        ([0.1, 0.2, 0.3], "choice"),
+        (["adam", "sgd"], "choice"),
+    ],
+)
+def test_a_bare_list_is_understood_and_said_which_way(values, kind, caplog):
+    caplog.set_level("INFO")
+    (parameter,) = read_space(write(f"x: {values}")).parameters
+    assert (parameter.kind, list(parameter.values)) == (kind, values)
+    assert f"space.yaml: x: {values} is taken as {{{kind}: {values}}}" in caplog.text

@@ -1,0 +1,122 @@
+"""What is held out of training: events after a cut in time, and what training does not know."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from logging import getLogger
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from recbole_hstu.data.sequence_rows import SequenceRows
+from recbole_hstu.support.errors import InputError
+
+
+class Cuts(NamedTuple):
+    """Events before `valid` train, those before `test` validate, the others test."""
+
+    valid: int
+    test: int
+
+
+def cut_times(times: NDArray[np.int64], given: Sequence[float]) -> Cuts:
+    """The cuts that `eval_args.split: {TS: given}` names.
+
+    Args:
+        times: `(E,)` of all interactions.
+        given: three shares of the interactions, as RecBole takes them ([0.8, 0.1, 0.1]), or two
+            times. No instant is divided: events at the time of a cut come after it.
+
+    Raises:
+        InputError: neither, cuts out of order, or a part without an event.
+    """
+    where = f"eval_args.split: TS: {list(given)}"
+    if len(given) == 3 and all(isinstance(part, int | float) and part > 0 for part in given):
+        ends = np.cumsum(given)[:2] / sum(given) * len(times)
+        places = np.minimum(ends.round().astype(np.int64), len(times) - 1)
+        cuts = Cuts(*map(int, np.sort(times)[places]))
+    elif len(given) == 2 and all(isinstance(time, int) for time in given):
+        cuts = Cuts(*map(int, given))
+    else:
+        raise InputError(
+            f"{where}: expected three shares, as in [0.8, 0.1, 0.1], or two whole numbers, the "
+            "times of the cuts in the unit of the data"
+        )
+    if cuts.valid >= cuts.test:
+        raise InputError(f"{where}: the first cut ({cuts.valid}) must lie before the second one")
+    first, last = int(times.min()), int(times.max())
+    if not first < cuts.valid or not cuts.test <= last:
+        raise InputError(
+            f"{where}: cuts at {cuts.valid} and {cuts.test} leave no event to train or to test "
+            f"on; the data's times go from {first} to {last}"
+        )
+    return cuts
+
+
+def split_at(rows: SequenceRows, times: torch.Tensor, cuts: Cuts) -> list[SequenceRows]:
+    """Training, validation and test rows.
+
+    A row trains if its target lies before the first cut. Of the rows of a user between the cuts
+    the last one validates, of those after the second cut the last one tests, each with all the
+    user's earlier events as history, also those after the cut: so whoever is active after the
+    second cut is tested on the very row of leave-one-out, and the two differ in what was trained.
+
+    Args:
+        times: (R,) of the rows' targets.
+    """
+    masks = (times < cuts.valid, (times >= cuts.valid) & (times < cuts.test), times >= cuts.test)
+    train, valid, test = (rows.select(mask.nonzero().squeeze(1)) for mask in masks)
+    return [train, valid.last_row_of_each_user(), test.last_row_of_each_user()]
+
+
+def log_users_of_cut(users: torch.Tensor, times: torch.Tensor, parts: Any, cuts: Cuts) -> None:
+    """Count the events of every part, and the users whose first event is all that they have.
+
+    Args:
+        users, times: (E,) of all events.
+        parts: for each part the users (R,) of its rows.
+
+    Raises:
+        InputError: a part that nobody is left in.
+    """
+    part_of = (times >= cuts.valid).long() + (times >= cuts.test).long()  # (E,) 0, 1 or 2
+    when = (f"before {cuts.valid}", f"before {cuts.test}", f"from {cuts.test} on")
+    what = ("train", "validate", "test")
+    for place, kept in enumerate(parts):
+        active = users[part_of == place]
+        asked, left = len(kept.unique()), len(active.unique()) - len(kept.unique())
+        getLogger().info(
+            f"{len(active):,} events {when[place]} {what[place]}: {asked:,} users; {left:,} more "
+            "have no earlier event and are left out"
+        )
+        if not asked and place != 1:
+            raise InputError(
+                f"eval_args.split: TS: no user has an event {when[place]} and one "
+                "earlier than that; choose other cuts"
+            )
+
+
+def log_unknown(config: Any, parts: Sequence[Any]) -> None:
+    """Count the targets whose item or user does not occur in training."""
+    train, *judged = parts
+    item, user = train.iid_field, train.uid_field
+    seen = {field: list(train.counter(field)) for field in (item, user)}
+    if config["candidates"] == "training":
+        getLogger().info(
+            f"candidates: training: {len(seen[item]):,} of {train.item_num - 1:,} items"
+        )
+    for name, part in zip(("validation", "test"), judged, strict=True):
+        rows = part.inter_feat
+        if not len(part):
+            continue
+        items, users = (
+            int((~np.isin(rows[field].numpy(), seen[field])).sum()) for field in (item, user)
+        )
+        if items or users:
+            missed = " (missed: they are no candidates)" if config["candidates"] != "all" else ""
+            getLogger().info(
+                f"{name}: of {len(part):,} targets {items:,} are items that training does not "
+                f"know{missed}, {users:,} are of users that it does not know"
+            )

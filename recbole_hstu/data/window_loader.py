@@ -1,0 +1,183 @@
+"""Training batches of windows, in which many targets share a history."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from recbole.data.dataloader import TrainDataLoader
+from recbole.data.interaction import Interaction
+from recbole.data.transform import Equal
+
+from recbole_hstu.data.own_rows import OwnRowsLoader
+from recbole_hstu.data.sequence_rows import OWN_TARGETS, SequenceRows
+from recbole_hstu.distributed import processes
+from recbole_hstu.distributed.batch_share import BatchShare, own_places
+from recbole_hstu.support.errors import InputError
+
+# Scores of the catalogue that a part of a batch may make at once: 64 MiB of float32.
+_MOST_SCORES = 1 << 24
+_LEAST_TARGETS = 64  # of a part; below that the gradient of the item table costs more than the rest
+
+
+class WindowBatch(Interaction):
+    """T targets, and the B windows that their histories lie in.
+
+    Asked for a list field or the length of the lists it gives those of the windows, (B, ...);
+    asked for any other field that of the targets, (T, ...).
+
+    Args:
+        targets: the fields of the targets.
+        windows: the list fields (B, N, ...), padded on the right, and their lengths (B,).
+        row: (T,) int64, the window of each target.
+        place: (T,) int64, the position in it after which the target comes.
+        share: which of a batch's targets these are.
+        most: how many targets a part may hold, see `parts`, for the memory of its step.
+    """
+
+    def __init__(
+        self,
+        targets: dict[str, torch.Tensor],
+        windows: dict[str, torch.Tensor],
+        row: torch.Tensor,
+        place: torch.Tensor,
+        share: BatchShare,
+        most: int,
+    ):
+        super().__init__(targets)
+        self.windows, self.row, self.place = windows, row, place
+        self.share, self.most = share, most
+
+    def __getitem__(self, index: Any) -> Any:
+        """A field by its name, or some of the targets with the windows that they lie in."""
+        if isinstance(index, str):
+            return self.windows[index] if index in self.windows else self.interaction[index]
+        used, row = torch.unique(self.row[index], return_inverse=True)
+        targets = {field: values[index] for field, values in self.interaction.items()}
+        windows = {field: values[used] for field, values in self.windows.items()}
+        share = self.share.of(index.cpu())
+        return WindowBatch(targets, windows, row, self.place[index], share, self.most)
+
+    def __contains__(self, field: object) -> bool:
+        return field in self.windows or field in self.interaction
+
+    def to(self, device: Any, selected_field: Any = None) -> WindowBatch:
+        """The whole batch on a device."""
+        targets, windows = (
+            {field: values.to(device) for field, values in fields.items()}
+            for fields in (self.interaction, self.windows)
+        )
+        row, place = self.row.to(device), self.place.to(device)
+        return WindowBatch(targets, windows, row, place, self.share, self.most)
+
+    def gather(self, states: torch.Tensor, last: torch.Tensor) -> torch.Tensor:
+        """In the place of RecBole's `gather_indexes`: (B, N, D) states of every position -> (T, D),
+        those that every target comes after; `last` (B,) is not asked for."""
+        return states[self.row, self.place]
+
+    def prefixes(self, length_field: str) -> Interaction:
+        """The same targets as RecBole has them: a row each, with a history of its own, which
+        begins where its window begins."""
+        length = self.place + 1
+        fields = {length_field: length}
+        for field, values in self.windows.items():
+            if field != length_field:
+                inside = torch.arange(values.shape[1], device=length.device) < length.unsqueeze(1)
+                inside = inside.reshape(inside.shape + (1,) * (values.dim() - 2))
+                fields[field] = values[self.row] * inside
+        return Interaction(self.interaction | fields)
+
+    def parts(self, most: int) -> Iterator[tuple[WindowBatch, float]]:
+        """Parts of whole windows, of about `most` targets each, and how much of the batch each is:
+        if the loss is a mean over targets, the parts' weighted losses add up to that of all."""
+        part = ((torch.bincount(self.row).cumsum(0) - 1) // most)[self.row]
+        if not part.any():
+            yield self, 1.0
+            return
+        for number in torch.unique(part).tolist():
+            index = torch.nonzero(part == number).squeeze(1)
+            yield self[index], len(index) / len(part)
+
+
+class WindowLoader(TrainDataLoader):
+    """`TrainDataLoader` of windows: `train_batch_size` counts their targets, so that an epoch has
+    as many steps as over prefixes, and negatives are drawn by RecBole's sampler for each of them.
+
+    With several processes all draw alike for the whole batch and read their own windows.
+    """
+
+    view = "window"
+
+    def __init__(self, config: Any, dataset: Any, sampler: Any, shuffle: bool = False):
+        super().__init__(config, dataset, sampler, shuffle=shuffle)
+        self._counts = dataset.inter_feat[OWN_TARGETS]
+        self.n_targets = int(self._counts.sum())
+        self._most = self.n_targets * self.times
+        if self.neg_sample_args["distribution"] == "none":  # a loss over the whole catalogue
+            self._most = max(_LEAST_TARGETS, _MOST_SCORES // dataset.item_num)
+
+    def __len__(self) -> int:
+        return math.ceil(self.n_targets / self.step)
+
+    def __iter__(self) -> Iterator[WindowBatch]:
+        numbers: Any = range(len(self._counts))
+        return iter(
+            torch.utils.data.DataLoader(
+                numbers,
+                batch_sampler=self.batches(),
+                collate_fn=self.collate_fn,
+                num_workers=self.num_workers,
+                generator=self.generator,
+            )
+        )
+
+    def batches(self) -> list[list[int]]:
+        """The windows of an epoch's batches: a new one begins with the window in which the targets
+        so far pass the next multiple of `train_batch_size`."""
+        n_windows = len(self._counts)
+        order = torch.arange(n_windows)
+        if self.shuffle:
+            order = torch.randperm(n_windows, generator=self.generator)
+        batch = (self._counts[order].cumsum(0) - 1) // self.step
+        sizes = torch.unique_consecutive(batch, return_counts=True)[1]
+        return [part.tolist() for part in order.split(sizes.tolist())]
+
+    def collate_fn(self, index: Any) -> WindowBatch:
+        """This process's windows of a batch, or the first where there is none for it."""
+        rows = self._dataset.inter_feat[np.array(index)]
+        targets, row, place = rows.window_targets()
+        targets = self._neg_sampling(self._dataset.join(targets))
+        row, place = (part.repeat(len(targets) // len(part)) for part in (row, place))
+        own, idle = own_places(len(rows), processes.rank(), processes.count())
+        chosen = torch.tensor(own)
+        mine = torch.nonzero(torch.isin(row, chosen)).squeeze(1)
+        return WindowBatch(
+            targets[mine].interaction,
+            rows.select(chosen).histories(),
+            torch.searchsorted(chosen, row[mine]),
+            place[mine],
+            BatchShare(mine, len(row), idle=idle),
+            self._most,
+        )
+
+
+def window_loader(train: Any) -> WindowLoader:
+    """The targets of a loader of prefixes in windows.
+
+    Raises:
+        InputError: they cannot be laid into windows.
+    """
+    kind = next(k for k in type(train).__mro__ if not issubclass(k, OwnRowsLoader))
+    rows = train._dataset.inter_feat
+    if kind is not TrainDataLoader or not isinstance(rows, SequenceRows):
+        raise InputError("its data are of a kind of their own")
+    if not isinstance(train.transform, Equal):
+        raise InputError(f"transform: {train.config['transform']} changes every history")
+    if train.neg_sample_args.get("dynamic", False):
+        raise InputError("train_neg_sample_args: dynamic scores every history on its own")
+    return WindowLoader(
+        train.config, train._dataset.copy(rows.windows()), train._sampler, shuffle=train.shuffle
+    )

@@ -1,0 +1,33 @@
+"""What `recommend` and `export` check of their options before anything is read."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from recbole_hstu.support.errors import InputError
+
+
+def known_options(
+    given: Mapping[str, Any], names: Collection[str], texts: Collection[str]
+) -> dict[str, Any]:
+    """The options of a command, without those that are None.
+
+    Args:
+        given: as the command line has them.
+        names: of the options that the command knows.
+        texts: those of them that name a file or the like.
+
+    Raises:
+        InputError: an unknown option, or a name that is none, as in `--users` without a value.
+    """
+    for key in given:
+        if key not in names:
+            near = difflib.get_close_matches(key, names, n=1, cutoff=0.0)[0]
+            raise InputError(f"unknown option '{key}'; did you mean '{near}'?")
+    options = {key: value for key, value in given.items() if value is not None}
+    for key in options.keys() & texts:
+        if not isinstance(options[key], str) or not options[key]:
+            raise InputError(f"--{key}: {options[key]!r} is no name; write --{key}=NAME")
+    return options

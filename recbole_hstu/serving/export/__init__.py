@@ -1,0 +1,1 @@
+"""A checkpoint -> a folder that other programs can use, without this package."""

@@ -1,0 +1,139 @@
+"""`recbole-hstu export`: one folder with all that serving a model elsewhere needs."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recbole_hstu.records.run_record import RunRecord, read_record
+from recbole_hstu.serving.command_options import known_options
+from recbole_hstu.serving.export.model_card import model_card
+from recbole_hstu.serving.export.programs import Programs
+from recbole_hstu.serving.new_items import read_new_items
+from recbole_hstu.serving.recommender import Recommender
+from recbole_hstu.support.errors import InputError, packages_needed
+from recbole_hstu.support.whole_file import whole_folder
+
+# What a bundle may hold, and the packages that write it.
+FORMATS = {
+    "onnx": ("onnx", "onnxruntime"),
+    "torch": ("torch",),
+    "parquet": ("pyarrow",),
+    "faiss": ("faiss",),
+}
+_OPTIONS = ("out", "formats", "record", "licence", "new_items", "stand_in", "text_features_file")
+
+
+def export(checkpoint: str | Path, options: Mapping[str, Any]) -> str:
+    """Write the bundle of a checkpoint; see `recbole-hstu --help` for the options.
+
+    Returns:
+        One line about what was written.
+
+    Raises:
+        InputError: bad input, a model that cannot be exported, a package that is missing; then
+            there is no folder.
+    """
+    options = known_options(options, _OPTIONS, _OPTIONS)
+    out, formats = _checked(options)
+    rec = Recommender.load(checkpoint, text_features_file=options.get("text_features_file"))
+    if "new_items" in options:
+        new = read_new_items(options["new_items"])
+        rec.add_items(new, options.get("stand_in", "neighbours"))
+    record = _record(options["record"], rec) if "record" in options else None
+    programs = Programs(rec)
+    try:
+        with whole_folder(out) as folder:
+            _write(folder, programs, formats)
+            config, tokens = public_config(rec), rec.saved.item_tokens
+            _write_json(folder / "config.json", config)
+            _write_json(folder / "item_tokens.json", tokens)
+            card = model_card(programs, formats, config, record, options.get("licence"))
+            (folder / "README.md").write_text(card, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{out}: cannot be written ({error.strerror or error})") from error
+    size = sum(path.stat().st_size for path in out.iterdir())
+    return f"{out}: {', '.join(formats)} of {len(tokens) - 1:,} items, {size / 2**20:.1f} MiB\n"
+
+
+def public_config(rec: Recommender) -> dict[str, Any]:
+    """The options of the run; of a path on this machine its last part alone."""
+    plain = rec.saved.state["config"]
+    return {key: _last_part(plain[key]) for key in sorted(plain)}
+
+
+def _last_part(value: Any) -> Any:
+    is_place = isinstance(value, str) and Path(value).is_absolute()
+    return Path(value).name if is_place else value
+
+
+def _write(folder: Path, programs: Programs, formats: list[str]) -> None:
+    items = programs.module.items.detach().numpy()[1:]
+    if "onnx" in formats:
+        programs.write_onnx(folder / "model.onnx")
+    if "torch" in formats:
+        programs.write_torch(folder / "model.pt2")
+    if "parquet" in formats:
+        _write_parquet(folder / "items.parquet", programs.rec.saved.item_tokens[1:], items)
+    if "faiss" in formats:
+        _write_faiss(folder / "items.faiss", items)
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=1, ensure_ascii=False), encoding="utf-8")
+
+
+def _write_parquet(path: Path, tokens: list[str], vectors: np.ndarray) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    flat = pyarrow.array(vectors.ravel())
+    columns = {
+        "id": pyarrow.array(np.arange(1, len(tokens) + 1)),
+        "item": pyarrow.array(tokens),
+        "vector": pyarrow.FixedSizeListArray.from_arrays(flat, vectors.shape[1]),
+    }
+    pyarrow.parquet.write_table(pyarrow.table(columns), path)
+
+
+def _write_faiss(path: Path, vectors: np.ndarray) -> None:
+    """An exact index of inner products; a search gives item ids."""
+    import faiss
+
+    index = faiss.IndexIDMap2(faiss.IndexFlatIP(vectors.shape[1]))
+    index.add_with_ids(np.ascontiguousarray(vectors), np.arange(1, len(vectors) + 1))
+    faiss.write_index(index, str(path))
+
+
+def _checked(options: Mapping[str, Any]) -> tuple[Path, list[str]]:
+    out = options.get("out")
+    if out is None:
+        raise InputError("--out is missing; name a folder that is not there yet")
+    if Path(out).exists():
+        raise InputError(f"--out={out}: is there; name a folder that is not")
+    formats = options.get("formats", ",".join(FORMATS)).split(",")
+    unknown = [name for name in formats if name not in FORMATS]
+    if unknown:
+        raise InputError(f"--formats: {unknown[0]!r} is not one of {', '.join(FORMATS)}")
+    for name in formats:
+        with packages_needed(f"--formats: {name}"):
+            for package in FORMATS[name]:
+                importlib.import_module(package)
+    return Path(out), formats
+
+
+def _record(path: str, rec: Recommender) -> RunRecord:
+    """The record of the run that wrote the checkpoint."""
+    record, config = read_record(path), rec.saved.config
+    for key in ("model", "dataset", "seed", "protocol"):
+        ours, its = config[key] or "", getattr(record, key)
+        if ours != its:
+            raise InputError(
+                f"--record={path}: is of {key} {its}, and the checkpoint of {ours}; name its own"
+            )
+    return record

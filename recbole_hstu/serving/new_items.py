@@ -1,0 +1,157 @@
+"""Items that no training has seen, by their texts or text vectors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from recbole_hstu.data.item_text import ItemText
+from recbole_hstu.data.side_feature_file import first_ten
+from recbole_hstu.encoders.further_texts import FurtherTexts
+from recbole_hstu.layers.stand_in_ids import STAND_INS
+from recbole_hstu.serving.saved_model import SavedModel
+from recbole_hstu.support.errors import InputError
+
+_FORM = '{"B0...": {"title": "...", "categories": "..."}}, or a vector in place of the fields'
+_LINE = '{"item": "B0...", "title": "...", "categories": "..."} or {"item": "B0...", "vector": []}'
+
+
+def add_items(saved: SavedModel, items: Any, stand_in: str) -> None:
+    """Make items known to a model whose training has not seen them; bad input changes nothing.
+
+    Args:
+        saved: the model; its tokens get longer.
+        items: item token to the fields that the texts of the training were made from, as in
+            `{"B0...": {"title": ..., "categories": ...}}`, or to a text vector.
+        stand_in: for their id vectors: `neighbours` (the mean over the 10 items whose texts are
+            most alike), `mean` (over all items) or `zero`.
+
+    Raises:
+        InputError: a token that is known, an empty text, an unknown field, a vector of another
+            width or with a number that is not finite; a model without text vectors; an encoder
+            that is not there.
+    """
+    if stand_in not in STAND_INS:
+        raise InputError(f"stand_in: {stand_in!r} is not one of {', '.join(STAND_INS)}")
+    width = getattr(saved.model, "text_width", None)
+    if width is None:
+        raise InputError(
+            f"{saved.config['model']} has no text vectors to know new items by; take HSTUText, or "
+            "train with the items"
+        )
+    given = _tokens(saved, items)
+    texts = {token: value for token, value in given.items() if isinstance(value, Mapping)}
+    vectors = {token: value for token, value in given.items() if token not in texts}
+    if texts:
+        vectors |= _encoded(saved, texts)
+    table = np.stack([_vector(token, vectors[token], width) for token in given])
+    saved.model.add_items(torch.from_numpy(table).to(saved.config["device"]), stand_in)
+    saved.item_tokens.extend(given)
+
+
+def read_new_items(path: str | Path) -> dict[str, Any]:
+    """New items from JSON lines, in the form that `add_items` takes.
+
+    Raises:
+        InputError: no such file, a line of another form, an item twice.
+    """
+    found: dict[str, Any] = {}
+    try:
+        with Path(path).open(encoding="utf-8") as file:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    token, value = _of_line(f"{path}: line {number}", line)
+                    if token in found:
+                        raise InputError(f"{path}: line {number}: item {token} stands there twice")
+                    found[token] = value
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise InputError(f"{path}: cannot be read ({why})") from error
+    return found
+
+
+def _of_line(where: str, line: str) -> tuple[str, Any]:
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where}: is no JSON; expected {_LINE}") from error
+    if not isinstance(value, dict) or type(value.get("item")) not in (str, int):
+        raise InputError(f"{where}: has no item; expected {_LINE}")
+    token = str(value.pop("item"))
+    if "vector" not in value:
+        return token, value
+    if len(value) > 1:
+        raise InputError(f"{where}: has a vector and other fields; expected {_LINE}")
+    return token, value["vector"]
+
+
+def _tokens(saved: SavedModel, items: Any) -> dict[str, Any]:
+    """The items by their tokens, none of which may be known."""
+    if not isinstance(items, Mapping) or not items:
+        raise InputError(f"add_items: expected {_FORM}")
+    for token in items:
+        if isinstance(token, bool) or not isinstance(token, str | int | np.integer) or token == "":
+            raise InputError(f"add_items: {token!r} is not an item token")
+    given = {str(token): value for token, value in items.items()}
+    if len(given) < len(items):
+        raise InputError("add_items: an item is given as a number and as a text; give it once")
+    there = given.keys() & set(saved.item_tokens)
+    if there:
+        raise InputError(f"add_items: the model knows these items already: {first_ten([*there])}")
+    return given
+
+
+def _encoded(saved: SavedModel, items: Mapping[str, Mapping[str, Any]]) -> dict[str, np.ndarray]:
+    encoder = FurtherTexts(saved.config["text_features_file"], saved.config)
+    texts = {token: _text(encoder.item_text, token, fields) for token, fields in items.items()}
+    return dict(zip(texts, encoder.encode(list(texts.values())), strict=True))
+
+
+def _text(item_text: ItemText, token: str, fields: Mapping[str, Any]) -> str:
+    unknown = [str(name) for name in fields if name not in item_text.fields]
+    if unknown:
+        raise InputError(
+            f"add_items: item {token}: unknown fields {', '.join(unknown)}; this model's texts "
+            f"are made from {', '.join(item_text.fields)}"
+        )
+    text = item_text.join([_value(token, fields.get(name)) for name in item_text.fields])
+    if not text:
+        raise InputError(
+            f"add_items: item {token}: the text is empty; give one of "
+            f"{', '.join(item_text.fields)}, or a vector"
+        )
+    return text
+
+
+def _value(token: str, value: Any) -> str:
+    """A field as the converters write it: a list is joined by commas."""
+    if value is None:
+        return ""
+    parts = value if isinstance(value, list | tuple) else [value]
+    for part in parts:
+        if isinstance(part, bool) or not isinstance(part, str | int | float) or part != part:
+            raise InputError(f"add_items: item {token}: {part!r} is not a text")
+    return ", ".join(text for text in map(str, parts) if text)
+
+
+def _vector(token: str, value: Any, width: int) -> np.ndarray:
+    try:
+        with np.errstate(over="ignore"):
+            vector = np.asarray(value, dtype=np.float32)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(
+            f"add_items: item {token}: neither fields nor a vector; expected {_FORM}"
+        ) from error
+    if vector.shape != (width,):
+        raise InputError(
+            f"add_items: item {token}: a vector of shape {vector.shape}; the model's text vectors "
+            f"have {width} numbers"
+        )
+    if not np.isfinite(vector).all():
+        raise InputError(f"add_items: item {token}: the vector holds a number that is not finite")
+    return vector

@@ -1,0 +1,95 @@
+"""Processes that work side by side, each on a GPU of its own where there are several."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import multiprocessing.connection
+import os
+import pickle
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from recbole_hstu.studies.study_log import study_log
+from recbole_hstu.support.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+
+def side_by_side(jobs: int, work: Callable[..., None], *arguments: Any) -> None:
+    """Call `work(gpu, *arguments)` in each of `jobs` processes and wait for all of them.
+
+    One that is killed is reported; what it had begun is for the others to see to.
+
+    Args:
+        work: a function at the top of a module; `gpu` see `gpu_of_each`.
+
+    Raises:
+        InputError: the arguments cannot be handed to other processes.
+    """
+    threads = max(1, torch.get_num_threads() // jobs)
+    context = multiprocessing.get_context("spawn")
+    workers = [
+        context.Process(target=_worker, args=(threads, work, gpu, *arguments))
+        for gpu in gpu_of_each(jobs)
+    ]
+    try:
+        _start(workers)
+        running = list(workers)
+        while running:
+            multiprocessing.connection.wait([worker.sentinel for worker in running])
+            for worker in [w for w in running if not w.is_alive()]:
+                running.remove(worker)
+                if worker.exitcode:
+                    logger.error(
+                        "worker %s ended with status %s; the others go on: %d",
+                        *(worker.pid, worker.exitcode, len(running)),
+                    )
+    finally:
+        for worker in workers:
+            if worker.is_alive():
+                worker.terminate()
+                worker.join()
+
+
+def _start(workers: Sequence[Any]) -> None:
+    try:
+        for worker in workers:
+            worker.start()
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise InputError(
+            f"--jobs: the options cannot be handed to other processes ({error}); a class must "
+            "stand at the top of a module"
+        ) from error
+
+
+def gpu_of_each(jobs: int) -> list[str | None]:
+    """The `gpu_id` of each process, in turn; None where there is one GPU at most."""
+    seen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    count = torch.cuda.device_count()
+    gpus = seen.split(",")[:count] if seen else [str(gpu) for gpu in range(count)]
+    return [gpus[job % count] if count > 1 else None for job in range(jobs)]
+
+
+def on_gpu(options: Mapping[str, Any], gpu: str | None) -> Mapping[str, Any]:
+    """Options of a run, for the GPU of its process."""
+    return options if gpu is None else {**options, "gpu_id": gpu}
+
+
+def _worker(threads: int, work: Callable[..., None], *arguments: Any) -> None:
+    from recbole_hstu.distributed.launcher import end_with_parent
+
+    torch.set_num_threads(threads)
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"recbole\.")  # as cli does
+    end_with_parent()
+    with study_log():
+        try:
+            work(*arguments)
+        except InputError as error:
+            logger.error("%s", error)
+            raise SystemExit(2) from error
+        except KeyboardInterrupt:
+            raise SystemExit(130) from None

@@ -1,0 +1,157 @@
+"""RecBole's causal models trained at every position of a window: proved for a model, or not done.
+
+RecBole lays a row over every prefix of a sequence and picks the hidden state after its last event
+with `gather_indexes`. A causal model has the states of all prefixes in one pass over the longest:
+answered with these, its own `calculate_loss` gives the loss of all targets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from logging import getLogger
+from typing import Any
+
+import torch
+from recbole.data.interaction import Interaction
+from torch import nn
+
+from recbole_hstu.data.window_loader import WindowBatch, WindowLoader, window_loader
+from recbole_hstu.distributed import processes
+from recbole_hstu.support.errors import ANY_REASON, InputError, in_a_line
+from recbole_hstu.training import checkpoint
+
+_TOLERANCE = 1e-5  # of the largest state, and of the loss; float32 leaves about 1e-6
+_PROVED_WINDOWS = 16
+_SHAKE = 0.02
+
+Gather = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+def in_train_view(config: Any, train: Any, model: nn.Module) -> Any:
+    """The training loader that `train_view` asks for.
+
+    `window`: a loader of windows, and a model whose `calculate_loss` takes them, where both ways
+    are found to be equal (`reason_against`); the log says which way is taken, and why.
+
+    Args:
+        train: RecBole's loader, of prefixes for a sequential model.
+    """
+    if config["train_view"] != "window" or config["sequence_view"] != "prefix":
+        return train
+    try:
+        windows = window_loader(train)
+        reason = _proved(model, windows)
+    except InputError as error:
+        reason = str(error)
+    reasons = [each for each in processes.gather(reason) if each]
+    if reasons:
+        getLogger().info(f"train_view: prefix, since windows do not fit: {reasons[0]}")
+        return train
+    learn_at_every_position(model)
+    getLogger().info(
+        f"train_view: window, {windows.n_targets:,} targets in {len(windows._dataset):,} windows "
+        f"of up to {config['MAX_ITEM_LIST_LENGTH']} events"
+    )
+    return windows
+
+
+def learn_at_every_position(model: Any) -> None:
+    """Let the `calculate_loss` of a causal model take a `WindowBatch`, too."""
+    own = model.calculate_loss
+
+    def calculate_loss(batch: Any) -> Any:
+        if not isinstance(batch, WindowBatch):
+            return own(batch)
+        with _gathering(model, batch.gather):
+            return own(batch)
+
+    model.calculate_loss = calculate_loss
+
+
+def _proved(model: Any, windows: WindowLoader) -> str | None:
+    """`reason_against`, over some windows of the first batch; nothing is drawn or changed by it."""
+    generators = {"loader": windows.generator}
+    before = checkpoint.random_states(generators)
+    first = next(iter(windows.batches()))[: _PROVED_WINDOWS * processes.count()]
+    batch = windows.collate_fn(first).to(model.device)
+    with _shaken(model):
+        reason = reason_against(model, batch)
+    checkpoint.restore_random_states(before, generators)
+    return reason
+
+
+@torch.no_grad()
+def reason_against(model: Any, batch: WindowBatch) -> str | None:
+    """Why a model's states or its loss over windows are not those over prefixes, to 1e-5 of the
+    largest; None where they are. Dropout must be off.
+
+    A prefix that begins before its window is shortened for both: it begins with the window.
+    """
+    if any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in model.modules()):
+        return "it normalises by batch"
+    try:
+        states, loss = _outcome(model, batch.prefixes(model.ITEM_SEQ_LEN), model.gather_indexes)
+        in_windows, whole = _outcome(model, batch, batch.gather)
+        parts = batch.parts(len(batch) // 2)
+        halves = sum(weight * _outcome(model, part, part.gather)[1] for part, weight in parts)
+    except ANY_REASON as error:
+        said = f"{type(error).__name__}: {in_a_line(error)}"
+        return f"its loss reads more than the state after the last event ({said})"
+    if isinstance(loss, tuple):
+        return "its loss has several parts"
+    if not states:
+        return "its loss does not read the state after the last event"
+    for what, one, other in (
+        *(("states differ", *pair) for pair in zip(states, in_windows, strict=True)),
+        ("losses differ", loss, whole),
+        ("loss is no mean over targets", whole, halves),
+    ):
+        difference = (one - other).abs().max() / one.abs().max()
+        if not difference <= _TOLERANCE:
+            return f"its {what} (by {difference:.1e})"
+    return None
+
+
+def _outcome(model: Any, batch: Interaction, gather: Gather) -> tuple[list[torch.Tensor], Any]:
+    """The states that the loss of a batch picks, and the loss."""
+    states = []
+
+    def kept(output: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+        states.append(gather(output, index))
+        return states[-1]
+
+    with _gathering(model, kept):
+        loss = model.calculate_loss(batch)
+    return states, loss
+
+
+@contextmanager
+def _gathering(model: Any, gather: Gather) -> Iterator[None]:
+    """Another `gather_indexes` in the place of the model's, for the duration of a block."""
+    model.gather_indexes = gather
+    try:
+        yield
+    finally:
+        del model.gather_indexes
+
+
+@contextmanager
+def _shaken(model: nn.Module) -> Iterator[None]:
+    """Dropout off, exact products, and every weight moved a little, for the duration of a block: a
+    part of a model that starts at zero would hide in the states."""
+    tensors = [*model.parameters(), *model.buffers()]
+    kept, training = [tensor.detach().clone() for tensor in tensors], model.training
+    precision = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    model.eval()
+    try:
+        with torch.no_grad(), torch.backends.cudnn.flags(allow_tf32=False):
+            for weight in model.parameters():
+                weight.add_(torch.randn_like(weight), alpha=_SHAKE)
+            yield
+    finally:
+        for tensor, before in zip(tensors, kept, strict=True):
+            tensor.data.copy_(before)
+        model.train(training)
+        torch.set_float32_matmul_precision(precision)

@@ -1,0 +1,120 @@
+"""Models that stand elsewhere and options that are declared once: known wherever they are named."""
+
+import sys
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import pytest
+from recbole.model.sequential_recommender import SASRec
+from small_data import command, small_options
+
+from recbole_hstu.cli import main
+from recbole_hstu.config import model_registry
+from recbole_hstu.config.config import Config
+from recbole_hstu.config.model_registry import find_model
+from recbole_hstu.config.option_tables import options_page
+from recbole_hstu.quick_start import evaluate, run
+from recbole_hstu.studies.compare import compare_models
+from recbole_hstu.support.errors import InputError
+
+ROOT = Path(__file__).parents[2]
+# It reads its option in a way that no search of its source would find.
+SOURCE = """
+from recbole_hstu.config.config import option
+from recbole_hstu.model.hstu import HSTU
+
+class Mine(HSTU):
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        self.own = option(config, "".join(["wi", "dth"]))
+"""
+
+
+@pytest.fixture
+def typed(monkeypatch):
+    """A class as one types it into a notebook: no file holds it."""
+    notebook = {"__name__": "__main__"}
+    exec(SOURCE + "    options = {'width': 4}", notebook)
+    monkeypatch.setattr(sys.modules["__main__"], "Mine", notebook["Mine"], raising=False)
+    return notebook["Mine"]
+
+
+@pytest.fixture
+def module(monkeypatch):
+    """A module and the YAML file of its model in this folder."""
+    Path("outside.py").write_text(SOURCE)
+    Path("Mine.yaml").write_text("width: 4  # (int, from 1) How wide.\nn_layers: 1\n")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield "outside:Mine"
+    sys.modules.pop("outside", None)
+
+
+def test_a_class_of_a_notebook(toy, typed):
+    """Trained, in a study, and judged from its checkpoint."""
+    result = run(typed, "toy", config_dict=small_options(epochs=1, width=5))
+    assert result["record"].config["width"] == 5
+    assert evaluate(result["checkpoint"])["test_result"] == result["test_result"]
+    table, failed = compare_models([typed, "Pop"], "toy", (), small_options(epochs=1, width=5))
+    assert not failed
+    assert "Mine" in table
+    with pytest.raises(InputError, match="unknown option 'witdh'; did you mean 'width'"):
+        Config(typed, "toy", config_dict={"witdh": 5})
+
+
+def test_a_class_by_its_address(toy, module, capfd):
+    assert main(command(model=module, width=6, epochs=1)) == 0
+    (last,) = Path("saved").glob("Mine-toy-*.last.pth")
+    capfd.readouterr()
+    for given, message in (
+        ("--width=0", "width: 0 must be a whole number from 1 on"),
+        ("--width=wide", "width: 'wide' must be a whole number"),
+        ("--widht=1", "unknown option 'widht'; did you mean 'width'?"),
+    ):
+        assert main([*command(model=module), given]) == 2
+        assert message in capfd.readouterr().err
+    assert main(["run", f"--model={module}", "--help"]) == 0
+    said = capfd.readouterr().out
+    assert "  --width=4                       (int, from 1) How wide.\n" in said
+    assert "--n_layers=1 " in said  # its own default of an option of HSTU
+    assert main([*command(model=module, width=6, epochs=2), f"--resume={last}"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("nowhere:Mine", "there is no module nowhere; it must lie in this folder"),
+        ("outside:Yours", "the module outside has no class 'Yours'"),
+        ("outside:option", "is no model; derive it from one of RecBole's"),
+    ],
+)
+def test_addresses_that_lead_nowhere(module, name, message):
+    with pytest.raises(InputError, match=message):
+        find_model(name)
+
+
+def test_a_kind_that_there_is_not(module):
+    Path("Mine.yaml").write_text("width: 4  # (integer, from 1) How wide.\n")
+    with pytest.raises(InputError, match=r"Mine\.yaml: width: \(integer, from 1\) is no kind"):
+        Config(module, "toy")
+
+
+def test_a_package_gives_its_model_a_name(module, monkeypatch):
+    installed = [EntryPoint("Mine", module, model_registry.ENTRY_POINTS)]
+    installed += [EntryPoint("SASRec", module, model_registry.ENTRY_POINTS)]
+
+    def entry_points(group, name=None):
+        assert group == model_registry.ENTRY_POINTS
+        return [entry for entry in installed if name in (None, entry.name)]
+
+    monkeypatch.setattr(model_registry, "entry_points", entry_points)
+    assert find_model("Mine") is find_model(module)
+    assert Config("Mine", "toy")["width"] == 4
+    with pytest.raises(InputError, match="--model=Mien: no such model; did you mean Mine"):
+        find_model("Mien")
+    with pytest.raises(InputError, match=r"--model=SASRec: is the name of several models; use "):
+        find_model("SASRec")
+    assert find_model(f"{SASRec.__module__}:SASRec") is SASRec
+
+
+def test_the_page_of_options_is_what_the_files_declare():
+    assert (ROOT / "docs/options.md").read_text() == options_page()

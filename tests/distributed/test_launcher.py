@@ -1,0 +1,196 @@
+"""Processes that torch's launcher starts, again after a death, and on several machines."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psutil
+import pytest
+import recbole.trainer.trainer
+import torch
+from small_data import random_rows, small_config, small_options, weights, write_inter
+
+from recbole_hstu.data.data_set import load_dataset
+from recbole_hstu.distributed import processes
+from recbole_hstu.quick_start import run
+from recbole_hstu.training.preparation import build_model, make_trainer
+
+ROOT = Path(processes.__file__).parents[2]
+ENVIRONMENT = {
+    **os.environ,
+    "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
+    "OMP_NUM_THREADS": "1",
+}
+
+
+@pytest.fixture(autouse=True)
+def data():
+    write_inter(random_rows(n_users=41))
+
+
+@pytest.fixture
+def start():
+    """Starts the command, in other processes, which end with the test."""
+    begun = []
+
+    def start(*before, model="held_model:Held", **options):
+        given = [f"--{key}={value}" for key, value in options.items()]
+        words = [str(ROOT / "run_recbole.py"), f"--model={model}", "--dataset=toy", *given]
+        with Path(f"said{len(begun)}.txt").open("w") as said:
+            process = subprocess.Popen(
+                [sys.executable, *before, *words], env=ENVIRONMENT, stderr=said
+            )
+        begun.append(process)
+        return process
+
+    yield start
+    for process in begun:
+        process.kill()
+        process.wait()
+
+
+def said():
+    return "".join(file.read_text() for file in sorted(Path().glob("said*.txt")))
+
+
+def wait_for_a_checkpoint(process):
+    until = time.monotonic() + 400
+    while not list(Path("saved").glob("*.last.pth")):
+        assert process.poll() is None, said()
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def assert_trained_as(whole):
+    (last,) = Path("saved").glob("*.last.pth")
+    expected = weights(whole["checkpoint"].with_suffix(".last.pth"))
+    for name, value in weights(last).items():
+        assert torch.equal(value, expected[name]), name
+
+
+@pytest.mark.slow
+def test_a_job_that_loses_a_process_starts_again_by_itself(start):
+    """And ends with the very weights of an undisturbed one, dropout included."""
+    options = small_options(epochs=4, protocol="paper", nproc=2, max_restarts=1)
+    Path("hold-saved").touch()
+    process = start(**options)
+    wait_for_a_checkpoint(process)
+    children = psutil.Process(process.pid).children()
+    workers = [p for p in children if any("spawn_main" in part for part in p.cmdline())]
+    assert len(workers) == 2
+    max(workers, key=lambda worker: worker.pid).kill()
+    Path("hold-saved").unlink()
+    assert process.wait(timeout=400) == 0, said()
+    assert "Started again, goes on from saved/Held-toy" in said()
+    options["checkpoint_dir"] = "undisturbed"
+    assert_trained_as(run("held_model:Held", "toy", config_dict=options))
+
+
+@pytest.mark.slow
+def test_two_machines_one_of_which_loses_its_process(start):
+    """Two of torch's launchers that meet are what two machines with a shared folder are."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        place = f"127.0.0.1:{free.getsockname()[1]}"
+    options = small_options(epochs=4, protocol="paper")
+    torchrun = ["-m", "torch.distributed.run", "--nnodes=2", "--nproc_per_node=1"]
+    torchrun += ["--rdzv_backend=c10d", f"--rdzv_endpoint={place}", "--rdzv_id=job"]
+    torchrun += ["--max_restarts=1", "--local_addr=127.0.0.1", "--monitor_interval=0.1"]
+    Path("hold-saved").touch()
+    machines = [start(*torchrun, **options) for _ in range(2)]
+    wait_for_a_checkpoint(machines[0])
+    below = [child for m in machines for child in psutil.Process(m.pid).children()]
+    (second,) = [p for p in below if p.environ().get("RANK") == "1"]
+    second.kill()
+    Path("hold-saved").unlink()
+    assert [machine.wait(timeout=400) for machine in machines] == [0, 0], said()
+    assert said().count("Started again, goes on from saved/Held-toy") == 1
+    options |= {"checkpoint_dir": "undisturbed", "nproc": 2}
+    assert_trained_as(run("held_model:Held", "toy", config_dict=options))
+
+
+def test_a_start_is_not_mistaken_for_the_one_before():
+    """The store keeps what processes wrote that are gone."""
+    store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    clients = [torch.distributed.TCPStore("127.0.0.1", store.port) for _ in range(3)]
+    names = []
+    for _ in range(2):
+        with ThreadPoolExecutor(3) as pool:
+            names.append(set(pool.map(processes._start_of_all, clients, range(3), [3] * 3)))
+    first, second = names
+    assert len(first) == len(second) == 1
+    assert first != second
+
+
+def test_processes_that_make_the_folder_of_checkpoints_at_once(monkeypatch):
+    """RecBole looks whether it is there, and another process makes it just then."""
+
+    def make(folder):
+        if not Path(folder).exists():
+            Path(folder).mkdir()
+            Path(folder).mkdir()
+
+    monkeypatch.setattr(recbole.trainer.trainer, "ensure_dir", make)
+    config = small_config()
+    trainer = make_trainer(config, build_model(config, load_dataset(config)))
+    assert Path(trainer.checkpoint_dir).is_dir()
+
+
+# What a user's own script has: a model, and a training by two processes.
+SCRIPT = """
+from recbole_hstu.model.hstu import HSTU
+from recbole_hstu.quick_start import run
+from recbole_hstu.training.preparation import build_model, make_trainer
+from recbole_hstu.support.errors import InputError
+
+class Mine(HSTU):
+    pass
+
+def train():
+    try:
+        print(run(Mine, "toy", config_dict={options})["test_result"]["mrr"])
+    except InputError as error:
+        print(error)
+
+{call}
+"""
+
+
+def script(call, name="mine.py", **options):
+    text = SCRIPT.format(options=small_options(epochs=1, nproc=2, **options), call=call)
+    words, given = ([name], None) if name else (["-"], text)
+    if name:
+        Path(name).write_text(text)
+    line = [sys.executable, *words]
+    done = subprocess.run(
+        line, env=ENVIRONMENT, input=given, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_a_model_of_the_main_script():
+    out = script('if __name__ == "__main__":\n    train()')
+    assert 0 <= float(out) <= 1
+    assert len(list(Path("saved").glob("Mine-toy-*.pth"))) == 2
+
+
+def test_a_script_that_every_process_would_run_again():
+    said = script("train()")
+    assert said.startswith("--nproc: ")
+    assert said.endswith(
+        'mine.py, line 16: stands outside of `if __name__ == "__main__":`, so that every process '
+        "would start others; put it inside\n"
+    )
+    assert not Path("saved").exists()
+
+
+def test_a_model_typed_into_an_interpreter():
+    assert "typed into a notebook or an interpreter" in script("train()", name=None)
+    assert not Path("saved").exists()
