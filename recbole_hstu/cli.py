@@ -211,11 +211,8 @@ _COMMANDS = {
     "report": _report,
     "reproduce": _reproduce,
     "recommend": _recommend,
-<<<<<<< HEAD
     "serve": _serve,
-=======
     "export": _export,
->>>>>>> integ
     "doctor": _doctor,
 }
 
