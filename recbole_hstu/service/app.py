@@ -28,6 +28,7 @@ from recbole_hstu.support.errors import InputError
 _PAGE = {
     "/": ("index.html", "text/html"),
     "/page.css": ("page.css", "text/css"),
+    "/elements.js": ("elements.js", "text/javascript"),
     "/page.js": ("page.js", "text/javascript"),
 }
 _BODY = (400, 401, 408, 409, 413, 415, 422, 429)

@@ -1,10 +1,9 @@
-// What clients may not trust: titles and tokens. They reach the page as text alone.
+// The state of the page and what changes it; elements.js makes what it shows.
 "use strict";
 
 const K = 10;
 const HOUR = 3600;
 const MAX_EXPLAINED = 100;
-const byId = (id) => document.getElementById(id);
 
 const state = {
   models: [],
@@ -17,29 +16,7 @@ const state = {
   turn: 0, // an answer to an older question is not shown
 };
 
-function element(tag, properties = {}, ...children) {
-  const made = document.createElement(tag);
-  for (const [name, value] of Object.entries(properties)) {
-    if (name.includes("-") || name === "role") made.setAttribute(name, value);
-    else made[name] = value;
-  }
-  made.append(...children); // strings become text
-  return made;
-}
-
-const titleOf = (entry) => entry.title ?? entry.item;
-
-function say(words, isError = false) {
-  byId("status").textContent = words;
-  document.body.classList.toggle("error", isError);
-}
-
-function button(text, label, onclick) {
-  return element("button", { type: "button", textContent: text, "aria-label": label, onclick });
-}
-
 const addButton = (entry) => button("Add", `Add ${titleOf(entry)} to the history`, () => add(entry));
-const textIn = (className, textContent) => element("span", { className, textContent });
 
 async function ask(path, body) {
   const headers = state.token ? { Authorization: `Bearer ${state.token}` } : {};
@@ -245,19 +222,6 @@ function showParts(model, rows, contributions) {
   const values = rows.map((_, place) => contributions[place]?.[0] ?? null);
   const widest = Math.max(...values.map(Math.abs), Number.MIN_VALUE);
   rows.forEach((row, place) => row.append(part(model.label, values[place], widest)));
-}
-
-function part(name, value, widest) {
-  const bar = element("span");
-  bar.style.width = `${(100 * Math.abs(value ?? 0)) / widest}%`;
-  const sign = value > 0 ? "up" : "down";
-  const sides = ["left", "right"].map((side) => element("span", { className: side }));
-  sides[value > 0 ? 1 : 0].append(bar);
-  return element("div", { className: "part" },
-    textIn("name", name),
-    element("span", { className: `bar ${sign}`, "aria-hidden": "true" }, ...sides),
-    textIn(`score ${sign}`,
-      value === null ? "the only event" : `${value > 0 ? "+" : ""}${value.toFixed(3)}`));
 }
 
 async function showSimilar(entry) {
