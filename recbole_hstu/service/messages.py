@@ -12,7 +12,7 @@ MAX_USERS = 64  # a request
 MAX_K = 1000
 MAX_ITEMS = 4096  # candidates, or items to leave out
 MAX_EXPLAINED = 100  # events, each of which is left out once
-MAX_TIME = 2**62 - 1
+MAX_TIME = 2**53 - 1  # beyond, not every reader of JSON is exact
 
 
 def _whole(value: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import signal
 import socket
@@ -16,6 +15,7 @@ import uvicorn
 from recbole_hstu.service.app import make_app
 from recbole_hstu.service.item_titles import ItemTitles, read_titles
 from recbole_hstu.service.served_model import ServedModel
+from recbole_hstu.serving.command_options import known_options
 from recbole_hstu.serving.recommender import Recommender
 from recbole_hstu.support.errors import InputError
 
@@ -63,11 +63,8 @@ def serve(checkpoints: Sequence[str], options: Mapping[str, Any]) -> None:
 
 
 def _checked(options: Mapping[str, Any]) -> dict[str, Any]:
-    for key in options:
-        if key not in _DEFAULTS:
-            near = difflib.get_close_matches(key, _DEFAULTS, n=1, cutoff=0.0)[0]
-            raise InputError(f"unknown option '{key}'; did you mean '{near}'?")
-    given = {**_DEFAULTS, **options}
+    texts = ("host", "dataset", "text_features_file", "device")
+    given = _DEFAULTS | known_options(options, _DEFAULTS, texts)
     for key, least, most in (
         ("port", 0, 65535),
         ("cache_mb", 1, 1 << 20),

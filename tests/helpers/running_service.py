@@ -22,7 +22,7 @@ def small_models(*names):
     text = {"item_text": {"fields": ["title"]}}
     found = []
     for name in names:
-        rec = Recommender.load(trained(name, **text)["checkpoint"])
+        rec = Recommender.load(trained(name, **text)["checkpoint"].resolve())
         titles = ItemTitles(rec.saved.item_tokens, read_titles(rec.saved.config))
         found.append(ServedModel(name.lower(), rec, titles, 1 << 20))
     return found
