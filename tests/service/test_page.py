@@ -1,178 +1,163 @@
-"""The page in real headless Chromium (Debian: apt-get install chromium chromium-driver)."""
+"""The page, in a real browser without a screen: Debian's chromium and chromium-driver."""
 
 import shutil
 
 import pytest
+from running_service import running
 
-webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-if not (shutil.which("chromium") and shutil.which("chromedriver")):
-    pytest.skip("chromium and chromedriver are not installed", allow_module_level=True)
+from recbole_hstu.service.item_titles import ItemTitles
+from recbole_hstu.service.served_model import ServedModel
 
-from running_service import running  # noqa: E402
+selenium = pytest.importorskip("selenium", reason="selenium is not installed")
+BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+if not (BROWSER and DRIVER):
+    pytest.skip("chromium or chromedriver is missing", allow_module_level=True)
+
+from selenium import webdriver  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
 from selenium.webdriver.common.keys import Keys  # noqa: E402
 from selenium.webdriver.support.ui import WebDriverWait  # noqa: E402
 
-from recbole_hstu.service.item_titles import ItemTitles  # noqa: E402
-
+HOSTILE = "<script>document.title = 'owned'</script><img src=x onerror=\"document.title='owned'\">"
 FLAGS = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-    *("--disable-dev-shm-usage", "--window-size=1200,900"),
+    *("headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-sync"),
+    *("disable-background-networking", "disable-component-update", "window-size=1200,900"),
 )
-EVIL = "<img src=x onerror=\"document.title='hacked'\"><b>bold</b>"
 
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
     options = webdriver.ChromeOptions()
-    options.binary_location = shutil.which("chromium")
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
+    options.binary_location = BROWSER
+    for flag in (*FLAGS, f"user-data-dir={tmp_path_factory.mktemp('chromium')}"):
+        options.add_argument(f"--{flag}")
+    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
     yield driver
     driver.quit()
 
 
+@pytest.fixture(scope="module")
+def url(models):
+    """HSTU and SASRecSS side by side; item i3 has a title that would like to be a script."""
+    titled = [f"{word} thing {i}" for i, word in enumerate(["red", "green", "blue"] * 10)]
+    titles = {f"i{i}": title for i, title in enumerate(titled)} | {"i3": HOSTILE}
+    served = [
+        ServedModel(one.name, one.rec, ItemTitles(one.rec.saved.item_tokens, titles), 1 << 20)
+        for one in models
+    ]
+    with running(served) as client:
+        yield client.url
+
+
 class Page:
-    """What a person does and sees."""
+    """What a person sees and does."""
 
     def __init__(self, browser, url):
         self.browser = browser
         browser.get(url)
+        self.until(lambda: self.all("#found li"))
 
-    def all(self, selector):
-        return self.browser.find_elements(By.CSS_SELECTOR, selector)
+    def until(self, happened):
+        return WebDriverWait(self.browser, 60, 0.05).until(lambda _: happened())
 
-    def one(self, selector):
-        return self.wait(lambda: self.all(selector))[0]
+    def all(self, css):
+        return self.browser.find_elements(By.CSS_SELECTOR, css)
 
-    def wait(self, condition):
-        """Until it holds; elements may be replaced meanwhile."""
-        ignored = (webdriver.remote.webdriver.WebDriverException,)
-        return WebDriverWait(self.browser, 20, 0.05, ignored).until(lambda _: condition())
-
-    def texts(self, selector):
-        return [found.text for found in self.all(selector)]
-
-    def says(self, words):
-        self.wait(lambda: words in self.one("#status").text)
+    def texts(self, css):
+        script = "return [...document.querySelectorAll(arguments[0])].map(one => one.textContent)"
+        return self.browser.execute_script(script, css)
 
     def search(self, words):
-        field = self.one("#query")
-        field.clear()
-        field.send_keys(words)
-        self.wait(
-            lambda: (
-                all(words in text for text in self.texts("#found .title"))
-                and (self.texts("#found .title"))
-            )
-        )
+        self.all("#query")[0].clear()
+        self.all("#query")[0].send_keys(words)
+        self.until(lambda: {words} == set(self.texts("#found .title")))
 
     def add(self, words):
+        before = self.texts("#lists .score")
         self.search(words)
-        title = self.one("#found .title").text
-        self.one("#found button").click()
-        self.says(f"{title} added.")
-        return title
+        self.all("#found button")[0].click()
+        self.until(lambda: self.texts("#lists .score") not in ([], before) and self.explained())
 
-    def set_time(self, time):
-        change = "at.value = arguments[0]; at.dispatchEvent(new Event('change'))"
-        self.browser.execute_script(change, time)
+    def explained(self):
+        return len(self.all("#history .part")) == 2 * len(self.all("#history > li"))
 
-
-def errors_of(browser):
-    return [line for line in browser.get_log("browser") if line["level"] == "SEVERE"]
+    def choose_time(self, field, value):
+        script = "arguments[0].value = arguments[1]; arguments[0].dispatchEvent(new Event('change'))"
+        self.browser.execute_script(script, field, value)
 
 
-def test_a_history_is_built_by_clicking_and_two_models_answer(browser, service, models):
-    page = Page(browser, service.url)
-    added = [page.add(words) for words in ("quick green", "large blue")]
-    assert page.texts("#history .title") == added
-    columns = page.wait(lambda: len(page.all("#lists ol")) == 2 and page.all("#lists ol"))
-    titles = [row.text for row in columns[0].find_elements(By.CSS_SELECTOR, ".title")]
-    table = models[0].rec.recommend(  # two events an hour apart, asked an hour later
-        [[(page_item(models, added[0]), 0), (page_item(models, added[1]), 3_600_000)]],
-        at=7_200_000,
-    )
-    assert titles == [models[0].titles[models[0].rec.ids([item])[0]] for item in table["item"]]
-    page.wait(lambda: len(page.all("#history .part")) == 4)  # an event and a model each
-    assert "leave one out" in page.one("#explained").text
-    assert errors_of(browser) == []
+@pytest.fixture
+def page(browser, url):
+    return Page(browser, url)
 
 
-def page_item(models, title):
-    (id,) = models[0].titles.search(title, 2)
-    return models[0].rec.items[id]
+def test_a_history_is_built_by_clicking_and_the_lists_follow(page):
+    page.add("green thing 4")
+    assert page.texts("#history > li > .title") == ["green thing 4"]
+    assert page.texts("#lists h3") == ["HSTU", "SASRecSS"]
+    assert page.texts("#lists section:first-child .rank") == [str(i) for i in range(1, 11)]
+    assert all("thing" in title or "<script>" in title for title in page.texts("#lists .title"))
+    first = page.texts("#lists .title")
+    page.add("green thing 7")
+    assert page.texts("#lists .title") != first
+    assert "leave one out" in page.all("#explained")[0].text
+    assert "In every list: " in page.all("#status")[0].text
+    page.all("#history button")[0].click()
+    page.until(lambda: page.texts("#history > li > .title") == ["green thing 7"])
 
 
-def test_the_time_of_the_request_changes_the_scores(browser, service):
-    page = Page(browser, service.url)
-    page.add("quick green")
-    page.add("large blue")
-    before = page.texts("#lists section:first-child .score")
-    page.set_time("2031-01-01T00:00:00")
-    page.says("Time of the request changed.")
-    assert page.texts("#lists section:first-child .score") != before
-    page.set_time("2001-01-01T00:00:00")
-    page.says("The request lies before an event")
+def test_the_time_of_the_request_changes_what_hstu_gives(page):
+    page.add("green thing 4")
+    lists = page.texts("#lists section:nth-child(1) .score")
+    others = page.texts("#lists section:nth-child(2) .score")
+    page.choose_time(page.all("#at")[0], "2035-01-01T00:00:00")
+    page.until(lambda: page.texts("#lists section:nth-child(1) .score") != lists)
+    assert page.texts("#lists section:nth-child(2) .score") == others  # it sees no times
+    page.choose_time(page.all("#at")[0], "2001-01-01T00:00:00")
+    page.until(lambda: "lies before an event" in page.all("#status")[0].text)
 
 
-def test_the_keyboard_is_enough(browser, service):
-    page = Page(browser, service.url)
-    page.search("quick green")
-    page.one("#query").send_keys(Keys.TAB)
-    active = browser.switch_to.active_element
-    if active.tag_name != "button":  # a list that scrolls takes the focus, too
-        active.send_keys(Keys.TAB)
-    active = browser.switch_to.active_element
-    assert active.get_attribute("aria-label").startswith("Add quick green")
-    active.send_keys(Keys.ENTER)
-    page.says("added.")
-    page.wait(lambda: page.all("#lists button[aria-pressed=true]"))
-    page.one("#lists button[aria-label^='Items similar to']").send_keys(Keys.ENTER)
-    page.wait(lambda: browser.switch_to.active_element.text.startswith("Similar to "))
-    page.one("#history button").send_keys(Keys.ENTER)
-    page.says("removed.")
-    assert browser.switch_to.active_element.get_attribute("id") == "query"
-    assert page.texts("#lists .title") == []
+def test_why_and_what_is_similar(page):
+    page.add("green thing 4")
+    title = page.texts("#lists .title")[1]
+    page.all("#lists button")[3].click()
+    page.until(lambda: f"the score of {title}" in page.all("#explained")[0].text)
+    page.all("#lists button")[4].click()
+    page.until(lambda: page.texts("#similar-title") == [f"Similar to {title}"])
+    assert len(page.texts("#similar-lists .score")) == 20
 
 
-def test_a_phone_shows_all_of_it_and_every_control_has_a_name(browser, service):
-    screen = {"width": 360, "height": 740, "deviceScaleFactor": 1, "mobile": True}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
-    try:
-        page = Page(browser, service.url)
-        page.add("quick green")
-        page.wait(lambda: page.all("#history .part"))
-        assert browser.execute_script("return document.documentElement.scrollWidth") <= 360
-        for control in page.all("input, button"):
-            if control.is_displayed():
-                assert control.accessible_name
-                assert control.rect["height"] >= 36
-    finally:
-        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+def test_the_keyboard_is_enough(page):
+    page.search("green thing 4")
+    focus = page.browser.switch_to.active_element
+    focus.send_keys(Keys.TAB)
+    page.browser.switch_to.active_element.send_keys(Keys.ENTER)
+    page.until(lambda: page.all("#lists .score"))
+    names = []
+    for _ in range(60):
+        page.browser.switch_to.active_element.send_keys(Keys.TAB)
+        focus = page.browser.switch_to.active_element
+        names.append(focus.get_attribute("aria-label") or focus.get_attribute("id"))
+    assert {"Time of green thing 4", "Remove green thing 4", "at", "clear"} <= set(names)
+    assert sum(name.startswith("What each event contributes") for name in names if name) > 5
 
 
-def test_titles_are_text(browser, models):
-    from recbole_hstu.service.served_model import ServedModel
-
-    rec = models[0].rec
-    titles = ItemTitles(rec.saved.item_tokens, dict.fromkeys(rec.saved.item_tokens, EVIL))
-    with running([ServedModel("evil", rec, titles, 1 << 20)]) as service:
-        page = Page(browser, service.url)
-        page.add("bold")
-        page.one("#lists .title")
-        assert page.texts("#history .title") == [EVIL]
-        assert page.all("main img, main b") == []
-        assert browser.title != "hacked"
+def test_a_title_is_text(page):
+    page.search(HOSTILE)
+    page.all("#found button")[0].click()
+    page.until(lambda: page.texts("#history > li > .title") == [HOSTILE])
+    assert page.browser.title != "owned"
+    assert not page.all("#found script, #history script, #found img, #history img")
 
 
-def test_a_token_is_asked_for(browser, models):
-    with running(models, token="s3cret") as service:
-        page = Page(browser, service.url)
-        page.wait(lambda: page.one("#token").is_displayed())
-        page.one("#token").send_keys("s3cret", Keys.ENTER)
-        page.search("quick green")
-        assert not page.one("#token").is_displayed()
+def test_a_phone_shows_all_of_it_and_nothing_comes_from_elsewhere(page, url):
+    size = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+    page.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    page.add("green thing 4")
+    width = page.browser.execute_script("return document.documentElement.scrollWidth")
+    assert width == 390
+    script = "return performance.getEntriesByType('resource').map(entry => entry.name)"
+    loaded = page.browser.execute_script(script)
+    assert loaded
+    assert all(address.startswith(url) for address in loaded)
+    page.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

@@ -157,7 +157,7 @@ function common(lists) {
   if (lists.length < 2) return "";
   const shared = lists[0].filter((entry) =>
     lists.every((list) => list.some((other) => other.item === entry.item)));
-  return `${shared.length} items are in every list.`;
+  return `In every list: ${shared.length} of ${lists[0].length} items.`;
 }
 
 function leftOut(answers) {
