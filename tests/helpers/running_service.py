@@ -2,7 +2,6 @@
 
 import http.client
 import json
-import socket
 import threading
 import time
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from served import toy_with_text, trained
 
 from recbole_hstu.service.app import make_app
 from recbole_hstu.service.item_titles import ItemTitles, read_titles
+from recbole_hstu.service.serve import open_door
 from recbole_hstu.service.served_model import ServedModel
 from recbole_hstu.serving.recommender import Recommender
 
@@ -57,7 +57,7 @@ class Client:
 @contextmanager
 def running(models, **options):
     """A `Client` of a service that runs while the block does."""
-    door = socket.create_server(("127.0.0.1", 0))
+    door = open_door("127.0.0.1", 0)
     app = make_app(models, **options)
     config = uvicorn.Config(app, http="h11", ws="none", log_level="warning", access_log=False)
     server = uvicorn.Server(config)

@@ -11,6 +11,7 @@ from missing_modules import environment_without
 from running_service import Client
 
 from recbole_hstu.cli import main
+from recbole_hstu.service.serve import open_door
 
 ASKED = json.dumps({"histories": [[["i1", 5]]], "at": 20, "k": 1}).encode()
 
@@ -71,6 +72,13 @@ def test_a_port_that_is_taken(models, capsys):
         port = taken.getsockname()[1]
         assert main(["serve", str(models[0].rec.saved.path), f"--port={port}"]) == 2
     assert f"port {port} of 127.0.0.1 cannot be opened (Address" in capsys.readouterr().err
+
+
+def test_answers_do_not_wait_for_the_client_to_confirm_their_beginning():
+    with open_door("127.0.0.1", 0) as door, socket.create_connection(door.getsockname()):
+        line, _ = door.accept()
+        with line:
+            assert line.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_without_the_extra_one_line_says_what_to_type():

@@ -10,7 +10,7 @@ from recbole_hstu import Recommender
 from recbole_hstu.support.errors import InputError
 
 pytest.importorskip("faiss", reason="faiss is not installed")
-from recbole_hstu.serving.approximate_index import ApproximateIndex  # noqa: E402
+from recbole_hstu.serving.approximate_index import ApproximateIndex
 
 ROWS = random_rows(n_users=60, n_items=400)
 
