@@ -21,7 +21,7 @@ import torch
 
 from recbole_hstu.config.config import Config
 from recbole_hstu.model.hstu import HSTU
-from recbole_hstu.serving.history_cache import HistoryCache
+from recbole_hstu.serving.cached.history_cache import HistoryCache
 from recbole_hstu.serving.recommender import Recommender
 from recbole_hstu.serving.saved_model import SavedModel, saved_config
 from recbole_hstu.serving.stand_in import StandIn
@@ -29,7 +29,7 @@ from recbole_hstu.serving.stand_in import StandIn
 START = 1_600_000_000
 
 
-def recommender(n_items: int, history: int, n_users: int) -> Recommender:
+def recommender(n_items: int, history: int) -> Recommender:
     """An HSTU with HSTU-BLaIR's sizes and drawn weights."""
     options = {"MAX_ITEM_LIST_LENGTH": history, "show_progress": False}
     config = saved_config(
@@ -85,7 +85,7 @@ def main() -> None:
     write(" requests a second | bytes a user |\n" + "|---" * 10 + "|\n")
     for n_items in several["items"]:
         for history in several["histories"]:
-            rec = recommender(n_items, history, 64)
+            rec = recommender(n_items, history)
             for threads in several["threads"]:
                 torch.set_num_threads(threads)
                 for clients in several["clients"]:

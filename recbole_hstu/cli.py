@@ -11,12 +11,13 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import Any
 
 from recbole_hstu import __version__
 from recbole_hstu.config.command_line import read_options
 from recbole_hstu.support.command_help import command_help, overview
-from recbole_hstu.support.errors import InputError, ProcessDied
+from recbole_hstu.support.errors import InputError, ProcessDied, packages_needed
 from recbole_hstu.support.invocation import command
 from recbole_hstu.support.terminal import write_to_any_terminal
 
@@ -155,10 +156,20 @@ def _reproduce(arguments: Sequence[str]) -> int:
 
 
 def _recommend(arguments: Sequence[str]) -> int:
-    from recbole_hstu.serving.recommend_file import recommend_file
+    from recbole_hstu.serving.files.recommend_file import recommend_file
 
     checkpoint, options = _named("recommend", "CHECKPOINT", arguments)
     sys.stdout.write(recommend_file(checkpoint, options))
+    return 0
+
+
+def _serve(arguments: Sequence[str]) -> int:
+    with packages_needed("serve"):
+        from recbole_hstu.service.serve import serve
+
+    _named("serve", "CHECKPOINT", arguments[:1])
+    files = list(takewhile(lambda one: not one.startswith("--"), arguments))
+    serve(files, read_options(arguments[len(files) :]))
     return 0
 
 
@@ -200,6 +211,7 @@ _COMMANDS = {
     "report": _report,
     "reproduce": _reproduce,
     "recommend": _recommend,
+    "serve": _serve,
     "export": _export,
     "doctor": _doctor,
 }

@@ -41,6 +41,7 @@ _EXTRAS = {
     "bm25s": ("bm25", "LIS with retriever: bm25"),
     "onnxruntime": ("export", "export to ONNX"),
     "faiss-cpu": ("ann", "item vectors as a faiss index"),
+    "fastapi": ("serve", "a service over HTTP"),
 }
 # Module -> models of RecBole that need it.
 _FOREIGN = {"dgl": "KGAT", "lightgbm": "LightGBM", "xgboost": "XGBoost", "faiss": "NCL"}

@@ -38,7 +38,7 @@ MARKS = {
     "trains for minutes; its figures stand beside it": r"benchmarks/|\$DATA|--compare="
     r"|--seeds=1,2,3|--MAX_ITEM_LIST_LENGTH=50",
     "another test runs it": r"[Mm]arkov|-m pytest|make docs|results/ml-100k-recbole|--help"
-    r"|--algo=bayes",
+    r"|--algo=bayes|hstu serve ",
 }
 SMALL = {"limit_users": 25, "epochs": 1, "MAX_ITEM_LIST_LENGTH": 5, "max_trials": 1}
 

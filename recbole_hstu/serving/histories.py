@@ -130,6 +130,19 @@ def of_users_alone(users: Sequence[Any]) -> Histories:
     return Histories(list(users), nothing, None, np.zeros(len(users), dtype=np.int64))
 
 
+def joined(several: Sequence[Histories]) -> Histories:
+    """The users of all of them, in one; without times where one has none."""
+    lengths = np.concatenate([np.diff(some.ends, prepend=0) for some in several])
+    times = [some.times for some in several if some.times is not None]
+    return Histories(
+        [user for some in several for user in some.users],
+        np.concatenate([some.items for some in several]),
+        np.concatenate(times) if len(times) == len(several) else None,
+        lengths.cumsum(),
+        named=all(some.named for some in several),
+    )
+
+
 def request_times(at: Any, histories: Histories, users_before: Sequence[Any]) -> np.ndarray | None:
     """The time of each user's request, (B,) int64.
 

@@ -37,6 +37,7 @@ class Recommender:
         saved: the model, its configuration and its tokens.
         items: item tokens in the order of the ids, the padding first.
         needs_time: whether the model reads the times of events and of the request.
+        index: an `ApproximateIndex` of the items, or None for exact lists.
     """
 
     def __init__(self, saved: SavedModel):
@@ -49,6 +50,7 @@ class Recommender:
 
     def _take_up_items(self) -> None:
         self.items = pd.Index(self.saved.item_tokens, dtype=object)
+        self.index: Any = None
         with torch.inference_mode():
             self.scorer = scorer_of(self.saved)
 
@@ -249,6 +251,8 @@ class Recommender:
         columns: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Scores (B, k) and item ids (B, k) of prepared rows, without the (row, id) pairs seen."""
+        if columns is None and self.index is not None:
+            return self.index.best(self, prepared, k, seen)
         row, column = seen if seen is not None else (torch.empty(0, dtype=torch.int64),) * 2
         row, column = row.to(self._device), column.to(self._device) - 1
         score: Callable[[int, int], torch.Tensor]
@@ -274,9 +278,8 @@ class Recommender:
         columns = self.columns(candidates, exclude)
         lists = self.lists(given, times, k, exclude_seen=exclude_seen, columns=columns)
         tables = [self.table(given, *part) for part in lists]
-        if not tables:
-            nothing = torch.empty(0, k)
-            return self.table(given, slice(0), nothing, nothing.long())
+        empty = torch.empty(0, k)
+        tables = tables or [self.table(given, slice(0), empty, empty.long())]
         return pd.concat(tables, ignore_index=True)
 
     def table(

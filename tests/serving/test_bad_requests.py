@@ -123,6 +123,11 @@ def test_users_that_nobody_knows(models):
     refused(lambda: seq(["u1"], "nowhere"), "is not there", "or give histories")
 
 
+def test_the_most_similar_item_alone(models):
+    both = models["HSTU"].similar_items("i1", k=2)
+    assert models["HSTU"].similar_items("i1", k=1).equals(both[:1])
+
+
 def test_unknown_similar_items(models):
     refused(lambda: models["HSTU"].similar_items("nothing"), "does not know: nothing")
     refused(lambda: models["HSTU"].similar_items("i1", k=30), "k: 30")

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from served import all_but_last, events, trained
 
 from recbole_hstu import Recommender
-from recbole_hstu.serving.event_store import EventStore
-from recbole_hstu.serving.history_cache import HistoryCache
-from recbole_hstu.serving.key_value_rows import KeyValueRows
+from recbole_hstu.serving.cached.event_store import EventStore
+from recbole_hstu.serving.cached.history_cache import HistoryCache
+from recbole_hstu.serving.cached.key_value_rows import KeyValueRows
 from recbole_hstu.support.errors import InputError
 
 WIDTH = 7
@@ -90,6 +90,16 @@ def test_keeping_the_last_row_as_well_is_wrong(monkeypatch):
     assert worst > 1e-3
 
 
+def test_a_user_twice_in_a_call_at_two_times():
+    model = make_model(MAX_ITEM_LIST_LENGTH=WIDTH, n_layers=3)
+    table, store = model.items()[0], EventStore(WIDTH, 1)
+    store.put("a", np.array([1, 2, 3]), np.array([10, 20, 30]))
+    at = torch.tensor([40, 10**7])
+    with torch.inference_mode():
+        both = KeyValueRows(model, table, store).user_vectors(store.places(["a", "a"]), at)
+        torch.testing.assert_close(both, whole(model, table, store, ["a", "a"], at))
+
+
 def test_a_request_computes_one_row(monkeypatch):
     model = make_model(MAX_ITEM_LIST_LENGTH=WIDTH)
     store = EventStore(WIDTH, 2)
@@ -163,7 +173,7 @@ def test_bad_events(toy):
         (("a", "nothing", 6), "does not know: nothing"),
         (("a", "i2", 4), "4 lies before the last event of user a"),
         (("a", "i2"), "reads the times"),
-        (("a", "i2", float("nan")), "time: nan"),
+        (("a", "i2", float("nan")), "time nan"),
     ):
         with pytest.raises(InputError, match=words):
             cache.append(*event)

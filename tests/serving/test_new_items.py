@@ -16,7 +16,7 @@ from recbole_hstu.data.item_text import ItemText, read_item_texts
 from recbole_hstu.data.side_feature_file import read_text_features
 from recbole_hstu.encoders.further_texts import FurtherTexts
 from recbole_hstu.layers.stand_in_ids import stand_in_ids
-from recbole_hstu.serving.history_cache import HistoryCache
+from recbole_hstu.serving.cached.history_cache import HistoryCache
 from recbole_hstu.support.errors import InputError
 
 TEXT = {"item_text": ITEM_TEXT, "text_dimensions": 6}

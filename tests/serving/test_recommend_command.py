@@ -10,7 +10,7 @@ from served import all_but_last, events, toy_with_text, trained
 
 from recbole_hstu import Recommender
 from recbole_hstu.cli import main
-from recbole_hstu.serving import recommend_file, request_files
+from recbole_hstu.serving.files import recommend_file, request_files
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from recbole_hstu.records.run_record import RunRecord, read_record
-from recbole_hstu.serving.command_options import known_options
 from recbole_hstu.serving.export.model_card import model_card
 from recbole_hstu.serving.export.programs import Programs
+from recbole_hstu.serving.files.command_options import known_options
 from recbole_hstu.serving.new_items import read_new_items
 from recbole_hstu.serving.recommender import Recommender
 from recbole_hstu.support.errors import InputError, packages_needed

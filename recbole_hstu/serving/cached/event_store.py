@@ -62,7 +62,7 @@ class EventStore:
             InputError: it lies before the user's last one.
         """
         if user in self._places:
-            self._check_order(user, time)
+            self.check_order(user, time)
         place = self._place(user)
         length = int(self.lengths[place])
         if length == self.width:  # the window slides: every event gets another position
@@ -73,7 +73,12 @@ class EventStore:
         self.items[place, length], self.times[place, length] = item, time
         self.lengths[place] = length + 1
 
-    def _check_order(self, user: Hashable, time: int) -> None:
+    def check_order(self, user: Hashable, time: int) -> None:
+        """Whether a user's next event may be of this time.
+
+        Raises:
+            InputError: it lies before the last one.
+        """
         last = self.last_time(user)
         if time < last:
             raise InputError(

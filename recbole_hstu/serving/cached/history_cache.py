@@ -10,9 +10,9 @@ import pandas as pd
 import torch
 
 from recbole_hstu.layers.hstu_block import HSTULayer
-from recbole_hstu.serving.event_store import EventStore
-from recbole_hstu.serving.histories import Histories, whole_numbers
-from recbole_hstu.serving.key_value_rows import KeyValueRows
+from recbole_hstu.serving.cached.event_store import EventStore
+from recbole_hstu.serving.cached.key_value_rows import KeyValueRows
+from recbole_hstu.serving.histories import Histories
 from recbole_hstu.serving.recommender import Recommender
 from recbole_hstu.support.errors import InputError
 
@@ -69,12 +69,29 @@ class HistoryCache:
             InputError: an unknown item, no time where the model reads times, or one that lies
                 before the user's last event.
         """
-        id = int(self.recommender.ids([item])[0])
-        if time is None:
-            if self.recommender.needs_time:
-                raise InputError("time: the model reads the times of events; give one")
-            time = self.store.last_time(user) if user in self.store else 0
-        self.store.append(user, id, int(whole_numbers([time], "time: ")[0]))
+        self.extend(user, self.read_events(user, [item if time is None else (item, time)]))
+
+    def read_events(
+        self, user: Hashable, events: Sequence[Any], on_unknown: str = "raise"
+    ) -> Histories:
+        """More events of a user, of (item token, time), if `extend` can add all of them.
+
+        Raises:
+            InputError: see `append`.
+        """
+        given = self.recommender.read([events], on_unknown)
+        if user in self.store and given.times is not None and len(given):
+            self.store.check_order(user, int(given.times[0]))
+        return given
+
+    def extend(self, user: Hashable, given: Histories) -> None:
+        """Add what `read_events` has read."""
+        times = given.times
+        if times is None:
+            last = self.store.last_time(user) if user in self.store else 0
+            times = np.full(len(given.items), last)
+        for item, time in zip(given.items.tolist(), times.tolist(), strict=True):
+            self.store.append(user, item, time)
 
     def recommend(
         self,

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 
 from recbole_hstu.layers.hstu_block import HIDDEN, N_TIME_BUCKETS, HSTULayer, time_buckets
 from recbole_hstu.layers.losses import l2_normalise
-from recbole_hstu.serving.event_store import EventStore
+from recbole_hstu.serving.cached.event_store import EventStore
 
 # Scores of attention that exist at once, a head.
 MAX_SCORES = 1 << 22
@@ -49,6 +49,9 @@ class KeyValueRows:
     @torch.inference_mode()
     def user_vectors(self, places: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
         """(B, D): the users' vectors at the times of their requests, (B,) int64 each."""
+        if len(places.unique()) < len(places):  # a place holds the last row of one request
+            ones = zip(places.split(1), at.split(1), strict=True)
+            return torch.cat([self.user_vectors(*one) for one in ones])
         lengths = self.store.lengths[places]
         rows = lengths - self.store.settled[places]
         found = self.table.new_empty(len(places), self.table.shape[1])

@@ -9,7 +9,7 @@ from typing import IO, Any
 
 import pandas as pd
 
-from recbole_hstu.serving.request_files import need_parquet
+from recbole_hstu.serving.files.request_files import need_parquet
 from recbole_hstu.support.errors import InputError
 from recbole_hstu.support.whole_file import whole_file
 

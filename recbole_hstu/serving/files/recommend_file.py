@@ -10,13 +10,13 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
-from recbole_hstu.serving.command_options import known_options
 from recbole_hstu.serving.events_of_users import EventsOfUsers, read_events
+from recbole_hstu.serving.files.command_options import known_options
+from recbole_hstu.serving.files.request_files import NAMES_AT_ONCE, read_history_file, read_names
+from recbole_hstu.serving.files.table_files import check_kind, table_file
 from recbole_hstu.serving.histories import Histories, of_users_alone
 from recbole_hstu.serving.new_items import read_new_items
 from recbole_hstu.serving.recommender import Recommender
-from recbole_hstu.serving.request_files import NAMES_AT_ONCE, read_history_file, read_names
-from recbole_hstu.serving.table_files import check_kind, table_file
 from recbole_hstu.support.errors import InputError
 
 _OPTIONS = (

@@ -1,0 +1,1 @@
+"""A trained model over HTTP, and a page to look at what it does."""

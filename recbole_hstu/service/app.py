@@ -1,0 +1,183 @@
+"""The HTTP interface: paths, their schema, errors."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from importlib.resources import files
+from typing import Annotated, Any
+
+import orjson
+from fastapi import FastAPI, Path, Query, Request, Security
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse, Response
+from fastapi.security import HTTPBearer
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.exceptions import HTTPException
+
+from recbole_hstu import __version__
+from recbole_hstu.service import messages as m
+from recbole_hstu.service.batcher import Batcher
+from recbole_hstu.service.docs_page import docs_page
+from recbole_hstu.service.guard import Guard
+from recbole_hstu.service.metrics import Metrics
+from recbole_hstu.service.served_model import ServedModel, add_events
+from recbole_hstu.support.errors import InputError
+
+_PAGE = {
+    "/": ("index.html", "text/html"),
+    "/page.css": ("page.css", "text/css"),
+    "/elements.js": ("elements.js", "text/javascript"),
+    "/page.js": ("page.js", "text/javascript"),
+}
+_BODY = (400, 401, 408, 409, 413, 415, 422, 429)
+# Longer words of an error only repeat what was sent.
+_MAX_DETAIL = 400
+
+
+def make_app(
+    models: Sequence[ServedModel], *, token: str | None = None, max_waiting: int = 64
+) -> Guard:
+    """The service of these models as an ASGI application; the first one is the default.
+
+    Args:
+        token: that clients must send as `Authorization: Bearer ...`.
+        max_waiting: requests at work at once, beyond which the answer is 429.
+    """
+    metrics = Metrics()
+    for model in models:
+        metrics.watch(model)
+    batcher = Batcher(metrics.batch.observe)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        batcher.close()
+
+    app = FastAPI(
+        title="recbole_hstu",
+        version=__version__,
+        docs_url=None,  # FastAPI's page loads scripts from elsewhere
+        redoc_url=None,
+        lifespan=lifespan,
+        dependencies=[Security(HTTPBearer(auto_error=False))] if token else [],
+    )
+    by_name = {model.name: model for model in models}
+    _add_answers(app, by_name, batcher)
+    _add_lookups(app, by_name)
+    _add_pages(app, metrics)
+    app.add_exception_handler(InputError, _refused)
+    app.add_exception_handler(RequestValidationError, _malformed)
+    return Guard(app, token=token, max_waiting=max_waiting, metrics=metrics)
+
+
+def _add_answers(app: FastAPI, models: dict[str, ServedModel], batcher: Batcher) -> None:
+    """What the models compute."""
+    add = partial(add_events, list(models.values()))
+
+    @app.post("/recommend", response_model=m.Recommended, responses=m.problems(404, *_BODY))
+    async def recommend(asked: m.Recommend) -> Response:
+        """The best items after a history, at a time."""
+        return _json(await batcher.ask(_find(models, asked.model).recommend, asked))
+
+    @app.post("/events", response_model=m.Added, responses=m.problems(*_BODY))
+    async def events(asked: m.AddEvents) -> Response:
+        """More events of a user, whom `users` of /recommend then names."""
+        return _json(await batcher.ask(add, asked))
+
+    @app.post("/contributions", response_model=m.Contributions, responses=m.problems(404, *_BODY))
+    async def contributions(asked: m.Explain) -> Response:
+        """What each event contributes to the scores of items: it is left out once."""
+        return _json(await batcher.ask(_find(models, asked.model).explain, asked))
+
+    @app.get(
+        "/similar/{item:path}",
+        response_model=m.Similar,
+        responses=m.problems(401, 404, 409, 422, 429),
+    )
+    async def similar(
+        item: Annotated[str, Path(min_length=1, max_length=256)],
+        k: Annotated[int, Query(ge=1, le=m.MAX_K)] = 10,
+        model: Annotated[str | None, Query(max_length=256)] = None,
+    ) -> Response:
+        """The items whose vectors are most like this item's (cosine)."""
+        found = _find(models, model)
+        if item not in found.rec.items[1:]:
+            raise HTTPException(404, _shortened(f"no item {item}"))
+        return _json(await batcher.ask(found.similar, (item, k)))
+
+
+def _add_lookups(app: FastAPI, models: dict[str, ServedModel]) -> None:
+    """What is known without a computation."""
+
+    @app.get("/models", response_model=m.Models, responses=m.problems(401, 429))
+    def list_models() -> Response:
+        """The models that are served, the default first."""
+        return _json({"models": [model.described() for model in models.values()]})
+
+    @app.get("/items", response_model=m.FoundItems, responses=m.problems(401, 404, 422, 429))
+    def items(
+        query: Annotated[str, Query(max_length=200)] = "",
+        limit: Annotated[int, Query(ge=1, le=50)] = 20,
+        model: Annotated[str | None, Query(max_length=256)] = None,
+    ) -> Response:
+        """Items whose token or title holds every word of the query."""
+        return _json({"items": _find(models, model).search(query, limit)})
+
+    @app.get("/healthz", response_model=m.Health)
+    async def healthz() -> Response:
+        """Whether the service answers."""
+        return _json({"status": "ok"})
+
+
+def _add_pages(app: FastAPI, metrics: Metrics) -> None:
+    @app.get(
+        "/metrics",
+        response_class=Response,
+        responses={200: {"content": {"text/plain": {}}}, **m.problems(401, 429)},
+    )
+    def read_metrics() -> Response:
+        """For Prometheus."""
+        return Response(metrics.text(), media_type=CONTENT_TYPE_LATEST)
+
+    @app.get("/docs", include_in_schema=False)
+    def docs() -> HTMLResponse:
+        return HTMLResponse(docs_page(app.openapi()))
+
+    folder = files("recbole_hstu.service") / "page"
+    for path, (name, media_type) in _PAGE.items():
+        page = Response((folder / name).read_bytes(), media_type=f"{media_type}; charset=utf-8")
+        app.add_api_route(path, lambda page=page: page, include_in_schema=False)
+
+
+def _find(models: dict[str, ServedModel], name: str | None) -> ServedModel:
+    found = next(iter(models.values())) if name is None else models.get(name)
+    if found is None:
+        raise HTTPException(404, _shortened(f"no model {name}; GET /models names them"))
+    return found
+
+
+def _json(content: Any) -> Response:
+    return Response(orjson.dumps(content), media_type="application/json")
+
+
+async def _refused(_: Request, error: Exception) -> JSONResponse:
+    return JSONResponse({"detail": _shortened(str(error))}, 409)
+
+
+async def _malformed(request: Request, error: Exception) -> JSONResponse:
+    """The first thing that is wrong, without FastAPI's copy of what was sent, which may be
+    something that no JSON can hold."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip()
+    if request.method == "POST" and kind.lower() != "application/json":
+        return JSONResponse({"detail": "the body must be application/json"}, 415)
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return JSONResponse({"detail": _shortened(f"{where}: {first['msg']}")}, 422)
+
+
+def _shortened(detail: str) -> str:
+    plain = detail.encode("utf-8", "replace").decode("utf-8")
+    return plain if len(plain) <= _MAX_DETAIL else f"{plain[:_MAX_DETAIL]}..."

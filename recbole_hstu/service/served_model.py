@@ -1,0 +1,229 @@
+"""One checkpoint as the service uses it: batches of requests in, answers out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import torch
+
+from recbole_hstu.service.item_titles import ItemTitles, time_unit
+from recbole_hstu.service.messages import AddEvents, Explain, Recommend
+from recbole_hstu.serving.cached.history_cache import HistoryCache
+from recbole_hstu.serving.histories import Histories, joined, of_users_alone
+from recbole_hstu.serving.recommender import Recommender
+from recbole_hstu.support.errors import InputError
+
+Row = dict[str, Any]
+Pairs = tuple[torch.Tensor, torch.Tensor]
+
+
+@dataclass
+class _Asked:
+    """One request, read: its users, the times of their requests, what may be recommended."""
+
+    given: Histories
+    times: np.ndarray | None
+    is_kept: bool
+    places: list[int]
+    request: Recommend
+    columns: torch.Tensor | None
+
+
+class ServedModel:
+    """A model, the histories of its users, the titles of its items.
+
+    Every method takes the requests of a batch. None may run beside another (see `Batcher`).
+
+    Args:
+        name: by which clients choose it.
+        cache_bytes: for histories of users.
+    """
+
+    def __init__(self, name: str, rec: Recommender, titles: ItemTitles, cache_bytes: int):
+        self.name, self.rec, self.titles = name, rec, titles
+        self.cache = HistoryCache(rec, cache_bytes)
+        self.time_unit = time_unit(rec.saved.config)
+
+    def described(self) -> Row:
+        """`Model`."""
+        config = self.rec.saved.config
+        return {
+            "name": self.name,
+            "kind": config["model"],
+            "dataset": config["dataset"],
+            "items": self.rec.scorer.n_items - 1,
+            "max_history": self.rec.max_history,
+            "needs_time": self.rec.needs_time,
+            "time_unit": self.time_unit,
+            "bytes_a_user": self.cache.bytes_a_user,
+        }
+
+    def search(self, query: str, limit: int) -> list[Row]:
+        """`Found` items."""
+        ids = self.titles.search(query, limit)
+        return [{"item": self.rec.items[id], "title": self.titles[id]} for id in ids]
+
+    def recommend(self, requests: Sequence[Recommend]) -> list[Row]:
+        """`Recommended` of each request.
+
+        Raises:
+            InputError: one of them is wrong; see `Recommender.recommend`.
+        """
+        asked = [self._read(request) for request in requests]
+        answers: list[Row] = [
+            {"lists": [[] for _ in _users_of(one.request)], "unknown": one.given.unknown}
+            for one in asked
+        ]
+        numbered = sorted(enumerate(asked), key=lambda pair: _group(pair[1]))
+        for _, group in groupby(numbered, key=lambda pair: _group(pair[1])):
+            numbers, some = zip(*group, strict=True)
+            rows = self._rows(some)
+            for number, one in zip(numbers, some, strict=True):
+                for place in one.places:
+                    answers[number]["lists"][place] = next(rows)
+        return answers
+
+    def _read(self, request: Recommend) -> _Asked:
+        if (request.histories is None) == (request.users is None):
+            raise InputError("give histories or users, one of them")
+        rec = self.rec
+        given = (
+            rec.read(request.histories, request.on_unknown)
+            if request.histories is not None
+            else self._kept(request.users or [])
+        )
+        everybody = range(len(_users_of(request)))
+        is_kept = request.users is not None
+        times = rec.request_times(request.at, given, request.users or everybody)
+        # Only some items: the request is computed by itself. Items left out are barred by the row.
+        columns = rec.columns(request.candidates, None)
+        rec.check_k(request.k, columns)
+        places = list(everybody) if is_kept else given.users
+        return _Asked(given, times, is_kept, places, request, columns)
+
+    def _kept(self, users: Sequence[str]) -> Histories:
+        if self.rec.saved.is_sequential:
+            return self.cache.histories(users)
+        known = ([user] for user in users)  # by name; the events are only left out of the list
+        return joined(
+            [self.cache.histories(u) if u[0] in self.cache else of_users_alone(u) for u in known]
+        )
+
+    def _rows(self, asked: Sequence[_Asked]) -> Iterator[list[Row]]:
+        """The list of every user of these requests, which are of one `_group`."""
+        given = joined([one.given for one in asked])
+        times = None
+        if asked[0].times is not None:
+            times = np.concatenate([one.times for one in asked])
+        k = max(one.request.k for one in asked)
+        wanted = [one.request.k for one in asked for _ in range(len(one.given))]
+        barred = self._barred(asked)
+        for start in range(0, len(given), self.rec.scorer.rows_at_once):
+            part = slice(start, min(start + self.rec.scorer.rows_at_once, len(given)))
+            with torch.inference_mode():
+                prepared = self._prepare(given, times, part, asked[0].is_kept)
+                here = (barred[0] >= part.start) & (barred[0] < part.stop)
+                pairs = barred[0][here] - part.start, barred[1][here]
+                best, ids = self.rec.best(prepared, k, pairs, asked[0].columns)
+            for row, scores, found in zip(
+                range(part.start, part.stop), best.tolist(), ids.tolist(), strict=True
+            ):
+                yield self._named(scores[: wanted[row]], found[: wanted[row]])
+
+    def _prepare(self, given: Histories, times, part: slice, is_kept: bool) -> torch.Tensor:
+        if is_kept and self.rec.saved.is_sequential:
+            return self.cache.prepare(given, times, part)
+        return self.rec.scorer.prepare(self.rec.batch(given, times, part.start, part.stop))
+
+    def _barred(self, asked: Sequence[_Asked]) -> Pairs:
+        """(row, item id) that no list may hold."""
+        rows, items, start = [], [], 0
+        for one in asked:
+            users = len(one.given)
+            if one.request.exclude_seen:
+                row, item = one.given.seen(0, users)
+                rows.append(row + start)
+                items.append(item)
+            if one.request.exclude:
+                out = torch.from_numpy(self.rec.ids(one.request.exclude)).unique()
+                rows.append((torch.arange(users) + start).repeat_interleave(len(out)))
+                items.append(out.repeat(users))
+            start += users
+        nothing = torch.empty(0, dtype=torch.int64)
+        return torch.cat([nothing, *rows]), torch.cat([nothing, *items])
+
+    def _named(self, scores: Sequence[float], ids: Sequence[int]) -> list[Row]:
+        return [
+            {"item": self.rec.items[id], "title": self.titles[id], "score": score}
+            for score, id in zip(scores, ids, strict=True)
+            if score > -np.inf
+        ]
+
+    def similar(self, requests: Sequence[tuple[str, int]]) -> list[Row]:
+        """`Similar` of each (item, k).
+
+        Raises:
+            InputError: see `Recommender.similar_items`.
+        """
+        answers = []
+        for item, k in requests:
+            table = self.rec.similar_items(item, k)
+            ids = self.rec.items.get_indexer(table["item"]).tolist()
+            answers.append({"items": self._named(table["score"].tolist(), ids)})
+        return answers
+
+    def explain(self, requests: Sequence[Explain]) -> list[Row]:
+        """`Contributions` of each: every event is left out once, the time of the request stays.
+
+        Raises:
+            InputError: see `Recommender.scores`.
+        """
+        return [self._explain(request) for request in requests]
+
+    def _explain(self, request: Explain) -> Row:
+        events, rec = request.history, self.rec
+        if len(events) == 1:
+            rec.scores(events, request.items, request.at)  # its errors
+            return {"contributions": [None]}
+        without = [events[:left] + events[left + 1 :] for left in range(len(events))]
+        given = rec.read([events, *without])
+        times = rec.request_times(request.at, given, given.users)
+        ids = torch.from_numpy(rec.ids(request.items))
+        found = []
+        with torch.inference_mode():
+            for start in range(0, len(given), rec.scorer.rows_at_once):
+                stop = min(start + rec.scorer.rows_at_once, len(given))
+                prepared = rec.scorer.prepare(rec.batch(given, times, start, stop))
+                found.append(rec.scorer.scores(prepared, ids))
+        scores = torch.cat(found)
+        return {"contributions": (scores[:1] - scores[1:]).tolist()}
+
+
+def add_events(models: Sequence[ServedModel], requests: Sequence[AddEvents]) -> list[Any]:
+    """`Added` or the error of each request; every model keeps the events, or none does."""
+    answers: list[Any] = []
+    for request in requests:
+        user, events = request.user, request.events
+        try:
+            read = [model.cache.read_events(user, events, request.on_unknown) for model in models]
+        except InputError as error:
+            answers.append(error)
+            continue
+        for model, given in zip(models, read, strict=True):
+            model.cache.extend(user, given)
+        first = read[0]
+        answers.append({"user": user, "added": len(first.items), "unknown": first.unknown})
+    return answers
+
+
+def _users_of(request: Recommend) -> Sequence[Any]:
+    return request.users if request.users is not None else request.histories or []
+
+
+def _group(asked: _Asked) -> tuple[bool, int, bool]:
+    """Requests of one group are computed together; those with candidates each alone."""
+    return asked.is_kept, 0 if asked.columns is None else id(asked), asked.times is None

@@ -1,0 +1,1 @@
+"""Users who come back: their events, and what HSTU has computed from them."""

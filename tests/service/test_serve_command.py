@@ -1,0 +1,93 @@
+"""`recbole-hstu serve` as a process: it stops gracefully, and refuses in one line."""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+
+import pytest
+from missing_modules import environment_without
+from running_service import Client
+
+from recbole_hstu.cli import main
+from recbole_hstu.service.serve import open_door
+
+ASKED = json.dumps({"histories": [[["i1", 5]]], "at": 20, "k": 1}).encode()
+
+
+def test_a_stop_finishes_what_is_at_work(models):
+    """Half of the body has come when SIGTERM does."""
+    file = models[0].rec.saved.path
+    command = [sys.executable, "-m", "recbole_hstu.cli", "serve", str(file), "--port=0"]
+    folder = file.parents[1]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=folder, text=True) as process:
+        try:
+            url = process.stdout.readline().strip()
+            port = int(url.removesuffix("/").rpartition(":")[2])
+            assert url == f"http://127.0.0.1:{port}/"
+            while Client(port).get("/healthz")[0] != 200:
+                pass
+            with socket.create_connection(("127.0.0.1", port), timeout=30) as line:
+                head = f"Content-Type: application/json\r\nContent-Length: {len(ASKED)}\r\n\r\n"
+                line.sendall(f"POST /recommend HTTP/1.1\r\nHost: x\r\n{head}".encode() + ASKED[:9])
+                while "waiting 2.0" not in Client(port).get("/metrics")[2]:
+                    pass
+                process.send_signal(signal.SIGTERM)
+                with pytest.raises(ConnectionError):
+                    while True:
+                        Client(port).get("/healthz")
+                line.sendall(ASKED[9:])
+                assert line.recv(65536).startswith(b"HTTP/1.1 200 ")
+            assert process.wait(30) == 0
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "serve CHECKPOINT: CHECKPOINT is missing"),
+        (["absent.pth"], "absent.pth: no such checkpoint"),
+        (["FILE", "--prot=1"], "unknown option 'prot'; did you mean 'port'?"),
+        (["FILE", "--port=many"], "--port: 'many' must be a whole number 0 to 65,535"),
+        (["FILE", "--cache_mb=0"], "--cache_mb: 0 must be"),
+        (["FILE", "FILE"], "have one name; rename one"),
+        (["FILE", "--host=no.such.host.invalid"], "of no.such.host.invalid cannot be opened"),
+    ],
+)
+def test_bad_arguments(models, capsys, arguments, words):
+    file = str(models[0].rec.saved.path)
+    given = [argument.replace("FILE", file) for argument in arguments]
+    if not any("port" in argument for argument in given) and given:
+        given.append("--port=0")
+    assert main(["serve", *given]) == 2
+    problem = capsys.readouterr().err
+    assert words in problem
+    assert problem.count("\n") == 1
+
+
+def test_a_port_that_is_taken(models, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert main(["serve", str(models[0].rec.saved.path), f"--port={port}"]) == 2
+    assert f"port {port} of 127.0.0.1 cannot be opened (Address" in capsys.readouterr().err
+
+
+def test_answers_do_not_wait_for_the_client_to_confirm_their_beginning():
+    with open_door("127.0.0.1", 0) as door, socket.create_connection(door.getsockname()):
+        line, _ = door.accept()
+        with line:
+            assert line.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+def test_without_the_extra_one_line_says_what_to_type():
+    done = subprocess.run(
+        [sys.executable, "-m", "recbole_hstu.cli", "serve", "any.pth"],
+        env=environment_without("uvicorn"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "serve: needs the package uvicorn; pip install uvicorn" in done.stderr
