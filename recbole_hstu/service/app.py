@@ -103,7 +103,7 @@ def _add_answers(app: FastAPI, models: dict[str, ServedModel], batcher: Batcher)
     ) -> Response:
         """The items whose vectors are most like this item's (cosine)."""
         found = _find(models, model)
-        if item not in found.rec.items[1:]:
+        if not found.knows(item):
             raise HTTPException(404, _shortened(f"no item {item}"))
         return _json(await batcher.ask(found.similar, (item, k)))
 

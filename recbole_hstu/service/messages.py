@@ -10,6 +10,7 @@ MAX_BODY = 1 << 18  # bytes
 MAX_EVENTS = 4096  # a history
 MAX_USERS = 64  # a request
 MAX_K = 1000
+MAX_LISTED = 1 << 14  # items of all lists of a request
 MAX_ITEMS = 4096  # candidates, or items to leave out
 MAX_EXPLAINED = 100  # events, each of which is left out once
 MAX_TIME = 2**53 - 1  # beyond, not every reader of JSON is exact

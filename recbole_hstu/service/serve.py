@@ -15,6 +15,7 @@ import uvicorn
 from recbole_hstu.service.app import make_app
 from recbole_hstu.service.item_titles import ItemTitles, read_titles
 from recbole_hstu.service.served_model import ServedModel
+from recbole_hstu.serving.approximate_index import ApproximateIndex
 from recbole_hstu.serving.files.command_options import known_options
 from recbole_hstu.serving.recommender import Recommender
 from recbole_hstu.support.errors import InputError
@@ -28,6 +29,7 @@ _DEFAULTS: dict[str, Any] = {
     "device": "cpu",
     "cache_mb": 256,
     "max_waiting": 64,
+    "probes": 0,
 }
 _LOOPBACK = ("127.", "::1", "localhost")
 _STOP_SECONDS = 30
@@ -69,6 +71,7 @@ def _checked(options: Mapping[str, Any]) -> dict[str, Any]:
         ("port", 0, 65535),
         ("cache_mb", 1, 1 << 20),
         ("max_waiting", 1, 10_000),
+        ("probes", 0, 1 << 16),
     ):
         whole = isinstance(given[key], int) and not isinstance(given[key], bool)
         if not whole or not least <= given[key] <= most:
@@ -99,6 +102,8 @@ def open_door(host: str, port: int) -> socket.socket:
 def _load(file: Path, given: Mapping[str, Any]) -> ServedModel:
     named = {key: given[key] for key in ("dataset", "text_features_file", "device")}
     rec = Recommender.load(file, **named)
+    if given["probes"]:
+        rec.index = ApproximateIndex(rec, given["probes"])
     titles = ItemTitles(rec.saved.item_tokens, read_titles(rec.saved.config))
     return ServedModel(file.stem, rec, titles, given["cache_mb"] << 20)
 

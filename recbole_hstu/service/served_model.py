@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -11,13 +11,14 @@ import numpy as np
 import torch
 
 from recbole_hstu.service.item_titles import ItemTitles, time_unit
-from recbole_hstu.service.messages import AddEvents, Explain, Recommend
+from recbole_hstu.service.messages import MAX_LISTED, AddEvents, Explain, Recommend
 from recbole_hstu.serving.cached.history_cache import HistoryCache
 from recbole_hstu.serving.histories import Histories, joined, of_users_alone
 from recbole_hstu.serving.recommender import Recommender
 from recbole_hstu.support.errors import InputError
 
 Row = dict[str, Any]
+Outcome = Row | InputError
 Pairs = tuple[torch.Tensor, torch.Tensor]
 
 
@@ -36,7 +37,9 @@ class _Asked:
 class ServedModel:
     """A model, the histories of its users, the titles of its items.
 
-    Every method takes the requests of a batch. None may run beside another (see `Batcher`).
+    What computes takes the requests of a batch, and gives the answer or the `InputError` of each:
+    what one of them has wrong costs the others nothing. None may run beside another (see
+    `Batcher`).
 
     Args:
         name: by which clients choose it.
@@ -67,18 +70,21 @@ class ServedModel:
         ids = self.titles.search(query, limit)
         return [{"item": self.rec.items[id], "title": self.titles[id]} for id in ids]
 
-    def recommend(self, requests: Sequence[Recommend]) -> list[Row]:
-        """`Recommended` of each request.
+    def knows(self, item: str) -> bool:
+        """Whether it is one of the items."""
+        return item in self.rec.items and item != self.rec.items[0]
 
-        Raises:
-            InputError: one of them is wrong; see `Recommender.recommend`.
-        """
-        asked = [self._read(request) for request in requests]
-        answers: list[Row] = [
+    def recommend(self, requests: Sequence[Recommend]) -> list[Outcome]:
+        """`Recommended` of each request; its errors are those of `Recommender.recommend`."""
+        read = [_tried(self._read, request) for request in requests]
+        answers: list[Any] = [
             {"lists": [[] for _ in _users_of(one.request)], "unknown": one.given.unknown}
-            for one in asked
+            if isinstance(one, _Asked)
+            else one
+            for one in read
         ]
-        numbered = sorted(enumerate(asked), key=lambda pair: _group(pair[1]))
+        asked = [(number, one) for number, one in enumerate(read) if isinstance(one, _Asked)]
+        numbered = sorted(asked, key=lambda pair: _group(pair[1]))
         for _, group in groupby(numbered, key=lambda pair: _group(pair[1])):
             numbers, some = zip(*group, strict=True)
             rows = self._rows(some)
@@ -90,13 +96,19 @@ class ServedModel:
     def _read(self, request: Recommend) -> _Asked:
         if (request.histories is None) == (request.users is None):
             raise InputError("give histories or users, one of them")
+        n_users = len(_users_of(request))
+        if request.k * n_users > MAX_LISTED:
+            raise InputError(
+                f"k: {request.k} items for {n_users} users are more than the {MAX_LISTED:,} that "
+                "an answer may hold; ask for fewer users at once"
+            )
         rec = self.rec
         given = (
             rec.read(request.histories, request.on_unknown)
             if request.histories is not None
             else self._kept(request.users or [])
         )
-        everybody = range(len(_users_of(request)))
+        everybody = range(n_users)
         is_kept = request.users is not None
         times = rec.request_times(request.at, given, request.users or everybody)
         # Only some items: the request is computed by itself. Items left out are barred by the row.
@@ -163,26 +175,19 @@ class ServedModel:
             if score > -np.inf
         ]
 
-    def similar(self, requests: Sequence[tuple[str, int]]) -> list[Row]:
-        """`Similar` of each (item, k).
+    def similar(self, requests: Sequence[tuple[str, int]]) -> list[Outcome]:
+        """`Similar` of each (item, k); its errors are those of `Recommender.similar_items`."""
+        return [_tried(self._similar, *request) for request in requests]
 
-        Raises:
-            InputError: see `Recommender.similar_items`.
-        """
-        answers = []
-        for item, k in requests:
-            table = self.rec.similar_items(item, k)
-            ids = self.rec.items.get_indexer(table["item"]).tolist()
-            answers.append({"items": self._named(table["score"].tolist(), ids)})
-        return answers
+    def _similar(self, item: str, k: int) -> Row:
+        table = self.rec.similar_items(item, k)
+        ids = self.rec.items.get_indexer(table["item"]).tolist()
+        return {"items": self._named(table["score"].tolist(), ids)}
 
-    def explain(self, requests: Sequence[Explain]) -> list[Row]:
-        """`Contributions` of each: every event is left out once, the time of the request stays.
-
-        Raises:
-            InputError: see `Recommender.scores`.
-        """
-        return [self._explain(request) for request in requests]
+    def explain(self, requests: Sequence[Explain]) -> list[Outcome]:
+        """`Contributions` of each: every event is left out once, the time of the request stays;
+        its errors are those of `Recommender.scores`."""
+        return [_tried(self._explain, request) for request in requests]
 
     def _explain(self, request: Explain) -> Row:
         events, rec = request.history, self.rec
@@ -203,21 +208,24 @@ class ServedModel:
         return {"contributions": (scores[:1] - scores[1:]).tolist()}
 
 
-def add_events(models: Sequence[ServedModel], requests: Sequence[AddEvents]) -> list[Any]:
+def add_events(models: Sequence[ServedModel], requests: Sequence[AddEvents]) -> list[Outcome]:
     """`Added` or the error of each request; every model keeps the events, or none does."""
-    answers: list[Any] = []
-    for request in requests:
-        user, events = request.user, request.events
-        try:
-            read = [model.cache.read_events(user, events, request.on_unknown) for model in models]
-        except InputError as error:
-            answers.append(error)
-            continue
-        for model, given in zip(models, read, strict=True):
-            model.cache.extend(user, given)
-        first = read[0]
-        answers.append({"user": user, "added": len(first.items), "unknown": first.unknown})
-    return answers
+    return [_tried(_add, models, request) for request in requests]
+
+
+def _add(models: Sequence[ServedModel], request: AddEvents) -> Row:
+    user, events = request.user, request.events
+    read = [model.cache.read_events(user, events, request.on_unknown) for model in models]
+    for model, given in zip(models, read, strict=True):
+        model.cache.extend(user, given)
+    return {"user": user, "added": len(read[0].items), "unknown": read[0].unknown}
+
+
+def _tried(answer: Callable[..., Any], *given: Any) -> Any:
+    try:
+        return answer(*given)
+    except InputError as error:
+        return error
 
 
 def _users_of(request: Recommend) -> Sequence[Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import torch
 
 from recbole_hstu.serving.scorers import VectorScorer
@@ -40,15 +41,19 @@ class ApproximateIndex:
             raise InputError(f"{kind} compares no vectors; it has no approximate index")
         if probes < 1:
             raise InputError(f"probes: {probes} must be 1 or more")
-        vectors = scorer.candidates[1:].float().cpu().numpy()
+        vectors = _vectors(scorer, 0)
         n_items, width = vectors.shape
         n_cells = max(1, min(int(4 * math.sqrt(n_items)), n_items // 40))
         self._cells = faiss.IndexFlatIP(width)
         self._index = faiss.IndexIVFFlat(self._cells, width, n_cells, faiss.METRIC_INNER_PRODUCT)
         self._index.cp.max_points_per_centroid = _SAMPLED
         self._index.train(vectors)
-        self._index.add(vectors)
         self._index.nprobe = min(probes, n_cells)
+        self.take_up(scorer)
+
+    def take_up(self, scorer: VectorScorer) -> None:
+        """Put the items into their cells that are in none, as those of `add_items` are."""
+        self._index.add(_vectors(scorer, self._index.ntotal))
 
     def best(
         self, recommender: Any, prepared: torch.Tensor, k: int, seen: Pairs | None
@@ -69,3 +74,8 @@ class ApproximateIndex:
         _, found = self._index.search(prepared.float().cpu().numpy(), wanted)
         ids = torch.from_numpy(found).unique() + 1
         return ids[ids > 0].to(prepared.device)
+
+
+def _vectors(scorer: VectorScorer, start: int) -> np.ndarray:
+    """(n, D) of the items after the first `start`, without the padding."""
+    return scorer.candidates[1 + start :].float().cpu().numpy()

@@ -46,11 +46,11 @@ class Recommender:
         self.max_history: int = saved.config["MAX_ITEM_LIST_LENGTH"] or 1
         self._device = saved.config["device"]
         self.batch = Batches(saved)
+        self.index: Any = None
         self._take_up_items()
 
     def _take_up_items(self) -> None:
         self.items = pd.Index(self.saved.item_tokens, dtype=object)
-        self.index: Any = None
         with torch.inference_mode():
             self.scorer = scorer_of(self.saved)
 
@@ -167,6 +167,8 @@ class Recommender:
         histories; see `new_items.add_items` for arguments and errors."""
         add_items(self.saved, items, stand_in)
         self._take_up_items()
+        if self.index is not None:
+            self.index.take_up(self.scorer)
 
     def read(self, histories: Any, on_unknown: str = "raise") -> Histories:
         """Check histories and find their items; see `read_histories`."""

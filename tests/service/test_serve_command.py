@@ -19,7 +19,15 @@ ASKED = json.dumps({"histories": [[["i1", 5]]], "at": 20, "k": 1}).encode()
 def test_a_stop_finishes_what_is_at_work(models):
     """Half of the body has come when SIGTERM does."""
     file = models[0].rec.saved.path
-    command = [sys.executable, "-m", "recbole_hstu.cli", "serve", str(file), "--port=0"]
+    command = [
+        sys.executable,
+        "-m",
+        "recbole_hstu.cli",
+        "serve",
+        str(file),
+        "--port=0",
+        "--probes=2",
+    ]
     folder = file.parents[1]
     with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=folder, text=True) as process:
         try:
@@ -52,6 +60,7 @@ def test_a_stop_finishes_what_is_at_work(models):
         (["FILE", "--prot=1"], "unknown option 'prot'; did you mean 'port'?"),
         (["FILE", "--port=many"], "--port: 'many' must be a whole number 0 to 65,535"),
         (["FILE", "--cache_mb=0"], "--cache_mb: 0 must be"),
+        (["FILE", "--probes=-1"], "--probes: -1 must be a whole number 0 to 65,536"),
         (["FILE", "FILE"], "have one name; rename one"),
         (["FILE", "--host=no.such.host.invalid"], "of no.such.host.invalid cannot be opened"),
     ],

@@ -16,6 +16,7 @@ from recbole_hstu.data.item_text import ItemText, read_item_texts
 from recbole_hstu.data.side_feature_file import read_text_features
 from recbole_hstu.encoders.further_texts import FurtherTexts
 from recbole_hstu.layers.stand_in_ids import stand_in_ids
+from recbole_hstu.serving.approximate_index import ApproximateIndex
 from recbole_hstu.serving.cached.history_cache import HistoryCache
 from recbole_hstu.support.errors import InputError
 
@@ -111,6 +112,18 @@ def test_a_cache_knows_items_that_came_after_it(files):
     expected = rec.recommend([[*HISTORY, ("new1", 9)]], k=5, at=10)
     assert found["item"].tolist() == expected["item"].tolist()
     assert found["score"].to_numpy() == pytest.approx(expected["score"].to_numpy(), abs=1e-6)
+
+
+def test_an_index_takes_them_up(files):
+    pytest.importorskip("faiss", reason="faiss is not installed")
+    rec = loaded(files, "text_only")
+    rec.index = ApproximateIndex(rec, probes=1000)
+    rec.add_items(NEW)
+    found = rec.recommend([HISTORY], k=30, at=8)
+    assert {"new1", "new2"} <= set(found["item"])
+    rec.index = None
+    expected = rec.recommend([HISTORY], k=30, at=8)
+    assert found["item"].tolist() == expected["item"].tolist()
 
 
 def test_the_command_takes_them_from_a_file(files, in_empty_folder, capsys):
