@@ -9,7 +9,7 @@ from importlib.resources import files
 from typing import Annotated, Any
 
 import orjson
-from fastapi import FastAPI, Path, Query, Request, Security
+from fastapi import APIRouter, FastAPI, Path, Query, Request, Security
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from fastapi.security import HTTPBearer
@@ -61,18 +61,20 @@ def make_app(
         docs_url=None,  # FastAPI's page loads scripts from elsewhere
         redoc_url=None,
         lifespan=lifespan,
-        dependencies=[Security(HTTPBearer(auto_error=False))] if token else [],
     )
+    # `Guard` checks the token; this says in the schema who wants it.
+    guarded = APIRouter(dependencies=[Security(HTTPBearer(auto_error=False))] if token else [])
     by_name = {model.name: model for model in models}
-    _add_answers(app, by_name, batcher)
-    _add_lookups(app, by_name)
-    _add_pages(app, metrics)
+    _add_answers(guarded, by_name, batcher)
+    _add_lookups(guarded, by_name, metrics)
+    app.include_router(guarded)
+    _add_pages(app)
     app.add_exception_handler(InputError, _refused)
     app.add_exception_handler(RequestValidationError, _malformed)
     return Guard(app, token=token, max_waiting=max_waiting, metrics=metrics)
 
 
-def _add_answers(app: FastAPI, models: dict[str, ServedModel], batcher: Batcher) -> None:
+def _add_answers(app: APIRouter, models: dict[str, ServedModel], batcher: Batcher) -> None:
     """What the models compute."""
     add = partial(add_events, list(models.values()))
 
@@ -108,7 +110,7 @@ def _add_answers(app: FastAPI, models: dict[str, ServedModel], batcher: Batcher)
         return _json(await batcher.ask(found.similar, (item, k)))
 
 
-def _add_lookups(app: FastAPI, models: dict[str, ServedModel]) -> None:
+def _add_lookups(app: APIRouter, models: dict[str, ServedModel], metrics: Metrics) -> None:
     """What is known without a computation."""
 
     @app.get("/models", response_model=m.Models, responses=m.problems(401, 429))
@@ -125,13 +127,6 @@ def _add_lookups(app: FastAPI, models: dict[str, ServedModel]) -> None:
         """Items whose token or title holds every word of the query."""
         return _json({"items": _find(models, model).search(query, limit)})
 
-    @app.get("/healthz", response_model=m.Health)
-    async def healthz() -> Response:
-        """Whether the service answers."""
-        return _json({"status": "ok"})
-
-
-def _add_pages(app: FastAPI, metrics: Metrics) -> None:
     @app.get(
         "/metrics",
         response_class=Response,
@@ -140,6 +135,15 @@ def _add_pages(app: FastAPI, metrics: Metrics) -> None:
     def read_metrics() -> Response:
         """For Prometheus."""
         return Response(metrics.text(), media_type=CONTENT_TYPE_LATEST)
+
+
+def _add_pages(app: FastAPI) -> None:
+    """What needs no token."""
+
+    @app.get("/healthz", response_model=m.Health)
+    async def healthz() -> Response:
+        """Whether the service answers."""
+        return _json({"status": "ok"})
 
     @app.get("/docs", include_in_schema=False)
     def docs() -> HTMLResponse:

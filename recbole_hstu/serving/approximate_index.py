@@ -26,6 +26,7 @@ class ApproximateIndex:
     Args:
         recommender: of a model that compares vectors (HSTU, HSTUText, SASRecSS).
         probes: cells that a search looks into; more find more of the best items, and take longer.
+            The attribute of this name may change at any time.
 
     Raises:
         InputError: another model, faiss is not installed, fewer than one probe.
@@ -48,7 +49,7 @@ class ApproximateIndex:
         self._index = faiss.IndexIVFFlat(self._cells, width, n_cells, faiss.METRIC_INNER_PRODUCT)
         self._index.cp.max_points_per_centroid = _SAMPLED
         self._index.train(vectors)
-        self._index.nprobe = min(probes, n_cells)
+        self.probes = probes
         self.take_up(scorer)
 
     def take_up(self, scorer: VectorScorer) -> None:
@@ -71,6 +72,7 @@ class ApproximateIndex:
         """(n,) rising ids, among them for every row as many as it has seen and k more."""
         most_seen = int(seen[0].bincount().max()) if seen is not None and len(seen[0]) else 0
         wanted = min(k + most_seen, self._index.ntotal)
+        self._index.nprobe = self.probes
         _, found = self._index.search(prepared.float().cpu().numpy(), wanted)
         ids = torch.from_numpy(found).unique() + 1
         return ids[ids > 0].to(prepared.device)

@@ -179,6 +179,8 @@ def test_a_token_is_wanted_where_there_is_one(models, caplog, capfd):
         right = {"authorization": "Bearer s3cret-t0ken"}
         assert service.post("/recommend", GOOD, **right)[0] == 200
         assert "s3cret" not in service.get("/metrics", **right)[2]
+        paths = service.get("/openapi.json")[2]["paths"]
+        assert [path for path, how in paths.items() if "security" not in str(how)] == ["/healthz"]
         for path in ("/", "/page.js", "/page.css", "/docs", "/openapi.json", "/healthz"):
             status, _, text = service.get(path)
             assert status == 200
