@@ -2,7 +2,7 @@
 
 export const byId = (id) => document.getElementById(id);
 export const titleOf = (entry) => entry.title ?? entry.item;
-const signed = (value) => `${value > 0 ? "+" : ""}${value.toFixed(3)}`;
+const signed = (value) => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(3)}`;
 
 export function element(tag, properties = {}, ...children) {
   const made = document.createElement(tag);
@@ -15,6 +15,7 @@ export function element(tag, properties = {}, ...children) {
 }
 
 export const textIn = (className, textContent) => element("span", { className, textContent });
+export const items = (count) => textIn("note", `${count.toLocaleString("en")} items`);
 export const note = (textContent) => element("p", { className: "note", textContent });
 
 const plus = () => element("span", { className: "sign", "aria-hidden": "true" }, "+");

@@ -1,13 +1,14 @@
 // What a person does on the page, and what then changes.
 
 import {
-  byId, element, eventRow, fieldValue, foundRow, note, partRow, scoredRow, secondsOf, titleOf,
+  byId, element, eventRow, fieldValue, foundRow, items, note, partRow, scoredRow, secondsOf, titleOf,
 } from "./elements.js";
 import {
   allModels, askAll, contributions, recommend, search, similar, useToken,
 } from "./questions.js";
 
 const K = 10;
+const SIMILAR = 5;
 const FOUND = 20;
 const HOUR = 3600;
 const MAX_EXPLAINED = 100;
@@ -37,6 +38,8 @@ async function attempt(action) {
   byId("token-form").hidden = error?.status !== 401;
   byId("problem").hidden = !error || (error.status === 401 && !byId("token").value);
   byId("problem-text").textContent = error?.message ?? "";
+  if (error) say("");
+  byId("again").hidden = !error?.mayPass;
   byId("again").onclick = () => attempt(action);
 }
 
@@ -60,21 +63,21 @@ function makeColumns() {
   for (const [id, tag] of [["lists", "ol"], ["parts", "ul"], ["similar-lists", "ol"]]) {
     byId(id).replaceChildren(...state.models.map((model) =>
       element("section", { "aria-label": model.label },
-        element("h3", { textContent: model.label }),
-        ...(id === "lists" ? [note(`${model.name}, ${model.items.toLocaleString()} items`)] : []),
+        element("h3", {}, model.label, ...(id === "lists" ? [items(model.items)] : [])),
+        ...(id === "lists" ? [note(model.name)] : []),
         element(tag))));
   }
 }
 
 async function showFound() {
   const query = byId("query").value;
-  const { items, error } = await search(query, FOUND).then(
-    (items) => ({ items }), (error) => ({ items: [], error }));
+  const { found, error } = await search(query, FOUND).then(
+    (found) => ({ found }), (error) => ({ found: [], error }));
   if (query !== byId("query").value) return;
-  fill(byId("found"), items.map((entry, place) => foundRow(entry, place, add)));
+  fill(byId("found"), found.map((entry, place) => foundRow(entry, place, add)));
   byId("found-note").textContent = error?.message ??
-    (!items.length ? "No item has these words in its title."
-      : items.length === FOUND ? `The first ${FOUND}; more words find fewer.` : "");
+    (!found.length ? "No item has these words in its title."
+      : found.length === FOUND ? `The first ${FOUND}; more words find fewer.` : "");
 }
 
 function moveInFound(event) {
@@ -100,6 +103,7 @@ function remove(event) {
 function refresh(words) {
   state.history.sort((a, b) => a.time - b.time); // stable
   byId("at").value = fieldValue(state.at);
+  byId("history-empty").hidden = state.history.length > 0;
   byId("clear").hidden = !state.history.length;
   fill(byId("history"), state.history.map((event) =>
     eventRow(event, fieldValue(event.time), changeTime, remove)));
@@ -123,7 +127,7 @@ function requestAt(seconds) {
 async function answer(words) {
   const turn = ++state.turn;
   const isEmpty = !state.history.length;
-  for (const id of ["lists", "why", "similar"]) byId(id).hidden = isEmpty;
+  for (const id of ["lists-note", "lists", "why", "similar"]) byId(id).hidden = isEmpty;
   byId("empty").hidden = !isEmpty;
   if (isEmpty) {
     state.lists = [];
@@ -181,14 +185,14 @@ async function explain() {
   byId("why").hidden = byId("similar").hidden = !chosen;
   if (!chosen) return;
   for (const row of byId("lists").querySelectorAll(".scored")) {
-    row.classList.toggle("chosen", row.dataset.item === chosen.item);
+    row.setAttribute("aria-current", row.dataset.item === chosen.item);
   }
   const events = [...history];
   const [parts, alike] = await Promise.all([
     events.length > MAX_EXPLAINED
       ? models.map(() => ({ reason: new Error(`Shown for up to ${MAX_EXPLAINED} events.`) }))
       : askAll(models, (model) => contributions(model, events, at, chosen.item)),
-    askAll(models, (model) => similar(model, chosen.item, K)),
+    askAll(models, (model) => similar(model, chosen.item, SIMILAR)),
   ]);
   if (turn !== state.turn) return;
   byId("why-title").textContent = `Why ${titleOf(chosen)}`;
@@ -197,8 +201,8 @@ async function explain() {
     return events.map((event, place) => partRow(event, values[place], widest));
   });
   byId("similar-title").textContent = `Similar to ${titleOf(chosen)}`;
-  fillColumns("similar-lists", alike, (items) =>
-    items.map((entry, place) => scoredRow(entry, place + 1, "", add)));
+  fillColumns("similar-lists", alike, (found) =>
+    found.map((entry, place) => scoredRow(entry, place + 1, "", add)));
 }
 
 async function start() {

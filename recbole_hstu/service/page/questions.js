@@ -14,12 +14,13 @@ async function ask(path, body) {
     Object.assign(options, { method: "POST", body: JSON.stringify(body) });
   }
   const response = await fetch(path, options).catch(() => {
-    throw new Error("The service does not answer.");
+    throw Object.assign(new Error("The service does not answer."), { mayPass: true });
   });
   const answer = await response.json().catch(() => ({}));
   if (response.ok) return answer;
   const error = new Error(answer.detail ?? `The service answers ${response.status}.`);
-  throw Object.assign(error, { status: response.status });
+  const { status } = response;
+  throw Object.assign(error, { status, mayPass: status === 429 || status >= 500 });
 }
 
 // The same question to every model: its answers, of which some may be errors.
