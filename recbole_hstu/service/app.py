@@ -30,6 +30,7 @@ _PAGE = {
     "/page.css": ("page.css", "text/css"),
     "/elements.js": ("elements.js", "text/javascript"),
     "/page.js": ("page.js", "text/javascript"),
+    "/questions.js": ("questions.js", "text/javascript"),
 }
 _BODY = (400, 401, 408, 409, 413, 415, 422, 429)
 # Longer words of an error only repeat what was sent.

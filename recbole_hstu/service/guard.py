@@ -15,7 +15,8 @@ from recbole_hstu.service.messages import MAX_BODY
 from recbole_hstu.service.metrics import Metrics
 
 # Without a token: the page asks for one, and a balancer has none.
-OPEN_PATHS = ("/", "/page.css", "/page.js", "/docs", "/openapi.json", "/healthz")
+_PAGE = ("/", "/page.css", "/page.js", "/elements.js", "/questions.js")
+OPEN_PATHS = (*_PAGE, "/docs", "/openapi.json", "/healthz")
 BODY_SECONDS = 10.0
 
 Scope = MutableMapping[str, Any]

@@ -1,39 +1,80 @@
-// Elements of the page. Titles and tokens are not to be trusted: they become text alone.
-"use strict";
+// What the page is made of. Titles and tokens are not to be trusted: they become text alone.
 
-const byId = (id) => document.getElementById(id);
-const titleOf = (entry) => entry.title ?? entry.item;
+export const byId = (id) => document.getElementById(id);
+export const titleOf = (entry) => entry.title ?? entry.item;
+const signed = (value) => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(3)}`;
 
-function element(tag, properties = {}, ...children) {
+export function element(tag, properties = {}, ...children) {
   const made = document.createElement(tag);
   for (const [name, value] of Object.entries(properties)) {
-    if (name.includes("-") || name === "role") made.setAttribute(name, value);
+    if (name.includes("-")) made.setAttribute(name, value);
     else made[name] = value;
   }
   made.append(...children); // strings become text
   return made;
 }
 
-function say(words, isError = false) {
-  byId("status").textContent = words;
-  document.body.classList.toggle("error", isError);
+export const textIn = (className, textContent) => element("span", { className, textContent });
+export const items = (count) => textIn("note", `${count.toLocaleString("en")} items`);
+export const note = (textContent) => element("p", { className: "note", textContent });
+
+const plus = () => element("span", { className: "sign", "aria-hidden": "true" }, "+");
+
+export function foundRow(entry, place, onAdd) {
+  return element("li", {}, element("button", {
+    type: "button", className: "found", tabIndex: place ? -1 : 0, // arrow keys reach the others
+    "aria-label": `Add ${titleOf(entry)}`, onclick: () => onAdd(entry),
+  }, textIn("title", titleOf(entry)), plus()));
 }
 
-function button(text, label, onclick) {
-  return element("button", { type: "button", textContent: text, "aria-label": label, onclick });
+// A row of a list of scores; `change` is a word on its rank.
+export function scoredRow(entry, rank, change, onAdd, onChoose) {
+  const name = titleOf(entry);
+  const title = onChoose
+    ? element("button", {
+        type: "button", className: "title choose", textContent: name,
+        "aria-label": `Why ${name}`, onclick: () => onChoose(entry),
+      })
+    : textIn("title", name);
+  const row = element("li", { className: "scored" }, textIn("rank", rank), title,
+    textIn("change", change), textIn("score", entry.score.toFixed(3)),
+    element("button", {
+      type: "button", className: "add", "aria-label": `Add ${name}`, onclick: () => onAdd(entry),
+    }, plus()));
+  row.dataset.item = entry.item;
+  return row;
 }
 
-const textIn = (className, textContent) => element("span", { className, textContent });
+export function eventRow(event, value, onTime, onRemove) {
+  const name = titleOf(event);
+  return element("li", {}, textIn("title", name),
+    element("button", {
+      type: "button", className: "remove", textContent: "Remove",
+      "aria-label": `Remove ${name}`, onclick: () => onRemove(event),
+    }),
+    element("input", {
+      type: "datetime-local", className: "timed", step: "1", value, required: true,
+      "aria-label": `Time of ${name}`, onchange: ({ target }) => onTime(event, target),
+    }));
+}
 
-function part(name, value, widest) {
-  const bar = element("span");
-  bar.style.width = `${(100 * Math.abs(value ?? 0)) / widest}%`;
-  const sign = value > 0 ? "up" : "down";
-  const sides = ["left", "right"].map((side) => element("span", { className: side }));
-  sides[value > 0 ? 1 : 0].append(bar);
-  return element("div", { className: "part" },
-    textIn("name", name),
-    element("span", { className: `bar ${sign}`, "aria-hidden": "true" }, ...sides),
-    textIn(`score ${sign}`,
-      value === null ? "the only event" : `${value > 0 ? "+" : ""}${value.toFixed(3)}`));
+// An event and what it contributes, as a number and as a bar to the left or right of zero.
+export function partRow(event, value, widest) {
+  const bar = element("span", { className: value < 0 ? "down" : "up" });
+  bar.style.width = `${(50 * Math.abs(value ?? 0)) / widest}%`;
+  return element("li", { className: "part" }, textIn("title", titleOf(event)),
+    textIn("score", value === null ? "the only event" : signed(value)),
+    element("span", { className: "bar", "aria-hidden": "true" }, bar));
+}
+
+export function fieldValue(seconds) {
+  const local = new Date(seconds * 1000);
+  local.setMinutes(local.getMinutes() - local.getTimezoneOffset());
+  return local.toISOString().slice(0, 19);
+}
+
+export function secondsOf(field) {
+  const value = Math.floor(new Date(field.value).getTime() / 1000);
+  if (Number.isNaN(value)) throw new Error("Fill in the date and the time.");
+  return value;
 }
