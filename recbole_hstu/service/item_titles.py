@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from recbole_hstu.data.atomic_file import read_header
 from recbole_hstu.data.item_text import ItemText, read_item_texts
+
+logger = logging.getLogger(__name__)
 
 # Seconds reach this in the year 5138; milliseconds reached it in 1973.
 _MILLISECONDS_FROM = 1e11
@@ -78,6 +81,7 @@ def time_unit(config: Any) -> str:
         named = [column.partition(":")[0] for column in head]
         first = float(row[named.index(config["TIME_FIELD"])])
     except (OSError, ValueError, IndexError):
+        logger.warning("%s cannot be read: times are taken for seconds", path)
         return "s"
     return "ms" if first >= _MILLISECONDS_FROM else "s"
 
