@@ -6,9 +6,10 @@ RecSys 2025), https://arxiv.org/abs/2508.06450.
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import nn
 
-from recbole_hstu.config.config import option
 from recbole_hstu.layers.ligr_block import LiGRLayer
 from recbole_hstu.model.sasrecss import SASRecSS
 
@@ -24,10 +25,5 @@ class eSASRec(SASRecSS):
         InputError: heads that do not divide `hidden_size`.
     """
 
-    def build_layer(self, config) -> nn.Module:
-        return LiGRLayer(
-            hidden_size=self.hidden_size,
-            n_heads=option(config, "n_heads"),
-            inner_size=option(config, "inner_size"),
-            dropout=option(config, "hidden_dropout_prob"),
-        )
+    def layer_of(self, **shape: Any) -> nn.Module:
+        return LiGRLayer(**shape)

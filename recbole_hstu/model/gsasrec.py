@@ -6,10 +6,11 @@ gSASRec: Reducing Overconfidence in Sequential Recommendation Trained with Negat
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
-from recbole_hstu.config.config import option
 from recbole_hstu.layers.softmax_block import LAYER_NORM_EPS, SoftmaxLayer
 from recbole_hstu.model.sasrecss import SASRecSS
 
@@ -27,14 +28,8 @@ class gSASRec(SASRecSS):
         super().__init__(config, dataset)
         self.norm = nn.LayerNorm(self.hidden_size, eps=LAYER_NORM_EPS)
 
-    def build_layer(self, config) -> nn.Module:
-        return SoftmaxLayer(
-            hidden_size=self.hidden_size,
-            n_heads=option(config, "n_heads"),
-            inner_size=option(config, "inner_size"),
-            dropout=option(config, "hidden_dropout_prob"),
-            norm_weights=True,
-        )
+    def layer_of(self, **shape: Any) -> nn.Module:
+        return SoftmaxLayer(**shape, norm_weights=True)
 
     def finish(self, x: torch.Tensor) -> torch.Tensor:
         return self.normalised(self.norm(x))

@@ -7,6 +7,8 @@ another model: it trains on every prefix with full cross-entropy and unnormalise
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import nn
 
 from recbole_hstu.config.config import option
@@ -27,12 +29,16 @@ class SASRecSS(HSTU):
     reads_times = False
 
     def build_layer(self, config) -> nn.Module:
-        return SoftmaxLayer(
+        return self.layer_of(
             hidden_size=self.hidden_size,
             n_heads=option(config, "n_heads"),
             inner_size=option(config, "inner_size"),
             dropout=option(config, "hidden_dropout_prob"),
         )
+
+    def layer_of(self, **shape: Any) -> nn.Module:
+        """A layer of this shape: `hidden_size`, `n_heads`, `inner_size`, `dropout`."""
+        return SoftmaxLayer(**shape)
 
     def layer_context(self, interaction, packing: Packing) -> tuple:
         groups = packing.lines(packing.pad(packing.row.unsqueeze(-1)))
