@@ -79,11 +79,12 @@ def check_k(k: Any, most: int) -> None:
 def _best_of_block(block: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
     """(B, W) -> scores (B, min(k, W)) and their columns, equal ones in the order of the columns."""
     k = min(k, block.shape[1])
-    best, columns = block.topk(k, dim=1)
-    # topk chooses among equal scores as it likes: such rows, if cut among equals, are sorted.
-    cut = (block >= best[:, -1:]).sum(1) > k
+    # topk chooses among equal scores as it likes: rows whose next score equals the last are sorted.
+    best, columns = block.topk(min(k + 1, block.shape[1]), dim=1)
+    cut = best[:, k:] == best[:, k - 1 : k]
+    best, columns = best[:, :k], columns[:, :k]
     if cut.any():
-        rows = cut.nonzero().squeeze(1)
+        rows = cut.any(1).nonzero().squeeze(1)
         ranked, order = torch.sort(block[rows], dim=1, descending=True, stable=True)
         best[rows], columns[rows] = ranked[:, :k], order[:, :k]
     columns, order = columns.sort(dim=1)
