@@ -3,7 +3,8 @@
     python benchmarks/serving.py --items=10000,1000000 --histories=10,50,200,1000 --threads=1,2
 
 The weights are drawn, not trained, which changes no time. "clients" many requests come at once and
-are computed together, as the service does; a request's latency is that of its batch.
+are computed together, as the service does; a request's latency is that of its batch. "peak" is what
+the requests take above the model, the items and the kept histories (Linux).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "30000")
 
 import numpy as np
 import torch
+from peak import peak_mib, reset_peak
 
 from recbole_hstu.config.config import Config
 from recbole_hstu.model.hstu import HSTU
@@ -45,7 +47,7 @@ SIZES = {"hidden_size": 64, "n_layers": 4, "n_heads": 4, "qk_size": 16, "v_size"
 
 
 def measure(rec: Recommender, history: int, clients: int, cached: bool, rounds: int):
-    """Seconds of each round, each a batch of `clients` requests for 20 items."""
+    """Seconds of each round, each a batch of `clients` requests for 20 items; bytes a user, MiB."""
     rng = np.random.default_rng(0)
     n_users = max(clients, 64)
     items = rng.integers(1, rec.scorer.n_items, (n_users, history)).astype(np.int64)
@@ -58,6 +60,7 @@ def measure(rec: Recommender, history: int, clients: int, cached: bool, rounds: 
         for user in range(0, n_users, clients):
             cache.recommend(range(user, min(user + clients, n_users)), k=20, at=at)
     seconds = []
+    before = reset_peak()
     for number in range(rounds):
         users = [(number * clients + i) % n_users for i in range(clients)]
         if not cached:
@@ -65,7 +68,7 @@ def measure(rec: Recommender, history: int, clients: int, cached: bool, rounds: 
         started = time.perf_counter()
         cache.recommend(users, k=20, at=at + number)
         seconds.append(time.perf_counter() - started)
-    return np.array(seconds), cache.bytes_a_user
+    return np.array(seconds), cache.bytes_a_user, peak_mib() - before
 
 
 def main() -> None:
@@ -82,7 +85,7 @@ def main() -> None:
     several = {k: [int(n) for n in v.split(",")] for k, v in vars(given).items() if k != "rounds"}
     write = sys.stdout.write
     write("| items | history | cached | clients | threads | p50 ms | p95 ms | p99 ms |")
-    write(" requests a second | bytes a user |\n" + "|---" * 10 + "|\n")
+    write(" requests a second | bytes a user | peak MiB |\n" + "|---" * 11 + "|\n")
     for n_items in several["items"]:
         for history in several["histories"]:
             rec = recommender(n_items, history)
@@ -90,13 +93,13 @@ def main() -> None:
                 torch.set_num_threads(threads)
                 for clients in several["clients"]:
                     for cached in (False, True):
-                        found, size = measure(rec, history, clients, cached, given.rounds)
+                        found, size, peak = measure(rec, history, clients, cached, given.rounds)
                         p50, p95, p99 = 1000 * np.percentile(found, [50, 95, 99])
                         rate = clients * len(found) / found.sum()
                         write(
                             f"| {n_items:,} | {history} | {'yes' if cached else 'no'} | {clients} "
                             f"| {threads} | {p50:.1f} | {p95:.1f} | {p99:.1f} | {rate:,.0f} "
-                            f"| {size:,} |\n"
+                            f"| {size:,} | {peak:,.0f} |\n"
                         )
                         sys.stdout.flush()
 
