@@ -106,13 +106,14 @@ class RelativeBias(nn.Module):
 
     Args:
         n_positions: n, the largest number of positions.
+        kind: both, time, position or none; a table that is left out is 0 and is not trained.
     """
 
-    def __init__(self, *, n_positions: int):
+    def __init__(self, *, n_positions: int, kind: str = "both"):
         super().__init__()
         self.n_positions = n_positions
-        self.position = nn.Parameter(torch.empty(2 * n_positions - 1).normal_(std=0.02))
-        self.time = nn.Parameter(torch.empty(N_TIME_BUCKETS).normal_(std=0.02))
+        self.position = _bias_table(2 * n_positions - 1, kind in ("both", "position"))
+        self.time = _bias_table(N_TIME_BUCKETS, kind in ("both", "time"))
 
     def forward(self, buckets: torch.Tensor) -> torch.Tensor:
         """(B, Q, K) buckets of queries j = K-Q..K-1 and keys k = 0..K-1 -> (B, Q, K) bias."""
@@ -121,6 +122,11 @@ class RelativeBias(nn.Module):
         offsets = self.position[first : first + queries + keys - 1]
         position = offsets.unfold(0, keys, 1).flip(0)  # (Q, K), row j: offsets -j .. K - 1 - j
         return position + _Lookup.apply(F.pad(self.time, (0, 1), value=HIDDEN), buckets)
+
+
+def _bias_table(size: int, learned: bool) -> nn.Parameter:
+    values = torch.empty(size).normal_(std=0.02) if learned else torch.zeros(size)
+    return nn.Parameter(values, requires_grad=learned)
 
 
 def pointwise_attention(q, k, v, bias: torch.Tensor) -> torch.Tensor:
@@ -132,6 +138,15 @@ def pointwise_attention(q, k, v, bias: torch.Tensor) -> torch.Tensor:
     return mixed.transpose(1, 2).flatten(-2)
 
 
+def softmax_attention(q, k, v, bias: torch.Tensor) -> torch.Tensor:
+    """softmax(q k / sqrt(d) + bias) v, shapes as in `pointwise_attention`: the paper's ablation."""
+    mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.unsqueeze(1))
+    return mixed.transpose(1, 2).flatten(-2)
+
+
+ATTENTION = {"silu": pointwise_attention, "softmax": softmax_attention}
+
+
 class HSTULayer(nn.Module):
     """x + W_o dropout(u * LN(sum_k SiLU(q_j k_k + bias_jk) / n * v_k)) over keys k <= j.
 
@@ -140,9 +155,11 @@ class HSTULayer(nn.Module):
         n_heads: H.
         qk_size: width of a head's queries and keys.
         v_size: width of a head's values.
-        n_positions: n, also the divisor of the attention, whatever the length of a row.
+        n_positions: n, also the divisor of SiLU's attention, whatever the length of a row.
         dropout: before W_o.
-        attention: `pointwise_attention`, or what it was compiled to.
+        attention: a name in `ATTENTION`.
+        compile: what makes the attention's function faster, if anything.
+        relative_bias: the kind of `RelativeBias`.
     """
 
     def __init__(
@@ -154,14 +171,17 @@ class HSTULayer(nn.Module):
         v_size: int,
         n_positions: int,
         dropout: float,
-        attention: Callable = pointwise_attention,
+        attention: str = "silu",
+        relative_bias: str = "both",
+        compile: Callable[[Callable], Callable] = lambda function: function,
     ):
         super().__init__()
-        self.attention = attention
+        self.attention = compile(ATTENTION[attention])
+        self.divisor = n_positions if attention == "silu" else 1
         self.n_heads, self.n_positions, self.dropout = n_heads, n_positions, dropout
         self.sizes = [v_size * n_heads] * 2 + [qk_size * n_heads] * 2  # u, v, q, k
         self.uvqk = nn.Parameter(torch.empty(hidden_size, sum(self.sizes)).normal_(std=0.02))
-        self.bias = RelativeBias(n_positions=n_positions)
+        self.bias = RelativeBias(n_positions=n_positions, kind=relative_bias)
         self.output = nn.Linear(v_size * n_heads, hidden_size)
         nn.init.xavier_uniform_(self.output.weight)
 
@@ -186,7 +206,7 @@ class HSTULayer(nn.Module):
 
     def finish(self, x: torch.Tensor, u: torch.Tensor, mixed: torch.Tensor) -> torch.Tensor:
         """(..., D): the block's output from its input, u and the attended values."""
-        mixed = mixed / self.n_positions
+        mixed = mixed / self.divisor
         gated = u * F.layer_norm(mixed, (self.sizes[0],), eps=LAYER_NORM_EPS)
         return x + self.output(dropout(gated, self.dropout, self.training))
 

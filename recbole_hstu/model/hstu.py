@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from recbole.model.abstract_recommender import SequentialRecommender
@@ -18,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from recbole_hstu.config.config import option
 from recbole_hstu.layers.compilation import compiled
-from recbole_hstu.layers.hstu_block import HSTULayer, TimeBuckets, dropout, pointwise_attention
+from recbole_hstu.layers.hstu_block import HSTULayer, TimeBuckets, dropout
 from recbole_hstu.layers.item_encoder import IdEncoder
 from recbole_hstu.layers.losses import l2_normalise
 from recbole_hstu.layers.packing import Packing
@@ -63,9 +64,9 @@ class HSTU(PositionLoss, SequentialRecommender):
         return IdEncoder(n_items=self.n_items, hidden_size=self.hidden_size)
 
     def build_layer(self, config) -> nn.Module:
-        attention = pointwise_attention
+        faster = {}
         if option(config, "torch_compile"):
-            attention = compiled(attention, config["device"])
+            faster["compile"] = partial(compiled, device=config["device"])
         return HSTULayer(
             hidden_size=self.hidden_size,
             n_heads=self.n_heads,
@@ -73,7 +74,9 @@ class HSTU(PositionLoss, SequentialRecommender):
             v_size=option(config, "v_size"),
             n_positions=self.n_positions,
             dropout=option(config, "hidden_dropout_prob"),
-            attention=attention,
+            attention=option(config, "attention"),
+            relative_bias=option(config, "relative_bias"),
+            **faster,
         )
 
     def forward(self, interaction, table: torch.Tensor) -> tuple[torch.Tensor, Packing]:

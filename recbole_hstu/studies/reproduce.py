@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +24,24 @@ from recbole_hstu.support.yaml_values import load_yaml
 
 @dataclass(frozen=True)
 class Published:
-    """One data set's part of a paper's table; `figures` is row -> metric -> value."""
+    """One data set's part of a paper's table.
+
+    Attributes:
+        models: row -> our model, or its `model` and `options`.
+        figures: row -> metric -> value; empty for an ablation.
+        directions: row -> what the paper says of it, against the first row; empty for a table of
+            figures.
+    """
 
     name: str
     dataset: str
     source: str
     options: Mapping[str, Any]
     seeds: Sequence[int]
-    models: Mapping[str, str]
+    models: Mapping[str, Any]
     metrics: Sequence[str]
-    figures: Mapping[str, Mapping[str, float]]
+    figures: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    directions: Mapping[str, str] = field(default_factory=dict)
 
 
 def published(name: str, dataset: str | None) -> Published:
@@ -46,6 +54,8 @@ def published(name: str, dataset: str | None) -> Published:
     if name not in known:
         raise InputError(f"reproduce {name}: no such table; known are {', '.join(known)}")
     entry = known[name]
+    if "directions" in entry:
+        return Published(**{**entry, "name": name, "dataset": dataset or entry["dataset"]})
     figures = entry.pop("figures")
     if dataset is None and len(figures) == 1:
         (dataset,) = figures
@@ -89,7 +99,7 @@ def reproduce(
     folder = Path(str(given or f"results/reproduce-{name}-{paper.dataset}"))
     if changed and not given:
         folder = folder.with_name(f"{folder.name}-rehearsal")
-    variants = [Variant(row, paper.models[row], {}) for row in rows]
+    variants = [_variant(row, paper.models[row]) for row in rows]
     shared = {**paper.options, **options}
     with study_log():
         plan = plan_runs(variants, paper.dataset, config_files, shared, seeds)
@@ -103,37 +113,61 @@ def reproduce(
     return _text(lines, notes), any(record.status == FAILED for record in records)
 
 
+def _variant(row: str, model: Any) -> Variant:
+    return Variant(row, model, {}) if isinstance(model, str) else Variant(row, **model)
+
+
 def _rows(paper: Published, chosen: Any) -> list[str]:
     if chosen is None:
-        return list(paper.figures)
+        return list(paper.models)
     rows = [part for part in str(chosen).split(",") if part]
-    unknown = [row for row in rows if row not in paper.figures]
+    unknown = [row for row in rows if row not in paper.models]
     if unknown or not rows:
         raise InputError(
-            f"--model={chosen}: {paper.name} has the rows {', '.join(paper.figures)}; name some of "
+            f"--model={chosen}: {paper.name} has the rows {', '.join(paper.models)}; name some of "
             "them"
         )
     return list(dict.fromkeys(rows))
 
 
 def _lines(table: Table, paper: Published) -> list[list[str]]:
-    """The heading, then three lines a row: ours, the paper's, the relative difference."""
+    """The heading, then the lines of every row."""
+    rows = {row.label: dict(zip(table.metrics, row.cells, strict=True)) for row in table.rows}
     lines = [["", *paper.metrics]]
-    for row in table.rows:
-        cells = dict(zip(table.metrics, row.cells, strict=True))
-        ours, theirs, difference = [row.label], ["  paper"], ["  difference"]
-        for metric in paper.metrics:
-            cell, figure = cells.get(metric), paper.figures[row.label][metric]
-            theirs.append(f"{figure:.{DIGITS}f}")
-            if cell is None or cell.mean is None:
-                ours.append("-")
-                difference.append("-")
-                continue
-            spread = f" ± {cell.std:.{DIGITS}f}" if cell.std is not None else ""
-            ours.append(f"{cell.mean:.{DIGITS}f}{spread}")
-            difference.append(f"{100 * (cell.mean / figure - 1):+.1f}%")
-        lines += [ours, theirs, difference]
+    for label, cells in rows.items():
+        lines.append([label, *(_shown(cells.get(metric)) for metric in paper.metrics)])
+        if paper.figures:
+            lines += _beside_figures(cells, paper.figures[label], paper.metrics)
+        elif label in paper.directions:
+            lines += _beside_first(cells, next(iter(rows.values())), paper, label)
     return lines
+
+
+def _beside_figures(cells: Mapping, figures: Mapping[str, float], metrics) -> list[list[str]]:
+    theirs = [f"{figures[metric]:.{DIGITS}f}" for metric in metrics]
+    differences = [_difference(cells.get(metric), figures[metric]) for metric in metrics]
+    return [["  paper", *theirs], ["  difference", *differences]]
+
+
+def _beside_first(cells: Mapping, first: Mapping, paper: Published, label: str) -> list[list[str]]:
+    means = [getattr(first.get(metric), "mean", None) for metric in paper.metrics]
+    pairs = zip(paper.metrics, means, strict=True)
+    differences = [_difference(cells.get(metric), mean) for metric, mean in pairs]
+    blank = [""] * len(paper.metrics)
+    return [["  difference", *differences], [f"  paper: {paper.directions[label]}", *blank]]
+
+
+def _shown(cell: Any) -> str:
+    if cell is None or cell.mean is None:
+        return "-"
+    spread = f" ± {cell.std:.{DIGITS}f}" if cell.std is not None else ""
+    return f"{cell.mean:.{DIGITS}f}{spread}"
+
+
+def _difference(cell: Any, other: float | None) -> str:
+    if cell is None or cell.mean is None or not other:
+        return "-"
+    return f"{100 * (cell.mean / other - 1):+.1f}%"
 
 
 def _notes(
@@ -144,9 +178,10 @@ def _notes(
 ) -> list[str]:
     seeds = ", ".join(str(seed) for seed in dict.fromkeys(r.seed for r in records))
     epochs = ", ".join(sorted({str(r.epochs) for r in records if r.epochs}))
+    reported = "last" if paper.options["protocol"] == "paper" else "best on validation"
     notes = [
         f"{paper.dataset}; paper: {paper.source}. Ours: seed {seeds}, {epochs or 'no'} epochs, "
-        "the last one reported."
+        f"the {reported} one reported."
     ]
     if changed or config_files:
         given = [f"{key}={value}" for key, value in masked(changed).items()]

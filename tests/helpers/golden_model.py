@@ -24,6 +24,8 @@ SIZES = {
     "activation_checkpointing": False,
     "torch_compile": False,
     "query_time": "target",
+    "relative_bias": "both",
+    "attention": "silu",
     "num_negatives": 32,
     "temperature": 0.05,
     "item_l2_norm": True,

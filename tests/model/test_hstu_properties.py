@@ -63,6 +63,28 @@ def test_the_time_of_the_request_matters():
     assert not torch.allclose(model.full_sort_predict(batch), model.full_sort_predict(later))
 
 
+@pytest.mark.parametrize("kind", ["time", "position", "none"])
+def test_a_bias_that_is_left_out_is_zero_and_stays_so(kind):
+    model, batch = HSTU(Settings({**SIZES, "relative_bias": kind}), dataset()), make_batch([5, 9])
+    model.full_sort_predict(batch).sum().backward()
+    for layer in model.layers:
+        for name, table in (("time", layer.bias.time), ("position", layer.bias.position)):
+            assert (table.abs().sum() > 0) == table.requires_grad == (name == kind)
+            assert (table.grad is not None) == (name == kind)
+
+
+def test_softmax_attention_is_the_textbooks():
+    model, batch = make_model(attention="softmax"), make_batch([WIDTH])
+    layer, torch_seed = model.layers[0], torch.Generator().manual_seed(1)
+    q, k, v = (torch.rand(1, 2, 4, 8, generator=torch_seed).double() for _ in range(3))
+    bias = torch.rand(1, 4, 4, generator=torch_seed).double()
+    weights = (q @ k.transpose(-1, -2) / 8**0.5 + bias.unsqueeze(1)).softmax(-1)
+    expected = (weights @ v).transpose(1, 2).flatten(-2)
+    torch.testing.assert_close(layer.attention(q, k, v, bias), expected, rtol=0, atol=1e-12)
+    check_company_and_padding(model, make_batch([1, 4, 7]))
+    assert torch.isfinite(model.full_sort_predict(batch)).all()
+
+
 @given(st.lists(st.integers(1, 199), min_size=1, max_size=30), st.booleans())
 @settings(deadline=None)
 def test_packing_round_trip(lengths, one_group):

@@ -18,7 +18,7 @@ from recbole_hstu.support.yaml_values import load_yaml
 
 def test_every_published_figure_is_whole():
     for name, entry in load_yaml(PROPERTIES / "reproduce.yaml").items():
-        for dataset, rows in entry["figures"].items():
+        for dataset, rows in entry.get("figures", {}).items():
             paper = published(name, dataset)
             assert set(rows) == set(paper.models)
             for figures in paper.figures.values():
@@ -33,7 +33,7 @@ def test_every_published_figure_is_whole():
 @pytest.mark.parametrize(
     ("name", "dataset", "message"),
     [
-        ("table3", "steam", "no such table; known are table2, ml-1m"),
+        ("table3", "steam", "no such table; known are table2, ml-1m, ablation"),
         ("table2", None, "--dataset is missing; known are video_games"),
         ("table2", "ml-1m", "--dataset ml-1m: table2 has no such data set"),
     ],
@@ -70,6 +70,27 @@ def test_a_rehearsal_is_resumable_and_says_what_it_is(capfd):
     again = capfd.readouterr()
     assert again.out == out
     assert again.err.count("finished before") == 2
+
+
+def test_an_ablation_stands_beside_its_first_row_and_the_papers_direction(capfd):
+    write_inter(random_rows(n_users=90, n_items=230), name="own")
+    line = [
+        "reproduce",
+        "ablation",
+        "--dataset=own",
+        "--epochs=1",
+        "--seeds=1",
+        "--num_negatives=8",
+    ]
+    assert main([*line, "--model=HSTU,no bias and softmax", "--show_progress=False"]) == 0
+    out = capfd.readouterr().out
+    first, second = (read_records(Path("results/reproduce-ablation-own-rehearsal")))[:2]
+    assert (second.config["relative_bias"], second.config["attention"]) == ("none", "softmax")
+    change = 100 * (second.metrics["hit@50"] / first.metrics["hit@50"] - 1)
+    lines = out.splitlines()
+    place = next(i for i, text in enumerate(lines) if text.startswith("no bias and softmax"))
+    assert float(lines[place + 1].split()[2].rstrip("%")) == pytest.approx(change, abs=0.06)
+    assert "paper: worse still" in lines[place + 2]
 
 
 def test_rows_that_the_paper_does_not_have(capfd):
