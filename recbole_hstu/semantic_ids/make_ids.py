@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ from recbole_hstu.support.yaml_values import load_yaml
 _MODULES = {"rkmeans": "residual_kmeans", "rqvae": "rqvae"}
 _CATEGORIES = ("categories", "category", "genres", "genre", "class")
 _ALIKE = 1e-5  # directions that differ by less are one
+
+logger = logging.getLogger(__name__)
 
 
 def make_ids(
@@ -59,7 +62,7 @@ def make_ids(
     with RunLog(config):
         features = _features(config)
         vectors = features.vectors.astype(np.float32)
-        _refuse_alike(features.path, vectors)
+        _look_at(features.path, vectors)
         module = importlib.import_module(f"recbole_hstu.semantic_ids.{_MODULES[method]}")
         made = module.quantise(vectors, own, config["seed"])
         categories = _categories(config, features, own["category_field"])
@@ -105,8 +108,13 @@ def _features(config: Config) -> TextFeatures:
     return features
 
 
-def _refuse_alike(path: Path, vectors: np.ndarray) -> None:
-    if np.ptp(unit_length(vectors), axis=0).max() <= _ALIKE:
+def _look_at(path: Path, vectors: np.ndarray) -> None:
+    """Refuse vectors that are all alike; count those without a direction."""
+    directions = unit_length(vectors)
+    without = int((~directions.any(axis=1)).sum())
+    if without:
+        logger.warning("%s: %s items have a vector of length 0, so the same codes", path, without)
+    if np.ptp(directions, axis=0).max() <= _ALIKE:
         raise InputError(
             f"{path}: the text vectors of all {len(vectors):,} items are alike, and ids would tell "
             "nothing; encode texts that differ (item_text says of which columns)"

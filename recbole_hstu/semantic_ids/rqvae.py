@@ -67,7 +67,7 @@ class RQVAE(nn.Module):
         codes, residuals, chosen = [], [], []
         left = latents
         for book in self.codebooks:
-            codes.append(torch.cdist(left.detach(), book.detach()).argmin(1))
+            codes.append(_nearest(left.detach(), book.detach()))
             residuals.append(left)
             chosen.append(F.embedding(codes[-1], book))
             left = left - chosen[-1].detach()
@@ -94,19 +94,19 @@ class RQVAE(nn.Module):
         for book in self.codebooks:
             found = centroids(left.numpy(), len(book), max_iterations, seed)
             book[: len(found)] = torch.from_numpy(found)
-            left = left - F.embedding(torch.cdist(left, book).argmin(1), book)
+            left = left - book[_nearest(left, book)]
 
     @torch.no_grad()
     def revive(self, vectors: torch.Tensor, generator: torch.Generator) -> int:
         """Move every code that none of the vectors has to the residual of a random one; returns
         how many there were."""
-        found = self.levels(self.encoder(vectors))
         revived = 0
-        for level, book in enumerate(self.codebooks):
-            uses = torch.bincount(found.codes[:, level], minlength=len(book))
+        left = self.encoder(vectors)
+        for book in self.codebooks:
+            uses = torch.bincount(_nearest(left, book), minlength=len(book))
             dead = (uses == 0).nonzero().squeeze(1)
-            drawn = torch.randint(len(vectors), (len(dead),), generator=generator)
-            book[dead] = found.residuals[level][drawn]
+            book[dead] = left[torch.randint(len(left), (len(dead),), generator=generator)]
+            left = left - book[_nearest(left, book)]
             revived += len(dead)
         return revived
 
@@ -150,6 +150,10 @@ def _perceptron(widths: Sequence[int], generator: torch.Generator) -> nn.Sequent
         nn.init.zeros_(linear.bias)
         layers += [linear, nn.ReLU()]
     return nn.Sequential(*layers[:-1])
+
+
+def _nearest(points: torch.Tensor, centres: torch.Tensor) -> torch.Tensor:
+    return torch.cdist(points, centres).argmin(1)
 
 
 def _distance(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
+from pathlib import Path
+
 import pytest
 import torch
 from semantic_ids import write_ids
-from served import trained
+from served import ITEM_TEXT, trained, write_items
 
 from recbole_hstu import Recommender
-from recbole_hstu.cli import main
 from recbole_hstu.data.semantic_id_file import SemanticIds
 from recbole_hstu.layers.item_encoder import CodeEncoder
 from recbole_hstu.quick_start import evaluate, load
@@ -44,15 +44,8 @@ def test_a_checkpoint_serves_and_exports_without_the_file(toy):
     file.unlink()
     rec = Recommender.load(result["checkpoint"])
     assert torch.equal(rec.scorer.vectors(), model.normalised(model.items()[0]))
-    lists = rec.recommend([HISTORY], k=30, at=9, exclude_seen=False)
-    module = Programs(rec).module
-    fields = [rec.ids([item for item, _ in HISTORY]), [time for _, time in HISTORY]]
-    tensors = [torch.from_numpy(np.array([field])) for field in (fields[0], fields[1])]
-    users = module(tensors[0], torch.tensor([3]), tensors[1], torch.tensor([9]))
-    scores = (users @ module.items.t())[0, 1:].sort(descending=True).values
-    torch.testing.assert_close(
-        scores.detach().numpy(), lists["score"].to_numpy(), rtol=0, atol=1e-5
-    )
+    assert len(rec.recommend([HISTORY], k=30, at=9, exclude_seen=False)) == 30
+    Programs(rec)  # which compares what it exports with the model
 
 
 def test_weights_of_other_ids_are_refused(toy):
@@ -64,14 +57,13 @@ def test_weights_of_other_ids_are_refused(toy):
     Recommender.load(checkpoint)
 
 
-def test_ids_that_no_model_can_read(toy, capsys):
-    line = ["run", "--dataset=toy", "--epochs=1", "--semantic_ids=rkmeans"]
-    assert main([*line, "--model=HSTU"]) == 2
-    assert "make it with recbole-hstu ids" in capsys.readouterr().err
+def test_ids_that_no_model_can_read(toy):
+    with pytest.raises(InputError, match="make it with recbole-hstu ids"):
+        trained("HSTU", semantic_ids="rqvae")
     write_ids(n_items=20)
-    assert main([*line, "--model=HSTU"]) == 2
-    assert "10 of 30 items have no semantic id" in capsys.readouterr().err
-    options = ["--item_text={fields: [title]}", "--model=HSTUText"]
-    (toy / "toy" / "toy.item").write_text("item_id:token\ttitle:token_seq\ni1\tone two\n")
-    assert main([*line, *options]) == 2
-    assert "take HSTU, or fusion: id_only" in capsys.readouterr().err
+    with pytest.raises(InputError, match="10 of 30 items have no semantic id"):
+        trained("HSTU", semantic_ids="rkmeans")
+    write_items()
+    with pytest.raises(InputError, match="take HSTU, or fusion: id_only"):
+        trained("HSTUText", semantic_ids="rkmeans", item_text=ITEM_TEXT)
+    assert not list(Path().rglob("*.pth"))

@@ -33,17 +33,7 @@ def test_a_file_and_what_it_is_worth(data, capsys):
     said = capsys.readouterr().out.splitlines()
     assert said[0] == str(FILE)
     assert said[1].startswith("30 items, ")
-    assert said[2].split() == [
-        "level",
-        "codes",
-        "used",
-        "entropy,",
-        "bits",
-        "prefix",
-        "purity",
-        "by",
-        "chance",
-    ]
+    assert said[2].split("   ")[-1] == "by chance"
     assert said[-1].split()[:4] == ["2", "4", "of", "4"]
     quantiser, provenance = read_quantiser(FILE)
     assert provenance["options"] == {"level_sizes": [4, 4], "max_iterations": 100}
