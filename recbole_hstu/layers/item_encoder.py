@@ -47,6 +47,8 @@ class CodeEncoder(nn.Module):
         with_ids: whether a learned vector an item is added.
     """
 
+    ids: nn.Parameter | None
+
     def __init__(self, ids: SemanticIds, *, hidden_size: int, with_ids: bool):
         super().__init__()
         self.semantic_ids = SemanticCodes(ids)
@@ -60,11 +62,12 @@ class CodeEncoder(nn.Module):
         """The table of inputs and positives and the table of negatives and candidates, (V, D)
         each, or (U, D) of the items `rows` (U,) alone; here they are one."""
         codes = self.semantic_ids.codes if rows is None else self.semantic_ids.codes[rows]
-        codes = codes.clamp(min=0)  # nobody reads the vector of the padding
-        parts = [F.embedding(codes[:, i], table) for i, table in enumerate(self.levels)]
+        first, *others = codes.clamp(min=0).unbind(1)  # nobody reads the vector of the padding
+        vectors = F.embedding(first, self.levels[0])
+        for code, table in zip(others, self.levels[1:], strict=True):
+            vectors = vectors.add_(F.embedding(code, table))  # in place: catalogues are large
         if self.ids is not None:
-            parts.append(_rows_of(self.ids, rows))
-        vectors = sum(parts[1:], start=parts[0])
+            vectors = vectors.add_(_rows_of(self.ids, rows))
         return vectors, vectors
 
 
