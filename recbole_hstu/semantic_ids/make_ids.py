@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.metadata
 import logging
 from collections.abc import Mapping, Sequence
@@ -16,18 +15,23 @@ from recbole_hstu.config.config import Config
 from recbole_hstu.config.properties import settings_file
 from recbole_hstu.data.atomic_file import read_atomic, read_header
 from recbole_hstu.data.data_set import load_dataset
-from recbole_hstu.data.semantic_id_file import METHODS, semantic_ids_path, write_semantic_ids
+from recbole_hstu.data.semantic_id_file import (
+    METHODS,
+    read_quantiser,
+    semantic_ids_path,
+    write_semantic_ids,
+)
 from recbole_hstu.data.side_feature_file import TextFeatures, align, read_text_features
 from recbole_hstu.encoders import ensure_text_features
 from recbole_hstu.records.run_log import RunLog
-from recbole_hstu.semantic_ids.quantised import Quantised, told_apart
+from recbole_hstu.semantic_ids.further_ids import further_ids, method_module, with_options_of
+from recbole_hstu.semantic_ids.quantised import told_apart
 from recbole_hstu.semantic_ids.residual_kmeans import unit_length
 from recbole_hstu.semantic_ids.worth import Worth, worth
 from recbole_hstu.support.errors import InputError
 from recbole_hstu.support.installed import PROPERTIES
 from recbole_hstu.support.yaml_values import load_yaml
 
-_MODULES = {"rkmeans": "residual_kmeans", "rqvae": "rqvae"}
 _CATEGORIES = ("categories", "category", "genres", "genre", "class")
 _ALIKE = 1e-5  # directions that differ by less are one
 
@@ -44,8 +48,8 @@ def make_ids(
     Args:
         dataset: its `.item` file gives texts and categories.
         config_file_list: YAML files, later ones win.
-        config_dict: `method`, its options (`properties/ids`), `out`, and options of `run`; they
-            win over the files.
+        config_dict: `method`, its options (`properties/ids`), `out`, `quantiser` (an earlier file,
+            which gives further items their codes), and options of `run`; they win over the files.
 
     Returns:
         The file, what the method says of its training, and what the codes are worth.
@@ -56,20 +60,27 @@ def make_ids(
     given: dict[str, Any] = {}
     for file in config_file_list or ():
         given |= load_yaml(file)
-    method, own, rest = split_options({**given, **config_dict})
-    out = rest.pop("out", None)
+    given |= config_dict
+    earlier, out = given.pop("quantiser", None), given.pop("out", None)
+    method, own, rest = split_options(with_options_of(earlier, given) if earlier else given)
     config = Config("HSTUText", dataset, None, rest)
     with RunLog(config):
         features = _features(config)
         vectors = features.vectors.astype(np.float32)
         _look_at(features.path, vectors)
-        module = importlib.import_module(f"recbole_hstu.semantic_ids.{_MODULES[method]}")
-        made = module.quantise(vectors, own, config["seed"])
         categories = _categories(config, features, own["category_field"])
-        value = worth(made.codes, own["level_sizes"], categories, config["seed"])
+        if earlier:
+            ids, note = further_ids(earlier, features.tokens, vectors), ""
+            tensors, _ = read_quantiser(earlier)
+        else:
+            made = method_module(method).quantise(vectors, own, config["seed"])
+            ids, note, tensors = told_apart(made.codes), made.note, made.tensors
+        value = worth(ids[:, :-1], own["level_sizes"], categories, config["seed"])
         path = Path(out or semantic_ids_path({**config.final_config_dict, "semantic_ids": method}))
-        _write(path, method, own, config["seed"], features, made)
-    return path, made.note, value
+        provenance = _provenance(method, own, config["seed"], features)
+        sizes = [*own["level_sizes"], int(ids[:, -1].max()) + 1]
+        write_semantic_ids(path, features.tokens, ids, sizes, provenance, quantiser=tensors)
+    return path, note, value
 
 
 def split_options(given: Mapping[str, Any]) -> tuple[str, dict[str, Any], dict[str, Any]]:
@@ -124,6 +135,8 @@ def _look_at(path: Path, vectors: np.ndarray) -> None:
 def _categories(config: Config, features: TextFeatures, field: str | None) -> list[Any] | None:
     """Of the items of the features; None where no column holds categories."""
     path = Path(config["data_path"]) / f"{config['dataset']}.item"
+    if not path.is_file() and field is None:
+        return None  # the vectors came in a file of their own
     reading = {"separator": config["field_separator"], "encoding": config["encoding"] or "utf-8"}
     columns = [name.partition(":")[0] for name in read_header(path, **reading)]
     if field is not None and field not in columns:
@@ -137,22 +150,18 @@ def _categories(config: Config, features: TextFeatures, field: str | None) -> li
     return [None if value != value else value for value in values]
 
 
-def _write(
-    path: Path,
-    method: str,
-    own: Mapping[str, Any],
-    seed: int,
-    features: TextFeatures,
-    made: Quantised,
-) -> None:
-    codes = told_apart(made.codes)
-    provenance = {
+def _provenance(
+    method: str, own: Mapping[str, Any], seed: int, features: TextFeatures
+) -> dict[str, Any]:
+    return {
         "method": method,
         "options": {name: value for name, value in own.items() if name != "category_field"},
         "seed": seed,
-        "text_features": {"file": features.path.name, "content_hash": features.content_hash},
+        "text_features": {
+            "file": features.path.name,
+            "width": features.dim,
+            "content_hash": features.content_hash,
+        },
         "version": __version__,
         "libraries": {name: importlib.metadata.version(name) for name in ("scikit-learn", "torch")},
     }
-    sizes = [*own["level_sizes"], int(codes[:, -1].max()) + 1]
-    write_semantic_ids(path, features.tokens, codes, sizes, provenance, quantiser=made.tensors)

@@ -27,6 +27,13 @@ def quantise(vectors: np.ndarray, options: Mapping[str, Any], seed: int) -> Quan
     return Quantised(codes_of(vectors, codebooks), tensors)
 
 
+def codes_by(
+    tensors: Mapping[str, np.ndarray], vectors: np.ndarray, options: Mapping[str, Any]
+) -> np.ndarray:
+    """(n, levels) codes of vectors (n, dim), which may be others than those of `quantise`."""
+    return codes_of(vectors, [tensors[f"codebook.{level}"] for level in range(len(tensors))])
+
+
 def codes_of(vectors: np.ndarray, codebooks: Sequence[np.ndarray]) -> np.ndarray:
     """(n, levels): the nearest centroid of each level."""
     codes = []

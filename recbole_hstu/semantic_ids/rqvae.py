@@ -115,14 +115,28 @@ def quantise(vectors: np.ndarray, options: Mapping[str, Any], seed: int) -> Quan
     """Codes of vectors (n, dim) by the options of `properties/ids/rqvae.yaml`."""
     items = torch.from_numpy(unit_length(vectors))
     generator = torch.Generator().manual_seed(seed)
-    sizes = (options["hidden_sizes"], options["latent_size"], options["level_sizes"])
-    model = RQVAE(items.shape[1], *sizes, generator)
+    model = _model(items.shape[1], options, generator)
     model.start_codes(items, options["max_iterations"], seed)
     revived = _train(model, items, options, generator)
-    with torch.no_grad():
-        codes = model.levels(model.encoder(items)).codes
     tensors = {name: value.detach().numpy() for name, value in model.state_dict().items()}
-    return Quantised(codes.numpy(), tensors, f"{revived:,} dead codes revived while training")
+    note = f"{revived:,} dead codes revived while training"
+    return Quantised(codes_by(tensors, vectors, options), tensors, note)
+
+
+@torch.no_grad()
+def codes_by(
+    tensors: Mapping[str, np.ndarray], vectors: np.ndarray, options: Mapping[str, Any]
+) -> np.ndarray:
+    """(n, levels) codes of vectors (n, dim), which may be others than those of `quantise`."""
+    items = torch.from_numpy(unit_length(vectors))
+    model = _model(items.shape[1], options, torch.Generator())
+    model.load_state_dict({name: torch.from_numpy(array) for name, array in tensors.items()})
+    return model.levels(model.encoder(items)).codes.numpy()
+
+
+def _model(width: int, options: Mapping[str, Any], generator: torch.Generator) -> RQVAE:
+    sizes = (options["hidden_sizes"], options["latent_size"], options["level_sizes"])
+    return RQVAE(width, *sizes, generator)
 
 
 def _train(

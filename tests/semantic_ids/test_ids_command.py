@@ -9,7 +9,7 @@ import pytest
 from served import toy_with_text
 
 from recbole_hstu.cli import main
-from recbole_hstu.data.semantic_id_file import read_quantiser
+from recbole_hstu.data.semantic_id_file import codes_by_token, read_quantiser
 from recbole_hstu.data.side_feature_file import read_text_header, write_text_features
 
 TEXT = ["--dataset=toy", "--item_text={fields: [title]}", "--text_dimensions=6"]
@@ -83,3 +83,28 @@ def test_vectors_of_other_items(data, capsys):
     assert main(["ids", "--dataset=toy", few]) == 2
     assert "10 of 30 items have no text vector: i2" in capsys.readouterr().err
     assert not FILE.exists()
+
+
+@pytest.mark.parametrize("method", ["rkmeans", "rqvae"])
+def test_further_items_get_ids_and_the_others_keep_theirs(data, capsys, method):
+    vectors = np.random.default_rng(0).normal(size=(32, 3))
+    vectors[30:] = vectors[4]  # two items that come later are like one that was there
+    options = ["--level_sizes=[4, 4]"]
+    if method == "rqvae":
+        options += ["--hidden_sizes=[4]", "--latent_size=2", "--ids_epochs=1"]
+    line = ["ids", "--dataset=toy", f"--method={method}"]
+    assert main([*line, *options, vectors_file(vectors[:30]), "--out=first"]) == 0
+    more = vectors_file(vectors, n_items=32)
+    assert main([*line, "--quantiser=first", more, "--out=second"]) == 0
+    first, second = codes_by_token("first"), codes_by_token("second")
+    assert first.items() <= second.items()
+    prefix = first["i4"][:-1]
+    highest = max(codes[-1] for codes in first.values() if codes[:-1] == prefix)
+    assert [second["i30"], second["i31"]] == [[*prefix, highest + 1], [*prefix, highest + 2]]
+    capsys.readouterr()
+    assert main([*line, "--quantiser=first", more, "--level_sizes=[8, 8]"]) == 2
+    assert "leave --level_sizes out" in capsys.readouterr().err
+    for others in (vectors[::-1], vectors[:, :2]):
+        assert main([*line, "--quantiser=first", vectors_file(others, 32), "--out=third"]) == 2
+        assert "another encoder or another fit than own.safetensors" in capsys.readouterr().err
+    assert not Path("third").exists()
