@@ -48,6 +48,8 @@ def test_the_loss_is_the_papers(model, items):
 
 def test_the_commitment_weight_moves_the_encoder_alone(model, items):
     model.start_codes(items, 20, seed=0)
+    with torch.no_grad():
+        model.codebooks[0].add_(0.1)  # centroids of these items would have no gradient
 
     def gradients(weight):
         loss = model.loss(items, weight)
