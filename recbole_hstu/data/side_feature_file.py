@@ -3,41 +3,31 @@
 `{dataset}.{encoder}.safetensors` holds
 
     vectors        (items, dim)  float32 or float16
-    tokens         (bytes,)      uint8, the item tokens in UTF-8, one after the other
-    token_ends     (items,)      int64, where each token ends in `tokens`
+    tokens, token_ends           the item tokens, see `data/item_rows.py`
     text_hashes    (items, 16)   uint8, the first half of each text's SHA-256
     encoder.NAME   of encoders that were fitted on the texts: what further texts need
 
-and, as one JSON text in its metadata, where the vectors come from. A row is only ever found by its
-token: neither the order of the file nor RecBole's ids mean anything here.
+and, as one JSON text in its metadata, where the vectors come from.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import pandas as pd
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
+from recbole_hstu.data.item_rows import ItemFile, first_ten, rows_of, sha256, token_tensors
 from recbole_hstu.support.errors import InputError
-from recbole_hstu.support.whole_file import write_whole
 
-FORMAT = 1
 TEXT_HASH_BYTES = 16
-PADDING = "[PAD]"
-_METADATA_KEY = "recbole_hstu"
-_TENSORS = {"vectors", "tokens", "token_ends", "text_hashes"}
 _OF_ENCODER = "encoder."
+_FILE = ItemFile("side-feature file", "recbole-hstu encode", frozenset({"vectors", "text_hashes"}))
 
 logger = logging.getLogger(__name__)
 
@@ -110,32 +100,19 @@ def write_text_features(
     with np.errstate(over="ignore"):
         stored = np.ascontiguousarray(vectors, dtype=storage_dtype)
     _refuse_infinite(path, tokens, stored)
-    tensors = {"vectors": stored, **_token_tensors(texts)}
-    names = [tensors["tokens"], tensors["token_ends"]]
+    names = token_tensors(tokens).values()
+    tensors = {"vectors": stored, "text_hashes": _text_hashes(texts)}
     hashes = {
-        "texts_hash": _sha256(*names, tensors["text_hashes"]),
-        "content_hash": _sha256(*names, stored),
+        "texts_hash": sha256(*names, tensors["text_hashes"]),
+        "content_hash": sha256(*names, stored),
     }
-    header = json.dumps({**provenance, "format": FORMAT, **hashes}, sort_keys=True)
     tensors |= {f"{_OF_ENCODER}{name}": array for name, array in (encoder_state or {}).items()}
-    try:
-        # One metadata key: safetensors does not keep several in a fixed order.
-        write_whole(path, save(tensors, metadata={_METADATA_KEY: header}))
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot be written ({error.strerror}); free space or name another folder"
-        ) from error
+    _FILE.write(path, tokens, tensors, {**provenance, **hashes})
 
 
-def _token_tensors(texts: Mapping[str, str]) -> dict[str, np.ndarray]:
-    """The tokens of the rows, and the hashes of the texts that they were made from."""
-    encoded = [token.encode("utf-8") for token in texts]
+def _text_hashes(texts: Mapping[str, str]) -> np.ndarray:
     hashes = b"".join(map(text_hash, texts.values()))
-    return {
-        "tokens": np.frombuffer(b"".join(encoded), dtype=np.uint8),
-        "token_ends": np.cumsum([len(token) for token in encoded], dtype=np.int64),
-        "text_hashes": np.frombuffer(hashes, dtype=np.uint8).reshape(-1, TEXT_HASH_BYTES),
-    }
+    return np.frombuffer(hashes, dtype=np.uint8).reshape(-1, TEXT_HASH_BYTES)
 
 
 def read_text_header(path: str | Path) -> TextHeader:
@@ -144,7 +121,7 @@ def read_text_header(path: str | Path) -> TextHeader:
     Raises:
         InputError: no such file, not a side-feature file, a token twice.
     """
-    return TextHeader(**_read(Path(path), ("tokens", "token_ends", "text_hashes")))
+    return TextHeader(**_read(Path(path), ("text_hashes",)))
 
 
 def read_text_features(path: str | Path) -> TextFeatures:
@@ -153,13 +130,13 @@ def read_text_features(path: str | Path) -> TextFeatures:
     Raises:
         InputError: no such file, not a side-feature file, a token twice, a vector not finite.
     """
-    fields = _read(Path(path), tuple(sorted(_TENSORS)))
+    fields = _read(Path(path), ("text_hashes", "vectors"))
     features = TextFeatures(**fields)
     vectors = features.vectors
     if vectors.ndim != 2 or vectors.shape[0] != len(features.tokens) or 0 in vectors.shape:
-        raise _broken(features.path, f"{len(features.tokens)} tokens, vectors {vectors.shape}")
+        raise _FILE.broken(features.path, f"{len(features.tokens)} tokens, vectors {vectors.shape}")
     if vectors.dtype not in (np.float32, np.float16):
-        raise _broken(features.path, f"vectors are {vectors.dtype}")
+        raise _FILE.broken(features.path, f"vectors are {vectors.dtype}")
     _refuse_infinite(features.path, features.tokens, vectors)
     return features
 
@@ -171,7 +148,7 @@ def read_encoder_state(path: str | Path) -> dict[str, np.ndarray]:
         InputError: see `read_text_header`.
     """
     path = Path(path)
-    with _opened(path) as file:
+    with _FILE.opened(path) as file:
         names = [name for name in file.keys() if name.startswith(_OF_ENCODER)]  # noqa: SIM118
         return {name.removeprefix(_OF_ENCODER): file.get_tensor(name).numpy() for name in names}
 
@@ -195,81 +172,28 @@ def align(
     Raises:
         InputError: an item without a row, a token twice, entry 0 is not the padding.
     """
-    wanted = pd.Index(np.asarray(tokens, dtype=object))
-    if len(wanted) == 0 or wanted[0] != PADDING:
-        raise InputError(f"item tokens must begin with {PADDING!r}, RecBole's padding")
-    if not wanted.is_unique:
-        raise InputError(f"item tokens twice: {first_ten(wanted[wanted.duplicated()].unique())}")
-    rows = pd.Index(features.tokens, dtype=object).get_indexer(wanted)
-    rows[0] = -1
+    rows = rows_of(features.tokens, tokens)
     absent = np.flatnonzero(rows[1:] < 0) + 1
     if len(absent):
-        what = f"{len(absent):,} of {len(wanted) - 1:,} items have no text vector"
+        what = f"{len(absent):,} of {len(rows) - 1:,} items have no text vector"
+        named = first_ten([tokens[row] for row in absent])
         if missing != "zero":
             raise InputError(
-                f"{features.path}: {what}: {first_ten(wanted[absent])}; encode the item text "
+                f"{features.path}: {what}: {named}; encode the item text "
                 "again, or accept zero rows with text_missing: zero"
             )
-        logger.warning("%s: %s and get zeros: %s", features.path, what, first_ten(wanted[absent]))
+        logger.warning("%s: %s and get zeros: %s", features.path, what, named)
     gathered = np.take(features.vectors, rows, axis=0, mode="clip")
     table = torch.from_numpy(gathered).float().numpy()  # torch widens float16 ten times faster
     table[rows < 0] = 0.0
     return table
 
 
-def first_ten(tokens: Sequence[str] | pd.Index) -> str:
-    """Up to ten tokens for a message."""
-    shown = ", ".join(map(str, tokens[:10]))
-    return shown if len(tokens) <= 10 else f"{shown}, ... ({len(tokens) - 10:,} more)"
-
-
 def _read(path: Path, names: Sequence[str]) -> dict[str, Any]:
-    with _opened(path) as file:
-        metadata = file.metadata() or {}
-        ours = {name for name in file.keys() if not name.startswith(_OF_ENCODER)}  # noqa: SIM118
-        if _METADATA_KEY not in metadata or ours != _TENSORS:
-            raise _broken(path, "it is a safetensors file of another kind")
-        tensors = {name: file.get_tensor(name).numpy() for name in names}
-        provenance = json.loads(metadata[_METADATA_KEY])
-    if provenance.get("format") != FORMAT:
-        raise _broken(path, f"format {provenance.get('format')}, this version reads {FORMAT}")
-    tokens = _decode(path, tensors.pop("tokens"), tensors.pop("token_ends"))
+    tokens, tensors, provenance = _FILE.read(path, names)
     if len(tensors["text_hashes"]) != len(tokens):
-        raise _broken(path, f"{len(tokens)} tokens, {len(tensors['text_hashes'])} text hashes")
-    index = pd.Index(tokens, dtype=object)
-    if not index.is_unique:
-        raise InputError(f"{path}: tokens twice: {first_ten(index[index.duplicated()].unique())}")
+        raise _FILE.broken(path, f"{len(tokens)} tokens, {len(tensors['text_hashes'])} text hashes")
     return {"path": path, "tokens": tokens, "provenance": provenance, **tensors}
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    """The file as torch tensors, which are mapped rather than read and copied."""
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            yield file
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot be read ({error.strerror or error}); make it with recbole-hstu encode"
-        ) from error
-    except (SafetensorError, ValueError, TypeError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise _broken(path, str(error)) from error
-
-
-def _decode(path: Path, blob: np.ndarray, ends: np.ndarray) -> list[str]:
-    whole, stops = blob.tobytes(), ends.tolist()
-    if not stops or stops[-1] != len(whole) or (np.diff(ends, prepend=0) < 0).any():
-        raise _broken(path, "the token table does not add up")
-    try:
-        return [whole[a:b].decode("utf-8") for a, b in zip([0, *stops], stops, strict=False)]
-    except UnicodeDecodeError as error:
-        raise _broken(path, f"a token is not UTF-8: {error}") from error
-
-
-def _broken(path: Path, why: str) -> InputError:
-    return InputError(f"{path}: not a usable side-feature file ({why}); delete it and encode again")
 
 
 def _refuse_infinite(path: Path, tokens: list[str], vectors: np.ndarray) -> None:
@@ -281,11 +205,3 @@ def _refuse_infinite(path: Path, tokens: list[str], vectors: np.ndarray) -> None
         f"{path}: {len(bad):,} {vectors.dtype} vectors are not finite: "
         f"{first_ten([tokens[i] for i in bad[:11]])}"
     )
-
-
-def _sha256(*arrays: np.ndarray) -> str:
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(f"{array.dtype.str}{array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()

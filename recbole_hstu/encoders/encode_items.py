@@ -15,11 +15,10 @@ from typing import Any
 import numpy as np
 
 from recbole_hstu import __version__
+from recbole_hstu.data.item_rows import PADDING, first_ten
 from recbole_hstu.data.item_text import ItemText, read_item_texts
 from recbole_hstu.data.side_feature_file import (
-    PADDING,
     TextHeader,
-    first_ten,
     read_text_header,
     text_hash,
     write_text_features,

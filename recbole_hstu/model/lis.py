@@ -10,8 +10,8 @@ import scipy.sparse
 import torch
 
 from recbole_hstu.config.config import option
+from recbole_hstu.data.item_rows import first_ten
 from recbole_hstu.data.item_text import ItemText, read_item_texts
-from recbole_hstu.data.side_feature_file import first_ten
 from recbole_hstu.layers.item_encoder import check_text_hash
 from recbole_hstu.layers.losses import l2_normalise
 from recbole_hstu.model.text_model import TextModel

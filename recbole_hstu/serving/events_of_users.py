@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from recbole_hstu.data.atomic_file import read_atomic
-from recbole_hstu.data.side_feature_file import first_ten
+from recbole_hstu.data.item_rows import first_ten
 from recbole_hstu.support.errors import InputError
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from recbole_hstu.data.item_rows import first_ten
 from recbole_hstu.data.item_text import ItemText
-from recbole_hstu.data.side_feature_file import first_ten
 from recbole_hstu.encoders.further_texts import FurtherTexts
 from recbole_hstu.layers.stand_in_ids import STAND_INS
 from recbole_hstu.serving.saved_model import SavedModel
