@@ -108,9 +108,7 @@ def read_semantic_ids(path: str | Path, dataset: Any) -> SemanticIds:
             range, two items with one id.
     """
     path = Path(path)
-    tokens, tensors, _ = _FILE.read(path, ("codes", "level_sizes"))
-    codes, sizes = tensors["codes"], tensors["level_sizes"]
-    _check(path, tokens, codes, sizes)
+    tokens, codes, sizes = _read(path)
     items = dataset.field2id_token[dataset.iid_field]
     rows = rows_of(tokens, items)
     absent = np.flatnonzero(rows[1:] < 0) + 1
@@ -122,6 +120,24 @@ def read_semantic_ids(path: str | Path, dataset: Any) -> SemanticIds:
         )
     aligned = np.where(rows[:, None] < 0, -1, codes[rows])
     return SemanticIds(torch.from_numpy(aligned).long(), tuple(sizes.tolist()))
+
+
+def codes_by_token(path: str | Path) -> dict[str, list[int]]:
+    """The codes of every item of a file.
+
+    Raises:
+        InputError: see `read_semantic_ids`.
+    """
+    tokens, codes, _ = _read(Path(path))
+    return dict(zip(tokens, codes.tolist(), strict=True))
+
+
+def _read(path: Path) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """The tokens, codes and level sizes of a file, checked."""
+    tokens, tensors, _ = _FILE.read(path, ("codes", "level_sizes"))
+    codes, sizes = tensors["codes"], tensors["level_sizes"]
+    _check(path, tokens, codes, sizes)
+    return tokens, codes, sizes
 
 
 def read_quantiser(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
