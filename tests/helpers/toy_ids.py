@@ -18,10 +18,10 @@ def drawn_codes(n_items, seed=0, levels=LEVELS):
     return np.random.default_rng(seed).permutation(everything)[:n_items]
 
 
-def write_toy_ids(path="dataset/toy/toy.rkmeans.ids.safetensors", n_items=30, levels=LEVELS):
+def write_toy_ids(path="dataset/toy/toy.rkmeans.ids.safetensors", n_items=30, seed=0):
     """Ids of the items i0, i1, ... of the toy data."""
     tokens = [f"i{i}" for i in range(n_items)]
-    write_semantic_ids(path, tokens, drawn_codes(n_items), levels, {"method": "rkmeans"})
+    write_semantic_ids(path, tokens, drawn_codes(n_items, seed), LEVELS, {"method": "rkmeans"})
     return path
 
 

@@ -17,7 +17,7 @@ from torch import nn
 from recbole_hstu.layers.codes.trie import CodeTrie
 
 # Activations of one block of `scores`: as many as stay in a CPU's cache, and more on a GPU.
-_BLOCK = {"cpu": 1 << 18, "cuda": 1 << 26}
+_BLOCK = {"cpu": 1 << 19, "cuda": 1 << 26}
 
 
 class CodeDecoder(nn.Module):
@@ -95,7 +95,7 @@ class CodeDecoder(nn.Module):
 
     @staticmethod
     def _blocks(nodes: torch.Tensor, start: torch.Tensor) -> Iterator[torch.Tensor]:
-        size = max(1, _BLOCK.get(start.device.type, 1 << 18) // start.numel())
+        size = max(1, _BLOCK.get(start.device.type, 1 << 19) // start.numel())
         yield from nodes.split(size) if len(nodes) else ()
 
 
