@@ -90,7 +90,7 @@ def write_semantic_ids(
     stored = np.ascontiguousarray(codes, dtype=np.int32)
     sizes = np.asarray(level_sizes, dtype=np.int64)
     _check(path, tokens, stored, sizes)
-    tensors = {"codes": stored, "level_sizes": sizes}
+    tensors: dict[str, np.ndarray] = {"codes": stored, "level_sizes": sizes}
     tensors |= {f"{_OF_QUANTISER}{name}": array for name, array in (quantiser or {}).items()}
     content_hash = sha256(*token_tensors(tokens).values(), stored, sizes)
     _FILE.write(path, tokens, tensors, {**provenance, "content_hash": content_hash})

@@ -21,7 +21,7 @@ from recbole_hstu.layers.hstu_block import dropout
 from recbole_hstu.layers.ligr_block import LiGRLayer
 from recbole_hstu.layers.packing import Packing
 from recbole_hstu.layers.softmax_block import same_row_mask
-from recbole_hstu.model.semantic_id_model import GenerativeRetriever
+from recbole_hstu.model.generative_retriever import GenerativeRetriever
 from recbole_hstu.model.user_rows import UserRows
 
 # Numbers that the prefixes of a beam take at once: 64 MiB.

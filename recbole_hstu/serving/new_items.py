@@ -15,7 +15,7 @@ from recbole_hstu.data.item_text import ItemText
 from recbole_hstu.data.semantic_id_file import codes_by_token
 from recbole_hstu.encoders.further_texts import FurtherTexts
 from recbole_hstu.layers.stand_in_ids import STAND_INS
-from recbole_hstu.model.semantic_id_model import GenerativeRetriever
+from recbole_hstu.model.generative_retriever import GenerativeRetriever
 from recbole_hstu.serving.saved_model import SavedModel
 from recbole_hstu.support.errors import InputError
 

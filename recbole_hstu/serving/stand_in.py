@@ -18,7 +18,7 @@ class StandIn:
         config: of the run that wrote the checkpoint.
         item_tokens: in the order of the ids, entry 0 is the padding.
         user_tokens: likewise; only the padding where the model keeps nothing of its users.
-        semantic_ids: those that the checkpoint holds, if any.
+        semantic_ids: that the checkpoint holds, None where the model reads none.
 
     Raises:
         InputError: the model asks for more, such as the graph of all interactions.
@@ -29,7 +29,7 @@ class StandIn:
         config: Any,
         item_tokens: Sequence[str],
         user_tokens: Sequence[str],
-        semantic_ids: SemanticIds | None = None,
+        semantic_ids: SemanticIds | None,
     ):
         self.semantic_ids = semantic_ids
         self.uid_field, self.iid_field = config["USER_ID_FIELD"], config["ITEM_ID_FIELD"]

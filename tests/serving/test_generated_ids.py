@@ -122,7 +122,7 @@ def test_a_checkpoint_of_other_ids_is_refused(result, toy):
     write_toy_ids()
     assert evaluate(result["checkpoint"])["test_result"] == result["test_result"]
     write_toy_ids(seed=1)
-    with pytest.raises(InputError, match="was trained with other semantic ids"):
+    with pytest.raises(InputError, match="was trained with other semantic ids; name their file"):
         evaluate(result["checkpoint"])
 
 

@@ -1,8 +1,7 @@
-"""What models that read or generate semantic ids have in common."""
+"""What models that generate semantic ids have in common."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -11,47 +10,14 @@ from recbole_hstu.config.config import option
 from recbole_hstu.data.semantic_id_file import SemanticIds, semantic_ids_of
 from recbole_hstu.layers.codes.decoding import beam_search
 from recbole_hstu.layers.codes.trie import CodeTrie
+from recbole_hstu.layers.semantic_codes import SemanticCodes
 from recbole_hstu.support.errors import InputError
 
 # Scores of whole catalogues that exist at once: 64 MiB.
 MAX_SCORES = 1 << 24
 
 
-class SemanticIdModel:
-    """Mix-in of a model that is built with semantic ids. A checkpoint holds them."""
-
-    ids: SemanticIds
-
-    def read_semantic_ids(self, config, dataset) -> SemanticIds:
-        """The ids of `semantic_ids`.
-
-        Raises:
-            InputError: see `semantic_ids_of`.
-        """
-        self.ids = semantic_ids_of(config, dataset)
-        return self.ids
-
-    def get_extra_state(self) -> dict[str, Any]:
-        return {"codes": self.ids.codes, "level_sizes": list(self.ids.level_sizes)}
-
-    def set_extra_state(self, state: Any) -> None:
-        same = list(self.ids.level_sizes) == state["level_sizes"]
-        if not (same and torch.equal(state["codes"].cpu(), self.ids.codes)):
-            raise InputError(
-                "semantic_ids: the checkpoint was trained with other semantic ids than the file's; "
-                "name the file of its training, or train anew"
-            )
-
-
-def kept_semantic_ids(state_dict: Mapping[str, Any]) -> SemanticIds | None:
-    """The semantic ids in a checkpoint's weights; None where the model has none."""
-    state = state_dict.get("_extra_state")
-    if not isinstance(state, dict) or "codes" not in state:
-        return None
-    return SemanticIds(state["codes"], tuple(state["level_sizes"]))
-
-
-class GenerativeRetriever(SemanticIdModel):
+class GenerativeRetriever:
     """Mix-in of a model that generates the semantic id of the next item.
 
     A model has `users(interaction)`, what it knows of the users' histories, (B, ...);
@@ -60,6 +26,7 @@ class GenerativeRetriever(SemanticIdModel):
     logarithm of the item's probability.
     """
 
+    ids: SemanticIds
     n_items: int
     ITEM_ID: str
     trie: CodeTrie
@@ -74,8 +41,7 @@ class GenerativeRetriever(SemanticIdModel):
         Raises:
             InputError: no ids, or a beam that is narrower than a cut-off.
         """
-        ids = self.read_semantic_ids(config, dataset)
-        self.trie = CodeTrie(ids.codes, ids.level_sizes)
+        self.take_ids(semantic_ids_of(config, dataset))
         self.decode = option(config, "decode")
         self.beam_size = option(config, "beam_size")
         longest = max(config["topk"] or [1])
@@ -84,6 +50,12 @@ class GenerativeRetriever(SemanticIdModel):
                 f"beam_size: {self.beam_size} finds fewer items than topk asks for ({longest}); "
                 f"take {longest} or more, or --decode=exact"
             )
+
+    def take_ids(self, ids: SemanticIds) -> None:
+        """The ids of all items, in the place of those before; a checkpoint keeps them."""
+        self.ids, self.n_items = ids, len(ids.codes)
+        self.semantic_ids = SemanticCodes(ids)
+        self.trie = CodeTrie(ids.codes, ids.level_sizes)
 
     @torch.no_grad()
     def full_sort_predict(self, interaction) -> torch.Tensor:
@@ -126,6 +98,6 @@ class GenerativeRetriever(SemanticIdModel):
         if len(found) < len(table):
             twice = found[count > 1][0].tolist()
             raise InputError(f"semantic ids: the id {twice} is that of several items")
-        self.ids = SemanticIds(table, self.ids.level_sizes)
-        self.trie = CodeTrie(table, self.ids.level_sizes).to(self.trie.first.device)
-        self.n_items = len(table)
+        device = self.trie.first.device
+        self.take_ids(SemanticIds(table, self.ids.level_sizes))
+        self.trie.to(device)
