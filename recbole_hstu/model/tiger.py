@@ -43,7 +43,9 @@ class TIGER(GenerativeRetriever, SequentialRecommender):
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
         self.read_decoding_options(config, dataset)
-        self.t5 = t5(config, 1 + sum(self.ids.level_sizes))  # token 0 is padding, and the start
+        self.t5: Any = t5(
+            config, 1 + sum(self.ids.level_sizes)
+        )  # token 0 is padding, and the start
         self.cached = 2 * option(config, "n_layers") * option(config, "n_heads")
         self.cached *= option(config, "head_size")  # numbers a token and prefix
 

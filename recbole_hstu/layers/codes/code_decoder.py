@@ -78,7 +78,7 @@ class CodeDecoder(nn.Module):
             score = score[parent]
             for node in self._blocks(trie.forks(depth), start):
                 child, found = self._of_nodes(trie, node, added[node - before], start)
-                score[child - after.start] += found
+                score.index_add_(0, child - after.start, found)
             added = added[parent] + self.codes[trie.code[after]]
         scores = score.new_full((trie.n_items, len(hidden)), -torch.inf)
         scores[trie.item[after]] = score
@@ -88,7 +88,7 @@ class CodeDecoder(nn.Module):
         """The children of nodes (n,), (m,), and their log-probabilities (m, B)."""
         child, there = trie.branches(node, int(trie.n_children(node[-1])))
         code = trie.code[child]
-        active = F.silu(added.unsqueeze(2) + start)  # (n, H, B)
+        active = F.silu(added.unsqueeze(2) + start, inplace=True)  # (n, H, B)
         logits = torch.baddbmm(self.bias[code].unsqueeze(2), self.weight[code], active)
         found = logits.masked_fill_(~there.unsqueeze(2), -torch.inf).log_softmax(1)
         return child[there], found[there]
