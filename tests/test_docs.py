@@ -98,7 +98,9 @@ def understood(name, words):
     options = read_options([word for word in words if word.startswith("--")])
     options.pop("help", None)
     if name == "ids":
-        options = split_options({k: v for k, v in options.items() if k != "out"})[2]
+        options = split_options(
+            {k: v for k, v in options.items() if k not in ("out", "quantiser")}
+        )[2]
     if name in ("report", "recommend", "export", "serve", "evaluate"):
         declared = {one.partition("=")[0][2:] for one in about(name)["options"]}
         assert set(options) <= declared | ({"protocol"} if name == "evaluate" else set())

@@ -36,6 +36,8 @@ OWN_MODELS = {
     "Pop": "recbole_hstu.model.pop",
     "RecentPop": "recbole_hstu.model.recent_pop",
     "SASRecSS": "recbole_hstu.model.sasrecss",
+    "TIGER": "recbole_hstu.model.tiger",
+    "TIGERSmall": "recbole_hstu.model.tigersmall",
     "eSASRec": "recbole_hstu.model.esasrec",
     "gSASRec": "recbole_hstu.model.gsasrec",
 }

@@ -124,12 +124,6 @@ class HSTU(PositionLoss, SequentialRecommender):
         groups = packing.lines(packing.pad(torch.stack([packing.row, asked, time], dim=-1)))
         return ([TimeBuckets(*group.unbind(-1), n_heads=self.n_heads) for group in groups],)
 
-    def shifted(self, interaction, history: str, last: str) -> torch.Tensor:
-        """(B, L): at every position the next event's value, at the last one the target's."""
-        values, length = interaction[history], interaction[self.ITEM_SEQ_LEN].unsqueeze(1)
-        following = torch.cat([values[:, 1:], torch.zeros_like(values[:, :1])], dim=1)
-        return following.scatter(1, length - 1, interaction[last].unsqueeze(1))
-
     def normalised(self, table: torch.Tensor) -> torch.Tensor:
         return l2_normalise(table) if self.item_l2_norm else table
 

@@ -8,7 +8,7 @@ import torch
 
 from recbole_hstu.config.config import option
 from recbole_hstu.data.sequence_rows import OWN_TARGETS
-from recbole_hstu.distributed.batch_share import BatchShare, whole_batch
+from recbole_hstu.distributed.batch_share import BatchShare
 from recbole_hstu.layers.draws import Draws
 from recbole_hstu.layers.gbce import gbce, gbce_beta
 from recbole_hstu.layers.items_in_use import ItemsInUse
@@ -19,15 +19,13 @@ from recbole_hstu.layers.losses import (
     shared_softmax,
 )
 from recbole_hstu.layers.stochastic_length import keep, kept_events, kept_lengths
+from recbole_hstu.model.user_rows import UserRows
 from recbole_hstu.support.errors import InputError
 
 
-class PositionLoss:
-    """`calculate_loss` for a model with HSTU's `forward`, `items`, `shifted` and `normalised`."""
+class PositionLoss(UserRows):
+    """`calculate_loss` for a model with HSTU's `forward`, `items` and `normalised`."""
 
-    ITEM_SEQ: str
-    ITEM_SEQ_LEN: str
-    ITEM_ID: str
     TIME_SEQ: str
     TIME: str
     n_items: int
@@ -36,7 +34,6 @@ class PositionLoss:
     positions: Any
     items: Any
     forward: Any
-    shifted: Any
     normalised: Any
 
     def read_loss_options(self, config) -> None:
@@ -72,13 +69,6 @@ class PositionLoss:
             )
         self.draws = Draws(option(config, "seed"), config["device"])
 
-    def calculate_loss(self, interaction) -> torch.Tensor:
-        """The loss (`loss_type`) at every position, or at the last ones that are a window's
-        own; the targets are the next items."""
-        in_windows = OWN_TARGETS in interaction
-        share = whole_batch(interaction[OWN_TARGETS if in_windows else self.ITEM_SEQ_LEN])
-        return self.loss_of_share(interaction, share)[0]
-
     def loss_of_share(self, interaction, share: BatchShare) -> tuple[torch.Tensor, float]:
         """The loss of some rows of a batch, and their share of the positions it is a mean over."""
         assert share.lengths is not None
@@ -100,11 +90,7 @@ class PositionLoss:
             interaction, negatives, rows = self.for_items_in_use(interaction, negatives)
         inputs, candidates = self.items(rows)
         hidden, packing = self.forward(interaction, inputs)
-        positives = packing.pack(self.shifted(interaction, self.ITEM_SEQ, self.ITEM_ID))
-        if OWN_TARGETS in interaction:
-            others = interaction[self.ITEM_SEQ_LEN] - interaction[OWN_TARGETS]
-            mine = packing.positions >= others[packing.source]
-            hidden, positives = hidden[mine], positives[mine]
+        hidden, positives = self.own_positions(interaction, hidden, packing)
         own = None if inputs is candidates else self.normalised(inputs)
         table = self.normalised(candidates)
         settings = {"temperature": self.temperature, "positive_table": own}

@@ -12,13 +12,16 @@ import torch
 
 from recbole_hstu.data.item_rows import first_ten
 from recbole_hstu.data.item_text import ItemText
+from recbole_hstu.data.semantic_id_file import codes_by_token
 from recbole_hstu.encoders.further_texts import FurtherTexts
 from recbole_hstu.layers.stand_in_ids import STAND_INS
+from recbole_hstu.model.generative_retriever import GenerativeRetriever
 from recbole_hstu.serving.saved_model import SavedModel
 from recbole_hstu.support.errors import InputError
 
 _FORM = '{"B0...": {"title": "...", "categories": "..."}}, or a vector in place of the fields'
 _LINE = '{"item": "B0...", "title": "...", "categories": "..."} or {"item": "B0...", "vector": []}'
+_IDS = '{"B0...": [17, 203, 5, 0]}, the codes of a semantic id'
 
 
 def add_items(saved: SavedModel, items: Any, stand_in: str) -> None:
@@ -27,15 +30,21 @@ def add_items(saved: SavedModel, items: Any, stand_in: str) -> None:
     Args:
         saved: the model; its tokens get longer.
         items: item token to the fields that the texts of the training were made from, as in
-            `{"B0...": {"title": ..., "categories": ...}}`, or to a text vector.
+            `{"B0...": {"title": ..., "categories": ...}}`, or to a text vector; for a model that
+            generates semantic ids, to its codes. Or the path of a file, see `read_new_items`.
         stand_in: for their id vectors: `neighbours` (the mean over the 10 items whose texts are
             most alike), `mean` (over all items) or `zero`.
 
     Raises:
         InputError: a token that is known, an empty text, an unknown field, a vector of another
-            width or with a number that is not finite; a model without text vectors; an encoder
-            that is not there.
+            width or with a number that is not finite; codes that are no id, or that of another
+            item; a model without text vectors; an encoder that is not there.
     """
+    if isinstance(items, str | Path):
+        items = read_new_items(items)
+    if isinstance(saved.model, GenerativeRetriever):
+        _add_ids(saved, items)
+        return
     if stand_in not in STAND_INS:
         raise InputError(f"stand_in: {stand_in!r} is not one of {', '.join(STAND_INS)}")
     width = getattr(saved.model, "text_width", None)
@@ -54,12 +63,46 @@ def add_items(saved: SavedModel, items: Any, stand_in: str) -> None:
     saved.item_tokens.extend(given)
 
 
+def _add_ids(saved: SavedModel, items: Any) -> None:
+    """Items by their codes. Those of a semantic-id file are all items: what is known is left out
+    where it has the codes that it was trained with."""
+    if not isinstance(items, Mapping) or not items:
+        raise InputError(f"add_items: expected {_IDS}")
+    known = dict(zip(saved.item_tokens[1:], saved.model.ids.codes[1:].tolist(), strict=True))
+    codes = {str(token): _codes(token, value) for token, value in items.items()}
+    moved = [token for token in codes if token in known and codes[token] != known[token]]
+    if moved:
+        raise InputError(
+            f"add_items: {len(moved):,} items have other semantic ids than in the training: "
+            f"{first_ten(moved)}; give new items codes by the quantiser of the training's file"
+        )
+    new = [token for token in codes if token not in known]
+    if not new:
+        raise InputError("add_items: the model knows all of these items already")
+    width = len(saved.model.ids.level_sizes)
+    uneven = [token for token in new if len(codes[token]) != width]
+    if uneven:
+        raise InputError(f"add_items: {width} codes an item, not as for {first_ten(uneven)}")
+    saved.model.take_codes(torch.tensor([codes[token] for token in new]))
+    saved.item_tokens.extend(new)
+
+
+def _codes(token: Any, value: Any) -> list[int]:
+    whole = isinstance(value, list | tuple) and all(type(code) is int for code in value)
+    if not whole:
+        raise InputError(f"add_items: item {token}: {value!r} are no codes; expected {_IDS}")
+    return list(value)
+
+
 def read_new_items(path: str | Path) -> dict[str, Any]:
-    """New items from JSON lines, in the form that `add_items` takes.
+    """New items from JSON lines, or the codes of all items of a semantic-id file
+    (`.safetensors`), in the form that `add_items` takes.
 
     Raises:
         InputError: no such file, a line of another form, an item twice.
     """
+    if Path(path).suffix == ".safetensors":
+        return codes_by_token(path)
     found: dict[str, Any] = {}
     try:
         with Path(path).open(encoding="utf-8") as file:

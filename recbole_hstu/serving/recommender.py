@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from recbole_hstu.serving.histories import (
 )
 from recbole_hstu.serving.new_items import add_items
 from recbole_hstu.serving.saved_model import SavedModel, load_model
-from recbole_hstu.serving.scorers import likeness, scorer_of
+from recbole_hstu.serving.scorers import index_of, likeness, scorer_of
 from recbole_hstu.serving.top_k import check_k, top_k
 from recbole_hstu.support.errors import InputError
 
@@ -37,7 +37,7 @@ class Recommender:
         saved: the model, its configuration and its tokens.
         items: item tokens in the order of the ids, the padding first.
         needs_time: whether the model reads the times of events and of the request.
-        index: an `ApproximateIndex` of the items, or None for exact lists.
+        index: what finds candidates, such as `ApproximateIndex` or `Beam`; None for exact lists.
     """
 
     def __init__(self, saved: SavedModel):
@@ -46,8 +46,8 @@ class Recommender:
         self.max_history: int = saved.config["MAX_ITEM_LIST_LENGTH"] or 1
         self._device = saved.config["device"]
         self.batch = Batches(saved)
-        self.index: Any = None
         self._take_up_items()
+        self.index: Any = index_of(self.scorer)
 
     def _take_up_items(self) -> None:
         self.items = pd.Index(self.saved.item_tokens, dtype=object)
@@ -162,7 +162,7 @@ class Recommender:
             batch = self.batch(given, self.request_times(at, given, given.users), 0, 1)
             return self.scorer.scores(self.scorer.prepare(batch), ids)[0].cpu().numpy()
 
-    def add_items(self, items: Mapping[str, Any], stand_in: str = "neighbours") -> None:
+    def add_items(self, items: Any, stand_in: str = "neighbours") -> None:
         """Items that no training has seen, from now on to be recommended and to stand in
         histories; see `new_items.add_items` for arguments and errors."""
         add_items(self.saved, items, stand_in)

@@ -1,8 +1,8 @@
 """A model's scores, the one way that serving asks for them.
 
 The only file of this room that calls a model's methods to score. HSTU and its kin compare a
-vector of the user with one of every item, which are made once; of other models RecBole's
-`full_sort_predict` is asked.
+vector of the user with one of every item, which are made once; TIGER and its kin generate ids;
+of other models RecBole's `full_sort_predict` is asked.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ from typing import Any, Protocol
 import torch
 import torch.nn.functional as F
 
+from recbole_hstu.model.generative_retriever import GenerativeRetriever
 from recbole_hstu.model.hstu import HSTU
 from recbole_hstu.serving.batches import Batch
 from recbole_hstu.serving.saved_model import SavedModel
+from recbole_hstu.serving.top_k import BLOCK_SCORES, Pairs
 from recbole_hstu.support.errors import InputError
 
 # Positions of histories, and scores of whole catalogues, that exist at once.
@@ -102,9 +104,63 @@ class CatalogueScorer:
         return table.weight[: self.n_items]
 
 
+class GenerativeScorer:
+    """TIGER and its kin: the probabilities of all ids along their trie."""
+
+    def __init__(self, saved: SavedModel):
+        self.model: Any = saved.model
+        self.name = saved.config["model"]
+        self.n_items = len(saved.item_tokens)
+        # A whole catalogue is one block of `top_k`: every block would compute it anew.
+        rows = min(BLOCK_SCORES // self.n_items, MAX_POSITIONS // self.model.max_seq_length)
+        self.rows_at_once = max(1, rows)
+
+    def prepare(self, batch: Batch) -> torch.Tensor:
+        return self.model.users(batch)
+
+    def scores(self, prepared: torch.Tensor, items: torch.Tensor | slice) -> torch.Tensor:
+        return self.model.exact_scores(prepared)[:, items]
+
+    def vectors(self) -> torch.Tensor:
+        raise InputError(f"{self.name} keeps no vector an item to compare items by")
+
+
+class Beam:
+    """What a `GenerativeScorer` takes the candidates of a list over all items from.
+
+    The beam has the model's `beam_size`, and is wider where a list or the items to leave out of it
+    need more. `recommender.index = None` ranks the whole catalogue instead.
+    """
+
+    def take_up(self, scorer: Scorer) -> None:
+        """Nothing: the ids stand in the model."""
+
+    def best(
+        self, recommender: Any, prepared: torch.Tensor, k: int, seen: Pairs | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """`Recommender.best` among what the beam finds: scores (B, k) and item ids (B, k)."""
+        model, wanted = recommender.saved.model, k
+        barred = torch.zeros(len(prepared), model.n_items, dtype=torch.bool, device=prepared.device)
+        if seen is not None and len(seen[0]):
+            barred[seen[0].to(prepared.device), seen[1].to(prepared.device)] = True
+            wanted += int(barred.sum(1).max())
+        scores, items = model.beam(prepared, max(model.beam_size, wanted))
+        items, order = items.sort(dim=1)  # equal scores stand in the order of the ids
+        scores = scores.gather(1, order).masked_fill_(barred.gather(1, items), -torch.inf)
+        best, place = scores.sort(dim=1, descending=True, stable=True)
+        return best[:, :k], items.gather(1, place[:, :k])
+
+
 def scorer_of(saved: SavedModel) -> Scorer:
     """The scorer of a model."""
+    if isinstance(saved.model, GenerativeRetriever):
+        return GenerativeScorer(saved)
     return VectorScorer(saved) if isinstance(saved.model, HSTU) else CatalogueScorer(saved)
+
+
+def index_of(scorer: Scorer) -> Beam | None:
+    """What lists come from unless something else is asked for; None for the whole catalogue."""
+    return Beam() if isinstance(scorer, GenerativeScorer) else None
 
 
 def likeness(vectors: torch.Tensor, item: int, others: slice) -> torch.Tensor:

@@ -72,7 +72,7 @@ def test_a_text_model_names_the_columns_that_there_are(toy, capfd):
 
 
 def test_three_models_are_named_not_all(toy, capfd):
-    refused(capfd, command(model="GRU"), "did you mean GRU4Rec, GRU4RecF or GRU4RecKG? ")
+    refused(capfd, command(model="GRU4"), "did you mean GRU4Rec, GRU4RecF or GRU4RecKG? ")
 
 
 def test_no_model(toy, capfd):

@@ -3,12 +3,14 @@
 import pytest
 import torch
 from served import all_but_last, events, metrics_of, toy_with_text, trained
+from toy_ids import write_toy_ids
 
 from recbole_hstu import Recommender
 from recbole_hstu.support.errors import InputError
 
 SEQUENTIAL = ["HSTU", "HSTUText", "SASRecSS", "LIS", "SASRec", "GRU4Rec", "BERT4Rec", "FPMC"]
-RECIPES = ["eSASRec", "gSASRec", "ItemGraph", "RecentPop"]
+RECIPES = ["eSASRec", "gSASRec", "ItemGraph", "RecentPop", "TIGER", "TIGERSmall"]
+TINY_T5 = {"hidden_size": 16, "n_layers": 1, "head_size": 8, "n_heads": 2, "inner_size": 16}
 
 
 @pytest.mark.parametrize("protocol", ["recbole", "paper"])
@@ -17,6 +19,9 @@ def test_metrics_through_the_recommender_equal_the_evaluators(in_empty_folder, m
     toy_with_text()
     text = {"item_text": {"fields": ["title"]}, "text_dimensions": 6}
     options = text if model in ("HSTUText", "LIS") else {}
+    if model.startswith("TIGER"):
+        write_toy_ids()
+        options = TINY_T5 if model == "TIGER" else {}
     # With the paper's protocol the visible history is masked: it is the whole history here.
     width = {"MAX_ITEM_LIST_LENGTH": 20 if protocol == "paper" else 8}
     result = trained(model, protocol=protocol, **options, **width)

@@ -14,7 +14,6 @@ from recbole_hstu.records.run_record import RunRecord, read_record
 from recbole_hstu.serving.export.model_card import model_card
 from recbole_hstu.serving.export.programs import Programs
 from recbole_hstu.serving.files.command_options import known_options
-from recbole_hstu.serving.new_items import read_new_items
 from recbole_hstu.serving.recommender import Recommender
 from recbole_hstu.support.errors import InputError, packages_needed
 from recbole_hstu.support.whole_file import whole_folder
@@ -43,8 +42,7 @@ def export(checkpoint: str | Path, options: Mapping[str, Any]) -> str:
     out, formats = _checked(options)
     rec = Recommender.load(checkpoint, text_features_file=options.get("text_features_file"))
     if "new_items" in options:
-        new = read_new_items(options["new_items"])
-        rec.add_items(new, options.get("stand_in", "neighbours"))
+        rec.add_items(options["new_items"], options.get("stand_in", "neighbours"))
     record = _record(options["record"], rec) if "record" in options else None
     programs = Programs(rec)
     try:

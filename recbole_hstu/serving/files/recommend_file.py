@@ -15,7 +15,6 @@ from recbole_hstu.serving.files.command_options import known_options
 from recbole_hstu.serving.files.request_files import NAMES_AT_ONCE, read_history_file, read_names
 from recbole_hstu.serving.files.table_files import check_kind, table_file
 from recbole_hstu.serving.histories import Histories, of_users_alone
-from recbole_hstu.serving.new_items import read_new_items
 from recbole_hstu.serving.recommender import Recommender
 from recbole_hstu.support.errors import InputError
 
@@ -50,7 +49,7 @@ def recommend_file(checkpoint: str | Path, options: Mapping[str, Any]) -> str:
     )
     if "new_items" in options:
         stand_in = options.get("stand_in", "neighbours")
-        rec.add_items(read_new_items(options["new_items"]), stand_in)
+        rec.add_items(options["new_items"], stand_in)
     k = options.get("k", 10)
     allowed = [
         read_names(options[name]) if options.get(name) is not None else None

@@ -1,0 +1,1 @@
+"""Semantic ids in plain torch: their trie, decoding along it, a decoder of codes."""
