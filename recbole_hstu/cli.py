@@ -136,6 +136,18 @@ def _encode(arguments: Sequence[str]) -> int:
     return 0
 
 
+def _ids(arguments: Sequence[str]) -> int:
+    from recbole_hstu.reports.text_tables import terminal_table
+    from recbole_hstu.semantic_ids.make_ids import make_ids
+
+    options = read_options(arguments)
+    files = options.pop("config_files", [])
+    path, note, worth = make_ids(options.pop("dataset", None), files, options)
+    lines = [str(path), worth.summary, *([note] if note else []), terminal_table(*worth.table())]
+    sys.stdout.write("\n".join(lines))
+    return 0
+
+
 def _report(arguments: Sequence[str]) -> int:
     from recbole_hstu.reports.report import report
 
@@ -208,6 +220,7 @@ _COMMANDS = {
     "tune": _tune,
     "evaluate": _evaluate,
     "encode": _encode,
+    "ids": _ids,
     "report": _report,
     "reproduce": _reproduce,
     "recommend": _recommend,

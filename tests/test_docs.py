@@ -12,6 +12,7 @@ import pytest
 from dataset_converters.arguments import parse
 from recbole_hstu.cli import main
 from recbole_hstu.config.command_line import read_options
+from recbole_hstu.semantic_ids.make_ids import split_options
 from recbole_hstu.studies.compare import STUDY_OPTIONS
 from recbole_hstu.studies.plan import named_models, plan_runs
 from recbole_hstu.support.command_help import about
@@ -96,6 +97,8 @@ def understood(name, words):
         return
     options = read_options([word for word in words if word.startswith("--")])
     options.pop("help", None)
+    if name == "ids":
+        options = split_options(options)[2]
     if name in ("report", "recommend", "export", "serve", "evaluate"):
         declared = {one.partition("=")[0][2:] for one in about(name)["options"]}
         assert set(options) <= declared | ({"protocol"} if name == "evaluate" else set())
@@ -103,7 +106,7 @@ def understood(name, words):
     own = {option.partition("=")[0][2:] for option in about("tune")["options"]}
     for key in (*STUDY_OPTIONS, *(own if name == "tune" else ()), "config_files"):
         options.pop(key, None)
-    models = str(options.pop("model", "HSTUText" if name == "encode" else "HSTU"))
+    models = str(options.pop("model", "HSTUText" if name in ("encode", "ids") else "HSTU"))
     dataset = options.pop("dataset", "ml-100k")
     if "markov" not in models:
         plan_runs(named_models(models.split(",")), dataset, (), options, None)

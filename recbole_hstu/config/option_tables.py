@@ -83,6 +83,10 @@ def options_page() -> str:
     for name, file in named.items():
         about = Path(file.place).read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
         parts += [f"## {name}\n", f"{about}\n", _table(file), _elsewhere(file)]
+    for path in sorted((PROPERTIES / "ids").glob("*.yaml")):
+        about = path.read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
+        table = _table(settings_file(path))
+        parts += [f"## recbole-hstu ids --method={path.stem}\n", f"{about}\n", table]
     return "\n".join(parts).rstrip() + "\n"
 
 

@@ -1,4 +1,4 @@
-"""Item vectors from ids and text: one table a step, gathered from, never projected per item."""
+"""Item vectors from ids, codes or text: one table a step to gather from, no projection an item."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from recbole_hstu.data.semantic_id_file import SemanticIds
+from recbole_hstu.layers.semantic_codes import SemanticCodes
 from recbole_hstu.layers.stand_in_ids import stand_in_ids
 from recbole_hstu.support.errors import InputError
 
@@ -34,6 +36,36 @@ class IdEncoder(nn.Module):
         each, or (U, D) of the items `rows` (U,) alone; here they are one."""
         ids = _rows_of(self.ids, rows)
         return ids, ids
+
+
+class CodeEncoder(nn.Module):
+    """The sum of the vectors of an item's codes: as many vectors as codes, not as items.
+
+    Args:
+        ids: the semantic ids of the items.
+        hidden_size: D.
+        with_ids: whether a learned vector an item is added.
+    """
+
+    def __init__(self, ids: SemanticIds, *, hidden_size: int, with_ids: bool):
+        super().__init__()
+        self.semantic_ids = SemanticCodes(ids)
+        scale = len(ids.level_sizes) ** -0.5  # the sum begins as wide as a vector of `IdEncoder`
+        tables = (_truncated_normal(size, hidden_size) * scale for size in ids.level_sizes)
+        self.levels = nn.ParameterList(tables)
+        own = nn.Parameter(_truncated_normal(len(ids.codes), hidden_size)) if with_ids else None
+        self.register_parameter("ids", own)
+
+    def forward(self, rows: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """The table of inputs and positives and the table of negatives and candidates, (V, D)
+        each, or (U, D) of the items `rows` (U,) alone; here they are one."""
+        codes = self.semantic_ids.codes if rows is None else self.semantic_ids.codes[rows]
+        codes = codes.clamp(min=0)  # nobody reads the vector of the padding
+        parts = [F.embedding(codes[:, i], table) for i, table in enumerate(self.levels)]
+        if self.ids is not None:
+            parts.append(_rows_of(self.ids, rows))
+        vectors = sum(parts[1:], start=parts[0])
+        return vectors, vectors
 
 
 class FusedEncoder(nn.Module):

@@ -17,9 +17,10 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from recbole_hstu.config.config import option
+from recbole_hstu.data.semantic_id_file import semantic_ids_of
 from recbole_hstu.layers.compilation import compiled
 from recbole_hstu.layers.hstu_block import HSTULayer, TimeBuckets, dropout, pointwise_attention
-from recbole_hstu.layers.item_encoder import IdEncoder
+from recbole_hstu.layers.item_encoder import CodeEncoder, IdEncoder
 from recbole_hstu.layers.losses import l2_normalise
 from recbole_hstu.layers.packing import Packing
 from recbole_hstu.model.position_loss import PositionLoss
@@ -29,8 +30,8 @@ class HSTU(PositionLoss, SequentialRecommender):
     """HSTU over item ids and times. Options: `properties/model/HSTU.yaml`.
 
     Raises:
-        InputError: an option is missing, a temperature that cannot train, or a machine on which
-            `torch_compile` cannot compile.
+        InputError: an option is missing, a temperature that cannot train, semantic ids that are
+            not there, or a machine on which `torch_compile` cannot compile.
     """
 
     input_type = InputType.POINTWISE
@@ -60,7 +61,15 @@ class HSTU(PositionLoss, SequentialRecommender):
         )
 
     def build_item_encoder(self, config, dataset) -> nn.Module:
-        return IdEncoder(n_items=self.n_items, hidden_size=self.hidden_size)
+        if config["semantic_ids"] is None:
+            return IdEncoder(n_items=self.n_items, hidden_size=self.hidden_size)
+        # DDP would send the codes to every process at every step.
+        self._ddp_params_and_buffers_to_ignore = ["items.semantic_ids.codes"]
+        return CodeEncoder(
+            semantic_ids_of(config, dataset),
+            hidden_size=self.hidden_size,
+            with_ids=option(config, "id_table") == "joined",
+        )
 
     def build_layer(self, config) -> nn.Module:
         attention = pointwise_attention

@@ -9,6 +9,7 @@ from recbole_hstu.config.config import option
 from recbole_hstu.layers.item_encoder import FusedEncoder
 from recbole_hstu.model.hstu import HSTU
 from recbole_hstu.model.text_model import TextModel
+from recbole_hstu.support.errors import InputError
 
 
 class HSTUText(TextModel, HSTU):
@@ -17,12 +18,17 @@ class HSTUText(TextModel, HSTU):
     Options: `properties/model/HSTUText.yaml`. With `fusion: id_only` it is HSTU, bit for bit.
 
     Raises:
-        InputError: no text vectors, or none for some items.
+        InputError: no text vectors, or none for some items; semantic ids beside them.
     """
 
     def build_item_encoder(self, config, dataset) -> nn.Module:
         if option(config, "fusion") == "id_only":
             return super().build_item_encoder(config, dataset)
+        if config["semantic_ids"] is not None:
+            raise InputError(
+                f"semantic_ids: {config['semantic_ids']} with fusion: {config['fusion']} would say "
+                "the same twice, ids are made from text; take HSTU, or fusion: id_only"
+            )
         text, text_hash = self.text_vectors(config, dataset)
         # DDP would send the frozen table to every process at every step.
         self._ddp_params_and_buffers_to_ignore = ["items.text"]

@@ -16,6 +16,7 @@ from recbole.utils import ModelType
 from recbole_hstu.config.config import Config
 from recbole_hstu.config.model_registry import find_model
 from recbole_hstu.data.loaders import create_dataset
+from recbole_hstu.layers.semantic_codes import kept_ids
 from recbole_hstu.serving.stand_in import StandIn
 from recbole_hstu.support.errors import InputError, in_a_line
 from recbole_hstu.training import checkpoint
@@ -99,7 +100,7 @@ def load_model(
     config = saved_config(state["config"], device, dataset, text_features_file)
     user_tokens = state.get("user_tokens") or ["[PAD]"]
     try:
-        model = _build(path, config, dataset, state["item_tokens"], user_tokens)
+        model = _build(path, config, dataset, state, user_tokens)
         model.load_state_dict(state["state_dict"])
     except InputError:
         raise
@@ -141,9 +142,10 @@ def saved_config(
     return config
 
 
-def _build(path, config, dataset, item_tokens, user_tokens) -> Any:
+def _build(path, config, dataset, state, user_tokens) -> Any:
+    item_tokens = state["item_tokens"]
     kind = config["model_class"]
-    data: Any = StandIn(config, item_tokens, user_tokens)
+    data: Any = StandIn(config, item_tokens, user_tokens, kept_ids(state["state_dict"]))
     if dataset is not None and not hasattr(kind, "sequence_view"):
         data = _training_part(path, config, item_tokens, user_tokens)
     _find_text_file(path, kind, config)

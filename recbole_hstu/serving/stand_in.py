@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from recbole_hstu.data.semantic_id_file import SemanticIds
 from recbole_hstu.support.errors import InputError
 
 
@@ -17,12 +18,20 @@ class StandIn:
         config: of the run that wrote the checkpoint.
         item_tokens: in the order of the ids, entry 0 is the padding.
         user_tokens: likewise; only the padding where the model keeps nothing of its users.
+        semantic_ids: that the checkpoint holds, None where the model reads none.
 
     Raises:
         InputError: the model asks for more, such as the graph of all interactions.
     """
 
-    def __init__(self, config: Any, item_tokens: Sequence[str], user_tokens: Sequence[str]):
+    def __init__(
+        self,
+        config: Any,
+        item_tokens: Sequence[str],
+        user_tokens: Sequence[str],
+        semantic_ids: SemanticIds | None,
+    ):
+        self.semantic_ids = semantic_ids
         self.uid_field, self.iid_field = config["USER_ID_FIELD"], config["ITEM_ID_FIELD"]
         self._model = config["model"]
         self.field2id_token = {

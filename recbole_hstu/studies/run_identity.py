@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_hstu.config.properties import PROPERTIES, settings_file
+from recbole_hstu.data.semantic_id_file import semantic_ids_path
 from recbole_hstu.studies.plan import PlannedRun
 
 # Where things lie and how they are shown: a run with other values here is the same run. The data
@@ -50,6 +51,8 @@ def run_identity(planned: PlannedRun) -> dict[str, Any]:
     files = [file for kind in sorted(kinds) for file in sorted(folder.glob(f"{name}*.{kind}"))]
     if text and config["text_features_file"]:
         files.append(Path(config["text_features_file"]))
+    if config["semantic_ids"]:
+        files.append(semantic_ids_path(config))
     stats = [(file, file.stat()) for file in files if file.is_file()]
     wanted["data_hash"] = _hash(tuple((f, s.st_mtime_ns, s.st_size) for f, s in stats))
     return wanted

@@ -16,6 +16,7 @@ _NAMES = frozenset(
         *("model", "dataset", "protocol", "resume", "encoding", "model_class"),
         *("compare", "baseline", "storage", "out", "text_model", "text_revision"),
         *("users", "histories", "candidates", "exclude", "new_items", "record", "licence"),
+        "semantic_ids",
     }
 )
 _NAME_ENDINGS = (

@@ -24,7 +24,7 @@ _MAY_CHANGE = {
     *("epochs", "train_seconds", "stopping_step", "resume", "show_progress", "verbose"),
     *("state", "worker"),
     *("checkpoint_dir", "data_path", "output_path", "device", "gpu_id", "use_gpu", "log_wandb"),
-    *("text_features_file", "eval_batch_size", "config_files", "metrics", "topk"),
+    *("text_features_file", "semantic_ids", "eval_batch_size", "config_files", "metrics", "topk"),
     *("text_batch_size", "text_device", "nproc", "max_restarts"),
 }
 

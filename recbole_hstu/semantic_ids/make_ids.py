@@ -1,0 +1,150 @@
+"""`recbole-hstu ids`: from a data set's text vectors to its semantic-id file."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recbole_hstu import __version__
+from recbole_hstu.config.config import Config
+from recbole_hstu.config.properties import settings_file
+from recbole_hstu.data.atomic_file import read_atomic, read_header
+from recbole_hstu.data.data_set import load_dataset
+from recbole_hstu.data.semantic_id_file import METHODS, semantic_ids_path, write_semantic_ids
+from recbole_hstu.data.side_feature_file import TextFeatures, align, read_text_features
+from recbole_hstu.encoders import ensure_text_features
+from recbole_hstu.records.run_log import RunLog
+from recbole_hstu.semantic_ids.quantised import Quantised, told_apart
+from recbole_hstu.semantic_ids.residual_kmeans import unit_length
+from recbole_hstu.semantic_ids.worth import Worth, worth
+from recbole_hstu.support.errors import InputError
+from recbole_hstu.support.installed import PROPERTIES
+from recbole_hstu.support.yaml_values import load_yaml
+
+_MODULES = {"rkmeans": "residual_kmeans", "rqvae": "rqvae"}
+_CATEGORIES = ("categories", "category", "genres", "genre", "class")
+_ALIKE = 1e-5  # directions that differ by less are one
+
+
+def make_ids(
+    dataset: str | None,
+    config_file_list: Sequence[str | Path] | None,
+    config_dict: Mapping[str, Any],
+) -> tuple[Path, str, Worth]:
+    """Make the semantic ids of every item that has a text vector.
+
+    Args:
+        dataset: its `.item` file gives texts and categories.
+        config_file_list: YAML files, later ones win.
+        config_dict: `method`, its options (`properties/ids`), `out`, and options of `run`; they
+            win over the files.
+
+    Returns:
+        The file, what the method says of its training, and what the codes are worth.
+
+    Raises:
+        InputError: bad options, vectors that are all alike, an item without one; there is no file.
+    """
+    given: dict[str, Any] = {}
+    for file in config_file_list or ():
+        given |= load_yaml(file)
+    method, own, rest = split_options({**given, **config_dict})
+    out = rest.pop("out", None)
+    config = Config("HSTUText", dataset, None, rest)
+    with RunLog(config):
+        features = _features(config)
+        vectors = features.vectors.astype(np.float32)
+        _refuse_alike(features.path, vectors)
+        module = importlib.import_module(f"recbole_hstu.semantic_ids.{_MODULES[method]}")
+        made = module.quantise(vectors, own, config["seed"])
+        categories = _categories(config, features, own["category_field"])
+        value = worth(made.codes, own["level_sizes"], categories, config["seed"])
+        path = Path(out or semantic_ids_path({**config.final_config_dict, "semantic_ids": method}))
+        _write(path, method, own, config["seed"], features, made)
+    return path, made.note, value
+
+
+def split_options(given: Mapping[str, Any]) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """The method, its options, and those that are not its own.
+
+    Raises:
+        InputError: an unknown method, a value that makes no sense.
+    """
+    rest = dict(given)
+    method = rest.pop("method", METHODS[0])
+    if method not in METHODS:
+        raise InputError(f"--method={method}: is not one of {', '.join(METHODS)}")
+    declared = settings_file(PROPERTIES / "ids" / f"{method}.yaml").options
+    own = {name: rest.pop(name, option.default) for name, option in declared.items()}
+    for name, option in declared.items():
+        option.check(own[name])
+    for name in ("level_sizes", "hidden_sizes"):
+        sizes = own.get(name, [1])
+        least = 2 if name == "level_sizes" else 1
+        if not sizes or any(type(size) is not int or size < least for size in sizes):
+            raise InputError(f"{name}: {sizes} must be whole numbers from {least} on")
+    return method, own, rest
+
+
+def _features(config: Config) -> TextFeatures:
+    """The text vectors of all items of the `.item` file, or those of a file that is named."""
+    data = load_dataset(config)
+    file = config["text_features_file"] or ensure_text_features(
+        config["dataset"],
+        config["data_path"],
+        config.final_config_dict,
+        output_folder=Path(config["output_path"]) / config["dataset"],
+    )
+    features = read_text_features(file)
+    align(features, data.field2id_token[data.iid_field])  # every item has one
+    return features
+
+
+def _refuse_alike(path: Path, vectors: np.ndarray) -> None:
+    if np.ptp(unit_length(vectors), axis=0).max() <= _ALIKE:
+        raise InputError(
+            f"{path}: the text vectors of all {len(vectors):,} items are alike, and ids would tell "
+            "nothing; encode texts that differ (item_text says of which columns)"
+        )
+
+
+def _categories(config: Config, features: TextFeatures, field: str | None) -> list[Any] | None:
+    """Of the items of the features; None where no column holds categories."""
+    path = Path(config["data_path"]) / f"{config['dataset']}.item"
+    reading = {"separator": config["field_separator"], "encoding": config["encoding"] or "utf-8"}
+    columns = [name.partition(":")[0] for name in read_header(path, **reading)]
+    if field is not None and field not in columns:
+        raise InputError(f"category_field: {path} has no column {field}; {', '.join(columns)}")
+    found = field or next((name for name in _CATEGORIES if name in columns), None)
+    if found is None:
+        return None
+    item = config["ITEM_ID_FIELD"]
+    frame = read_atomic(path, fields={item, found}, **reading).set_index(item)
+    values = frame[found].reindex(features.tokens)
+    return [None if value != value else value for value in values]
+
+
+def _write(
+    path: Path,
+    method: str,
+    own: Mapping[str, Any],
+    seed: int,
+    features: TextFeatures,
+    made: Quantised,
+) -> None:
+    codes = told_apart(made.codes)
+    provenance = {
+        "method": method,
+        "options": {name: value for name, value in own.items() if name != "category_field"},
+        "seed": seed,
+        "text_features": {"file": features.path.name, "content_hash": features.content_hash},
+        "version": __version__,
+        "libraries": {name: importlib.metadata.version(name) for name in ("scikit-learn", "torch")},
+    }
+    sizes = [*own["level_sizes"], int(codes[:, -1].max()) + 1]
+    write_semantic_ids(path, features.tokens, codes, sizes, provenance, quantiser=made.tensors)

@@ -1,0 +1,95 @@
+"""`recbole-hstu ids`: from an `.item` file to a file that models read; bad input writes nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from served import toy_with_text
+
+from recbole_hstu.cli import main
+from recbole_hstu.data.semantic_id_file import read_quantiser
+from recbole_hstu.data.side_feature_file import read_text_header, write_text_features
+
+TEXT = ["--dataset=toy", "--item_text={fields: [title]}", "--text_dimensions=6"]
+FILE = Path("dataset/toy/toy.rkmeans.ids.safetensors")
+
+
+@pytest.fixture
+def data():
+    toy_with_text()
+
+
+def vectors_file(vectors, n_items=30):
+    path = Path("own.safetensors")
+    write_text_features(path, {f"i{i}": "" for i in range(n_items)}, vectors, {})
+    return f"--text_features_file={path}"
+
+
+def test_a_file_and_what_it_is_worth(data, capsys):
+    Path("ids.yaml").write_text("level_sizes: [4, 4]\ncategory_field: title\n")
+    assert main(["ids", *TEXT, "--config_files=ids.yaml"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == str(FILE)
+    assert said[1].startswith("30 items, ")
+    assert said[2].split() == [
+        "level",
+        "codes",
+        "used",
+        "entropy,",
+        "bits",
+        "prefix",
+        "purity",
+        "by",
+        "chance",
+    ]
+    assert said[-1].split()[:4] == ["2", "4", "of", "4"]
+    quantiser, provenance = read_quantiser(FILE)
+    assert provenance["options"] == {"level_sizes": [4, 4], "max_iterations": 100}
+    made_from = Path("dataset/toy") / provenance["text_features"]["file"]
+    assert provenance["text_features"]["content_hash"] == read_text_header(made_from).content_hash
+    assert [book.shape for book in quantiser.values()] == [(4, 6), (4, 6)]
+    before = FILE.read_bytes()
+    assert main(["ids", *TEXT, "--config_files=ids.yaml", "--out=again"]) == 0
+    assert Path("again").read_bytes() == before
+
+
+def test_rqvae_beside_it(data, capsys):
+    small = ["--level_sizes=[4, 4]", "--hidden_sizes=[8]", "--ids_epochs=2", "--latent_size=2"]
+    assert main(["ids", *TEXT, "--method=rqvae", *small]) == 0
+    assert "dead codes revived" in capsys.readouterr().out
+    assert Path("dataset/toy/toy.rqvae.ids.safetensors").is_file()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--method=kmeans"], "--method=kmeans: is not one of rkmeans, rqvae"),
+        (["--level_sizes=[4, 1]"], "level_sizes: [4, 1] must be whole numbers from 2 on"),
+        (["--level_sizes=256"], "level_sizes: 256 must be a list"),
+        (["--max_iterations=0"], "max_iterations: 0 must be a whole number from 1 on"),
+        (["--latent_size=4"], "unknown option 'latent_size'"),  # of rqvae
+        (["--category_field=colour"], "has no column colour"),
+        (["--text_features_file=none.safetensors"], "none.safetensors: cannot be read"),
+    ],
+)
+def test_bad_options(data, capsys, options, words):
+    assert main(["ids", *TEXT, *options]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert words in error and error.startswith("recbole-hstu: error: ")
+    assert not FILE.exists()
+
+
+def test_vectors_that_are_all_alike(data, capsys):
+    alike = np.outer(np.arange(1, 31), [1.0, 2.0, 3.0])  # in direction, whatever their length
+    assert main(["ids", "--dataset=toy", vectors_file(alike)]) == 2
+    assert "own.safetensors: the text vectors of all 30 items are alike" in capsys.readouterr().err
+    assert not FILE.exists()
+
+
+def test_vectors_of_other_items(data, capsys):
+    few = vectors_file(np.random.default_rng(0).normal(size=(20, 3)), n_items=20)
+    assert main(["ids", "--dataset=toy", few]) == 2
+    assert "10 of 30 items have no text vector: i2" in capsys.readouterr().err
+    assert not FILE.exists()
