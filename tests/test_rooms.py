@@ -64,7 +64,16 @@ def test_idle_threads_are_told_to_sleep_before_torch_is_loaded():
 # A room may import from itself and from the rooms before it (docs/architecture.md).
 ROOMS = (
     *("support", "distributed", "config", "data", "evaluation", "records", "layers", "encoders"),
-    *("model", "semantic_ids", "training", "serving", "service", "reports", "quick_start"),
+    *(
+        "model",
+        "semantic_ids",
+        "queries",
+        "training",
+        "serving",
+        "service",
+        "reports",
+        "quick_start",
+    ),
     *("studies", "tuning", "doctor", "cli"),
 )
 FREE_OF_RECBOLE = {

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import scipy.sparse
 
 from recbole_hstu.config.config import option
-from recbole_hstu.data.item_rows import first_ten
-from recbole_hstu.data.item_text import ItemText, read_item_texts
+from recbole_hstu.data.item_text import texts_of_items
 from recbole_hstu.support.errors import InputError
-
-logger = logging.getLogger(__name__)
 
 
 class BM25:
@@ -61,7 +56,7 @@ class BM25:
             InputError: there is no item text, or see the class.
         """
         k1, b = option(config, "bm25_k1"), option(config, "bm25_b")
-        return cls(_texts(config, dataset), k1=k1, b=b)
+        return cls(texts_of_items(config, dataset)[1:], k1=k1, b=b)
 
     def scores(self, items: np.ndarray) -> np.ndarray:
         """(B,) item ids -> (B, V) float32: every text searched with the words of these items'."""
@@ -87,19 +82,3 @@ class BM25:
         counts = scipy.sparse.csr_matrix((ones, flat, ends), shape=shape)
         counts.sum_duplicates()
         return counts
-
-
-def _texts(config: Any, dataset: Any) -> list[str]:
-    """The texts of the items from id 1 on."""
-    known = read_item_texts(
-        Path(config["data_path"]) / f"{config['dataset']}.item",
-        ItemText.from_property(config["item_text"]),
-        item_field=config["ITEM_ID_FIELD"],
-        separator=config["field_separator"],
-    )
-    tokens = [str(token) for token in dataset.field2id_token[dataset.iid_field][1:]]
-    empty = [token for token in tokens if not known.get(token)]
-    if empty:
-        what = f"{len(empty):,} of {len(tokens):,} items have no text"
-        logger.warning("BM25: %s and score 0: %s", what, first_ten(empty))
-    return [known.get(token, "") for token in tokens]

@@ -176,5 +176,6 @@ def test_bad_input(shop, capsys, option, message):
     texts = {f"i{n}": "the same" for n in range(30)}
     write_text_features("alike.safetensors", texts, np.ones((30, 4)), {"encoder": "mine"})
     line = ["run", "--model=COBRALite", "--dataset=toy", "--hidden_size=16", "--epochs=1"]
-    assert main([*line, "--item_text={fields: [title]}", "--topk=[5]", option]) == 2
+    text = "--item_text={fields: [title]}"
+    assert main([*line, text, "--topk=[5]", "--valid_metric=NDCG@5", option]) == 2
     assert message in capsys.readouterr().err
