@@ -95,7 +95,9 @@ def test_the_command_learns_writes_and_reads_again(toy, capsys):
     capsys.readouterr()
     assert main(["queries", "--dataset=toy"]) == 2
     assert "llm: name a causal language model" in capsys.readouterr().err
-    assert main([*line, "--topk=[5]", "--valid_metric=NDCG@5", "--llm=nowhere"]) == 2
+    Path("nowhere").mkdir()
+    elsewhere = [part.replace("=llama", "=nowhere") for part in line]
+    assert main([*elsewhere, "--topk=[5]", "--valid_metric=NDCG@5"]) == 2
     assert "llm: nowhere" in capsys.readouterr().err
 
 
