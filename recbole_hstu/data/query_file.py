@@ -66,8 +66,8 @@ def _read_entry(entry: Any, place: str) -> tuple[str, list[str]]:
     keys = entry.keys() if isinstance(entry, dict) else ()
     user = next((entry[key] for key in USER_KEYS if key in keys), None)
     texts = entry[TEXTS_KEY] if TEXTS_KEY in keys else None
-    of_texts = isinstance(texts, list) and texts and all(isinstance(text, str) for text in texts)
-    if user is None or not of_texts:
+    good = isinstance(texts, list) and texts and all(isinstance(text, str) for text in texts)
+    if user is None or not good or texts is None:
         raise InputError(
             f"{place}: must be an object with {' or '.join(USER_KEYS)} and a list of texts, "
             f"{TEXTS_KEY}"

@@ -26,7 +26,7 @@ class CausalDecoder(nn.Module):
 
     def __init__(self, *, n_layers: int, **shape: Any):
         super().__init__()
-        self.layers = nn.ModuleList(LiGRLayer(**shape) for _ in range(n_layers))
+        self.layers: Any = nn.ModuleList(LiGRLayer(**shape) for _ in range(n_layers))
         self.norm = nn.LayerNorm(shape["hidden_size"])
 
     def forward(self, x: torch.Tensor, packing: Packing) -> torch.Tensor:

@@ -19,6 +19,7 @@ class SparseIds(nn.Module):
     """
 
     of_item: torch.Tensor
+    _items: torch.Tensor
 
     def __init__(self, codes: torch.Tensor, n_levels: int):
         super().__init__()

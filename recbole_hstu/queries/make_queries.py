@@ -41,7 +41,7 @@ def make_queries(
     for file in config_file_list or ():
         rest |= load_yaml(file)
     rest |= config_dict
-    own, out = _own_options(rest), rest.pop("out", None)
+    own, out = own_options(rest), rest.pop("out", None)
     config = Config("LIS", dataset, None, rest)
     path = Path(out or Path(config["output_path"]) / config["dataset"] / "queries.jsonl")
     with RunLog(config):
@@ -61,7 +61,7 @@ def make_queries(
     return path
 
 
-def _own_options(given: dict[str, Any]) -> dict[str, Any]:
+def own_options(given: dict[str, Any]) -> dict[str, Any]:
     """The options of the language model, taken out of those given.
 
     Raises:
