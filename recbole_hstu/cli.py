@@ -148,6 +148,15 @@ def _ids(arguments: Sequence[str]) -> int:
     return 0
 
 
+def _queries(arguments: Sequence[str]) -> int:
+    from recbole_hstu.queries.make_queries import make_queries
+
+    options = read_options(arguments)
+    files = options.pop("config_files", [])
+    sys.stdout.write(f"{make_queries(options.pop('dataset', None), files, options)}\n")
+    return 0
+
+
 def _report(arguments: Sequence[str]) -> int:
     from recbole_hstu.reports.report import report
 
@@ -221,6 +230,7 @@ _COMMANDS = {
     "evaluate": _evaluate,
     "encode": _encode,
     "ids": _ids,
+    "queries": _queries,
     "report": _report,
     "reproduce": _reproduce,
     "recommend": _recommend,

@@ -39,6 +39,7 @@ _EXTRAS = {
     "matplotlib": ("plot", "plots of studies"),
     "pyarrow": ("parquet", "Parquet files of interactions"),
     "bm25s": ("bm25", "LIS with retriever: bm25"),
+    "peft": ("llm", "queries of a language model"),
     "onnxruntime": ("export", "export to ONNX"),
     "faiss-cpu": ("ann", "item vectors as a faiss index"),
     "fastapi": ("serve", "a service over HTTP"),

@@ -12,6 +12,7 @@ import pytest
 from dataset_converters.arguments import parse
 from recbole_hstu.cli import main
 from recbole_hstu.config.command_line import read_options
+from recbole_hstu.queries.make_queries import own_options
 from recbole_hstu.semantic_ids.make_ids import split_options
 from recbole_hstu.studies.compare import STUDY_OPTIONS
 from recbole_hstu.studies.plan import named_models, plan_runs
@@ -34,7 +35,7 @@ MARKS = {
     "network: installs or downloads": r"make (?!docs)|pip |hf |--model=HSTUBLaIR|musical_instr"
     r"|convert (?:amazon2023|steam)|reproduce",
     "data that nobody carries": r"Electronics_sample|steam|ml-1m|RAW|FOLDER|DIR|saved/\w+-\.\.\.\."
-    r"|--config shop.yaml|USER@HOST|orders\.csv \.\.\.|\"client no\"",
+    r"|toys2014|queries\.json|--config shop.yaml|USER@HOST|orders\.csv \.\.\.|\"client no\"",
     "GPUs, or several processes": r"--nproc|torchrun|--gpu_id",
     "trains for minutes; its figures stand beside it": r"benchmarks/|\$DATA|--compare="
     r"|--seeds=1,2,3|--MAX_ITEM_LIST_LENGTH=50",
@@ -101,6 +102,8 @@ def understood(name, words):
         options = split_options(
             {k: v for k, v in options.items() if k not in ("out", "quantiser")}
         )[2]
+    if name == "queries":
+        own_options(options)
     if name in ("report", "recommend", "export", "serve", "evaluate"):
         declared = {one.partition("=")[0][2:] for one in about(name)["options"]}
         assert set(options) <= declared | ({"protocol"} if name == "evaluate" else set())

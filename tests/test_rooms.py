@@ -63,8 +63,17 @@ def test_idle_threads_are_told_to_sleep_before_torch_is_loaded():
 
 # A room may import from itself and from the rooms before it (docs/architecture.md).
 ROOMS = (
-    *("support", "distributed", "config", "data", "evaluation", "records", "layers", "model"),
-    *("encoders", "semantic_ids", "training", "serving", "service", "reports", "quick_start"),
+    *("support", "distributed", "config", "data", "evaluation", "records", "layers", "encoders"),
+    *(
+        "model",
+        "semantic_ids",
+        "queries",
+        "training",
+        "serving",
+        "service",
+        "reports",
+        "quick_start",
+    ),
     *("studies", "tuning", "doctor", "cli"),
 )
 FREE_OF_RECBOLE = {

@@ -27,6 +27,8 @@ from recbole_hstu.support.invocation import command
 from recbole_hstu.support.yaml_values import load_yaml
 
 OWN_MODELS = {
+    "COBRALite": "recbole_hstu.model.cobralite",
+    "GLoSS": "recbole_hstu.model.gloss",
     "HSTU": "recbole_hstu.model.hstu",
     "HSTUText": "recbole_hstu.model.hstutext",
     "HSTUBLaIR": "recbole_hstu.model.hstublair",

@@ -83,10 +83,12 @@ def options_page() -> str:
     for name, file in named.items():
         about = Path(file.place).read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
         parts += [f"## {name}\n", f"{about}\n", _table(file), _elsewhere(file)]
-    for path in sorted((PROPERTIES / "ids").glob("*.yaml")):
+    commands = {
+        f"ids --method={path.stem}": path for path in sorted((PROPERTIES / "ids").glob("*.yaml"))
+    }
+    for command, path in {**commands, "queries": PROPERTIES / "queries" / "llm.yaml"}.items():
         about = path.read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
-        table = _table(settings_file(path))
-        parts += [f"## recbole-hstu ids --method={path.stem}\n", f"{about}\n", table]
+        parts += [f"## recbole-hstu {command}\n", f"{about}\n", _table(settings_file(path))]
     return "\n".join(parts).rstrip() + "\n"
 
 

@@ -11,6 +11,7 @@ Which columns, in which order, joined how, is a property of the data set:
 from __future__ import annotations
 
 import html
+import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,8 +21,10 @@ from typing import Any
 import pandas as pd
 
 from recbole_hstu.data.atomic_file import read_atomic, read_header
+from recbole_hstu.data.item_rows import first_ten
 from recbole_hstu.support.errors import InputError
 
+logger = logging.getLogger(__name__)
 STYLES = ("sentences", "pipes")
 _TAG = re.compile(r"<(?:!--.*?--|[/!]?[A-Za-z][^<>]*)>", re.DOTALL)
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]")
@@ -131,6 +134,27 @@ def read_item_texts(
         raise InputError(f"{path}: items twice: {', '.join(tokens[tokens.duplicated()][:10])}")
     values = [_as_text(frame[field]) for field in item_text.fields]
     return {token: item_text.join(list(row)) for token, *row in zip(tokens, *values, strict=True)}
+
+
+def texts_of_items(config: Any, dataset: Any) -> list[str]:
+    """The texts of a data set's items in the order of RecBole's ids, "" for the padding; how many
+    items have none is logged.
+
+    Raises:
+        InputError: nothing says what the text of an item is, or see `read_item_texts`.
+    """
+    known = read_item_texts(
+        Path(config["data_path"]) / f"{config['dataset']}.item",
+        ItemText.from_property(config["item_text"]),
+        item_field=config["ITEM_ID_FIELD"],
+        separator=config["field_separator"],
+    )
+    tokens = [str(token) for token in dataset.field2id_token[dataset.iid_field][1:]]
+    empty = [token for token in tokens if not known.get(token)]
+    if empty:
+        what = f"{len(empty):,} of {len(tokens):,} items have no text"
+        logger.warning("%s: %s", what, first_ten(empty))
+    return ["", *(known.get(token, "") for token in tokens)]
 
 
 def _as_text(column: pd.Series) -> list[str]:

@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-import logging
-from pathlib import Path
-
-import numpy as np
-import scipy.sparse
 import torch
 
 from recbole_hstu.config.config import option
-from recbole_hstu.data.item_rows import first_ten
-from recbole_hstu.data.item_text import ItemText, read_item_texts
 from recbole_hstu.layers.item_encoder import check_text_hash
 from recbole_hstu.layers.losses import l2_normalise
+from recbole_hstu.model.bm25 import BM25
 from recbole_hstu.model.text_model import TextModel
 from recbole_hstu.model.training_free import TrainingFree
-from recbole_hstu.support.errors import InputError
-
-logger = logging.getLogger(__name__)
 
 
 class LIS(TextModel, TrainingFree):
@@ -37,7 +28,7 @@ class LIS(TextModel, TrainingFree):
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
         retriever = option(config, "retriever")
-        self.bm25 = BM25(config, dataset) if retriever == "bm25" else None
+        self.bm25 = BM25.of_items(config, dataset) if retriever == "bm25" else None
         self.text_hash = ""
         if self.bm25 is None:
             vectors, self.text_hash = self.text_vectors(config, dataset)
@@ -65,58 +56,3 @@ class LIS(TextModel, TrainingFree):
         queries, row = torch.unique(last, return_inverse=True)
         scores = torch.from_numpy(self.bm25.scores(queries.cpu().numpy()))
         return scores.to(last.device)[row]
-
-
-class BM25:
-    """BM25 (Lucene's variant, by bm25s) between item texts: words of two letters or more in lower
-    case, without English stop words.
-
-    Raises:
-        InputError: bm25s is not installed, there is no item text, or it holds no word.
-    """
-
-    def __init__(self, config, dataset):
-        try:
-            import bm25s
-        except ImportError as error:
-            raise InputError(
-                'retriever: bm25 needs bm25s: pip install "recbole-hstu[bm25]"'
-            ) from error
-        texts = _texts(config, dataset)
-        tokens = bm25s.tokenize(texts, show_progress=False)
-        index = bm25s.BM25(k1=option(config, "bm25_k1"), b=option(config, "bm25_b"))
-        words = [[id for id in ids if id != tokens.vocab.get("")] for ids in tokens.ids]
-        if not any(words):
-            raise InputError(f"{config['dataset']}: the item texts hold no word to search for")
-        index.index((words, tokens.vocab), show_progress=False)
-        found = index.scores
-        shape = (len(texts), len(found["indptr"]) - 1)
-        weights = scipy.sparse.csc_matrix(
-            (found["data"], found["indices"], found["indptr"]), shape=shape
-        )
-        ends = np.cumsum([0, *map(len, words)])
-        flat = np.fromiter((id for ids in words for id in ids), np.int64, ends[-1])
-        counts = scipy.sparse.csr_matrix((np.ones(len(flat), np.float32), flat, ends), shape=shape)
-        counts.sum_duplicates()
-        self._counts, self._weights = counts, weights.T.tocsr()
-
-    def scores(self, items: np.ndarray) -> np.ndarray:
-        """(B,) item ids -> (B, V) float32: every text searched with the words of these items'."""
-        found = (self._counts[items - 1] @ self._weights).toarray()
-        return np.pad(found, ((0, 0), (1, 0)))  # the padding item
-
-
-def _texts(config, dataset) -> list[str]:
-    """The texts of the items from id 1 on."""
-    known = read_item_texts(
-        Path(config["data_path"]) / f"{config['dataset']}.item",
-        ItemText.from_property(config["item_text"]),
-        item_field=config["ITEM_ID_FIELD"],
-        separator=config["field_separator"],
-    )
-    tokens = [str(token) for token in dataset.field2id_token[dataset.iid_field][1:]]
-    empty = [token for token in tokens if not known.get(token)]
-    if empty:
-        what = f"{len(empty):,} of {len(tokens):,} items have no text"
-        logger.warning("LIS: %s and score 0: %s", what, first_ten(empty))
-    return [known.get(token, "") for token in tokens]

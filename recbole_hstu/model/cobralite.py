@@ -1,0 +1,215 @@
+"""COBRA, lite: every event is a sparse id and then a dense vector, in one causal decoder.
+
+Sparse Meets Dense: Unified Generative Recommendations with Cascaded Sparse-Dense Representations
+(Yang et al., 2025), https://arxiv.org/abs/2503.02453. Lite, because the dense vectors are frozen
+text vectors behind a learned projection; the paper trains the text encoder, too.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from recbole.model.abstract_recommender import SequentialRecommender
+from recbole.utils import InputType
+from torch import nn
+
+from recbole_hstu.config.config import option
+from recbole_hstu.data.semantic_id_file import semantic_ids_of
+from recbole_hstu.layers.causal_decoder import CausalDecoder
+from recbole_hstu.layers.hstu_block import dropout
+from recbole_hstu.layers.item_encoder import check_text_hash
+from recbole_hstu.layers.losses import l2_normalise
+from recbole_hstu.layers.packing import Packing
+from recbole_hstu.layers.semantic_codes import SemanticCodes
+from recbole_hstu.layers.sparse_ids import SparseIds
+from recbole_hstu.model.text_model import TextModel
+from recbole_hstu.support.errors import InputError
+
+# Weights of attention that exist at once while ids are followed: 64 MiB.
+_WEIGHTS = 1 << 24
+_ALIKE = 1e-5  # directions that differ by less are one
+
+
+class COBRALite(TextModel, SequentialRecommender):
+    """Predicts the sparse id of the next item, then, knowing that id, its dense vector.
+
+        x = id_1, v_1, id_2, v_2, ..;  id_t the vector of a sparse id, v_t = W e_text
+        p(id | x)          softmax of a linear head after v_t
+        p(item | id, x)    softmax of psi * cos(query after id, v) over the items of the id
+
+    An item's score is the logarithm of the product (BeamFusion), the first softmax sharpened by
+    tau. Training adds cross-entropy over the ids and a contrast of the dense query with the items
+    of the batch. Options: `properties/model/COBRALite.yaml`.
+
+    Raises:
+        InputError: no semantic ids or fewer levels than `id_levels`, no text vectors or vectors
+            that are all alike, heads that do not divide `hidden_size`.
+    """
+
+    input_type = InputType.POINTWISE
+    sequence_view = "user"  # one row a user, a loss at every position
+    text: torch.Tensor
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        ablation = option(config, "ablation")
+        self.with_ids, self.with_dense = ablation != "without_id", ablation != "without_dense"
+        self.n_kinds = self.with_ids + self.with_dense  # tokens an event
+        hidden_size, self.dropout = option(config, "hidden_size"), option(config, "dropout_prob")
+        self.temperature = option(config, "temperature")
+        self.tau, self.psi = option(config, "fusion_tau"), option(config, "fusion_psi")
+        self.positions = _normal(self.max_seq_length + 1, hidden_size)
+        self.kinds = _normal(self.n_kinds, hidden_size)
+        if self.with_ids:
+            self._build_sparse(config, dataset, hidden_size)
+            beam = self.ids.n_ids if option(config, "decode") == "exact" else config["beam_size"]
+            self.width = 1 if ablation == "without_fusion" else min(beam, self.ids.n_ids)
+        if self.with_dense:
+            self._build_dense(config, dataset, hidden_size)
+        shape = {"hidden_size": hidden_size, "dropout": self.dropout}
+        shape |= {"n_heads": option(config, "n_heads"), "inner_size": option(config, "inner_size")}
+        self.n_heads = shape["n_heads"]
+        self.decoder = CausalDecoder(n_layers=option(config, "n_layers"), **shape)
+
+    def _build_sparse(self, config, dataset, hidden_size: int) -> None:
+        ids, n_levels = semantic_ids_of(config, dataset), option(config, "id_levels")
+        if n_levels > len(ids.level_sizes):
+            raise InputError(
+                f"id_levels: {n_levels} is more than the {len(ids.level_sizes)} levels of "
+                f"semantic_ids: {config['semantic_ids']}"
+            )
+        self.semantic_ids = SemanticCodes(ids)
+        self.ids = SparseIds(ids.codes, n_levels)
+        self.id_vectors = _normal(self.ids.n_ids, hidden_size)
+        self.sparse_head = nn.Linear(hidden_size, self.ids.n_ids)
+
+    def _build_dense(self, config, dataset, hidden_size: int) -> None:
+        text, self.text_hash = self.text_vectors(config, dataset)
+        directions = l2_normalise(text[1:])
+        if (directions - directions[0]).abs().max() < _ALIKE:
+            raise InputError(
+                f"{config['text_features_file']}: the text vectors of all {len(directions):,} "
+                "items are alike, so that none can be told from another; look at the item text"
+            )
+        self.register_buffer("text", text, persistent=False)
+        self.projection = nn.Linear(text.shape[1], hidden_size)
+        self.dense_head = nn.Linear(hidden_size, hidden_size)
+
+    def calculate_loss(self, interaction) -> torch.Tensor:
+        """Cross-entropy of the next ids and in-batch contrast of the next dense vectors, each a
+        mean over all positions."""
+        history, lengths = interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN]
+        items = F.pad(history, (0, 1))
+        items = items.scatter(1, lengths.unsqueeze(1), interaction[self.ITEM_ID].unsqueeze(1))
+        packing = Packing(self.n_kinds * lengths + (self.n_kinds - 1))  # the target's id is read
+        distinct = torch.unique(items[items > 0])
+        hidden = self.decoder(self._input(items, packing), packing)
+        step = packing.positions // self.n_kinds
+        whole = packing.positions % self.n_kinds == self.n_kinds - 1  # another item comes next
+        following = items[packing.source[whole], step[whole] + 1]
+        loss = hidden.new_zeros(())
+        if self.with_ids:
+            loss = F.cross_entropy(self.sparse_head(hidden[whole]), self.ids.of_item[following])
+        if self.with_dense:
+            at = whole
+            if self.with_ids:
+                at = ~whole & (step > 0)
+                following = items[packing.source[at], step[at]]
+            loss = loss + self._contrast(hidden[at], following, distinct)
+        return loss
+
+    def _contrast(self, hidden, targets: torch.Tensor, distinct: torch.Tensor) -> torch.Tensor:
+        """Targets (T,) against all items of the batch (U,), rising."""
+        candidates = l2_normalise(self.projection(self.text[distinct]))
+        logits = self._query(hidden) @ candidates.t() / self.temperature
+        return F.cross_entropy(logits, torch.searchsorted(distinct, targets))
+
+    def _input(self, items: torch.Tensor, packing: Packing) -> torch.Tensor:
+        """(T, D) tokens of items (B, L)."""
+        step, kind = packing.positions // self.n_kinds, packing.positions % self.n_kinds
+        item = items[packing.source, step]
+        parts = []
+        if self.with_ids:
+            parts.append(F.embedding(self.ids.of_item[item], self.id_vectors))
+        if self.with_dense:
+            parts.append(self.projection(self.text[item]))
+        x = torch.where((kind == 0).unsqueeze(1), parts[0], parts[-1])
+        x = x + self.positions[step] + self.kinds[kind]
+        return dropout(x, self.dropout, self.training)
+
+    def _query(self, hidden: torch.Tensor) -> torch.Tensor:
+        """(..., D) -> (..., D) of length 1, to be compared with `vectors`."""
+        return l2_normalise(self.dense_head(hidden))
+
+    @property
+    def vectors(self) -> torch.Tensor:
+        """(V, D) the dense vectors of the items, of length 1."""
+        return l2_normalise(self.projection(self.text))
+
+    def predict(self, interaction) -> torch.Tensor:
+        """(B,) score of each row's `item_id`."""
+        scores = self.full_sort_predict(interaction)
+        return scores.gather(1, interaction[self.ITEM_ID].unsqueeze(1)).squeeze(1)
+
+    def full_sort_predict(self, interaction) -> torch.Tensor:
+        """(B, V) logarithms of probabilities, -inf for what no id of the beam holds; without ids
+        psi times the cosine."""
+        items, lengths = interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN]
+        of_row = self.n_heads * (2 * items.shape[1] + 1) * (self.width if self.with_ids else 1)
+        rows = max(1, _WEIGHTS // of_row)
+        vectors = self.vectors if self.with_dense else None
+        parts = zip(items.split(rows), lengths.split(rows), strict=True)
+        scores = torch.cat([self._scores(*part, vectors) for part in parts])
+        scores[:, 0] = -torch.inf
+        return scores
+
+    def _scores(self, items, lengths, vectors: torch.Tensor | None) -> torch.Tensor:
+        packing = Packing(self.n_kinds * lengths)
+        hidden, kept = self.decoder.read(self._input(items, packing), packing)
+        last = packing.unorder(hidden[packing.last])
+        if not self.with_ids:
+            assert vectors is not None
+            return self.psi * self._query(last) @ vectors.t()
+        log_prob = (self.tau * self.sparse_head(last).log_softmax(-1)).log_softmax(-1)
+        if vectors is None:
+            return log_prob[:, self.ids.of_item]
+        found, number = log_prob.topk(self.width)
+        x = self.id_vectors[number] + self.positions[lengths].unsqueeze(1) + self.kinds[0]
+        query = self._query(self.decoder.follow(x, kept, self.n_kinds * lengths))
+        return self._fused(found, number, query, vectors)
+
+    def _fused(self, found, number, query, vectors: torch.Tensor) -> torch.Tensor:
+        """(B, V) from K ids a row: log-probabilities (B, K), ids (B, K), queries (B, K, D)."""
+        scores = found.new_full((len(found), len(vectors)), -torch.inf)
+        row, place = (
+            index.flatten()
+            for index in torch.meshgrid(
+                *(torch.arange(size, device=found.device) for size in found.shape), indexing="ij"
+            )
+        )
+        order = torch.argsort(number.flatten(), stable=True)
+        numbers, counts = torch.unique_consecutive(number.flatten()[order], return_counts=True)
+        for one, pairs in zip(numbers.tolist(), order.split(counts.tolist()), strict=True):
+            items, rows, places = self.ids.items(one), row[pairs], place[pairs]
+            within = (self.psi * query[rows, places] @ vectors[items].t()).log_softmax(1)
+            scores[rows.unsqueeze(1), items] = found[rows, places].unsqueeze(1) + within
+        return scores
+
+    def add_items(self, text: torch.Tensor, stand_in: str) -> None:
+        """Not possible by a text alone.
+
+        Raises:
+            InputError: always.
+        """
+        raise InputError("COBRALite knows an item by its semantic id, too; train with the items")
+
+    def get_extra_state(self) -> str:
+        return self.text_hash if self.with_dense else ""
+
+    def set_extra_state(self, state: str) -> None:
+        if self.with_dense:
+            check_text_hash(state, self.text_hash)
+
+
+def _normal(*shape: int) -> nn.Parameter:
+    return nn.Parameter(nn.init.normal_(torch.empty(shape), std=0.02))

@@ -1,0 +1,105 @@
+"""`recbole-hstu queries`: from a data set and a language model to the queries of its test users."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from recbole_hstu.config.config import Config
+from recbole_hstu.config.properties import settings_file
+from recbole_hstu.data.data_set import load_dataset
+from recbole_hstu.data.item_text import texts_of_items
+from recbole_hstu.data.query_file import write_queries
+from recbole_hstu.queries.language_model import LanguageModel
+from recbole_hstu.queries.prompts import INSTRUCTION, answer, histories, prompt
+from recbole_hstu.records.run_log import RunLog
+from recbole_hstu.support.errors import InputError
+from recbole_hstu.support.installed import PROPERTIES
+from recbole_hstu.support.yaml_values import load_yaml
+
+logger = logging.getLogger(__name__)
+
+
+def make_queries(
+    dataset: str | None,
+    config_file_list: Sequence[str | Path] | None,
+    config_dict: Mapping[str, Any],
+) -> Path:
+    """Train the LoRA weights, or read them, and write the queries file; returns its path.
+
+    Args:
+        dataset: its `.item` file gives the texts, its split the histories.
+        config_file_list: YAML files, later ones win.
+        config_dict: `out`, the options of `properties/queries/llm.yaml`, and options of `run`.
+
+    Raises:
+        InputError: bad options, no such model, no item text; there is no file then.
+    """
+    rest: dict[str, Any] = {}
+    for file in config_file_list or ():
+        rest |= load_yaml(file)
+    rest |= config_dict
+    own, out = own_options(rest), rest.pop("out", None)
+    config = Config("LIS", dataset, None, rest)
+    path = Path(out or Path(config["output_path"]) / config["dataset"] / "queries.jsonl")
+    with RunLog(config):
+        data = load_dataset(config)
+        train, _, test = data.build()
+        texts = texts_of_items(config, data)
+        language_model = _trained(own, config, train, texts)
+        users = data.field2id_token[data.uid_field]
+        queries: dict[str, list[str]] = {}
+        rows = list(histories(test, config))
+        for start in range(0, len(rows), own["llm_batch_size"]):
+            part = rows[start : start + own["llm_batch_size"]]
+            asked = [prompt([texts[i] for i in row], own["instruction"]) for _, row, _ in part]
+            found = language_model.generate(asked, beams=own["beams"], new_tokens=own["new_tokens"])
+            queries |= {str(users[user]): q for (user, *_), q in zip(part, found, strict=True)}
+        write_queries(path, queries)
+    return path
+
+
+def own_options(given: dict[str, Any]) -> dict[str, Any]:
+    """The options of the language model, taken out of those given.
+
+    Raises:
+        InputError: a value that makes no sense, or no model.
+    """
+    declared = settings_file(PROPERTIES / "queries" / "llm.yaml").options
+    own = {name: given.pop(name, option.default) for name, option in declared.items()}
+    for name, option in declared.items():
+        option.check(own[name])
+    if own["llm"] is None:
+        raise InputError("llm: name a causal language model, as in --llm=FOLDER")
+    own["instruction"] = own["instruction"] or INSTRUCTION
+    return own
+
+
+def _trained(own: Mapping[str, Any], config: Any, train: Any, texts: list[str]) -> LanguageModel:
+    """The language model with the LoRA weights of `adapter`, or with newly learned ones."""
+    device, folder = str(config["device"]), own["adapter"]
+    found = LanguageModel.load(str(own["llm"]), device, max_length=own["llm_max_length"])
+    if folder is not None and Path(folder).is_dir():
+        found.read_lora(folder)
+        return found
+    found.add_lora(own["lora_rank"], own["lora_alpha"])
+    lines = [
+        prompt([texts[item] for item in row], own["instruction"]) + answer(texts[target])
+        for _, row, target in histories(train, config)
+    ]
+    losses = found.train(
+        lines,
+        epochs=own["llm_epochs"],
+        batch_size=own["llm_batch_size"],
+        learning_rate=own["llm_learning_rate"],
+        warmup_steps=own["warmup_steps"],
+        seed=config["seed"],
+        progress=bool(config["show_progress"]),
+    )
+    for epoch, loss in enumerate(losses, 1):
+        logger.info("llm: epoch %d of %d, loss %.4f", epoch, own["llm_epochs"], loss)
+    if folder is not None:
+        found.write_lora(folder)
+    return found
