@@ -14,6 +14,8 @@ from recbole.data.interaction import Interaction
 from recbole.utils import FeatureSource, FeatureType
 
 from recbole_hstu.data.atomic_file import read_atomic, read_header
+from recbole_hstu.data.events import by_user_and_time
+from recbole_hstu.data.inter_num import keep_legal_numbers
 from recbole_hstu.data.prepared.columns import read_columns
 from recbole_hstu.data.prepared.prepare import is_prepared, prepared_set
 from recbole_hstu.data.prepared.prepared_set import PreparedSet
@@ -53,6 +55,7 @@ class ExactTimes(Dataset):
         self.prepared = prepared
 
     def _loaded_by_columns(self) -> ExactTimes:
+        """RecBole's, with `order_of_events` (E,) for a prepared set."""
         self._by_columns = True
         super()._from_scratch()
         return self
@@ -108,7 +111,10 @@ class ExactTimes(Dataset):
         users, items, times = (
             frame[field].to_numpy() for field in (self.uid_field, self.iid_field, self.time_field)
         )
-        self.ties = count_ties(users, places[items], times)
+        order = by_user_and_time(torch.as_tensor(users), torch.as_tensor(times))
+        self.ties = count_ties(users, places[items], times, order.numpy())
+        if self._by_columns:
+            self.order_of_events = order
         if self.ties.pattern:
             self.logger.warning(
                 f"{self.dataset_name}.inter: {self.ties}: models may learn the order of the file; "
@@ -228,8 +234,9 @@ class ExactTimes(Dataset):
                 setattr(self, f"{name}_feat", feat[used].reset_index(drop=True))
 
     def _filter_by_inter_num(self) -> None:
-        """RecBole's, then `limit_users`: for a rehearsal, the users that come first."""
-        super()._filter_by_inter_num()
+        """RecBole's, by numbers, then `limit_users`: for a rehearsal, the users that come first."""
+        if self.uid_field is not None and self.iid_field is not None:
+            keep_legal_numbers(self)
         limit = self.config["limit_users"]
         if limit is None:
             return

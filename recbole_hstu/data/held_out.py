@@ -7,6 +7,7 @@ from logging import getLogger
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 
@@ -98,11 +99,25 @@ def log_users_of_cut(users: torch.Tensor, times: torch.Tensor, parts: Any, cuts:
             )
 
 
+def sample_of_users(rows: SequenceRows, users: torch.Tensor, tokens: Any, count: int) -> Any:
+    """The rows of `count` users, those whose tokens have the smallest hashes (SipHash with pandas'
+    fixed key): the same ones for every model, seed and process, and in every order of the file.
+
+    Args:
+        users: (R,) of the rows.
+        tokens: the token of every user.
+    """
+    asked = users.unique()
+    hashes = pd.util.hash_array(np.asarray(tokens[asked.numpy()], dtype=object), categorize=False)
+    drawn = asked[np.sort(np.argsort(hashes, kind="stable")[:count])]
+    return rows.select(torch.isin(users, drawn).nonzero().squeeze(1))
+
+
 def log_unknown(config: Any, parts: Sequence[Any]) -> None:
     """Count the targets whose item or user does not occur in training."""
     train, *judged = parts
     item, user = train.iid_field, train.uid_field
-    seen = {field: list(train.counter(field)) for field in (item, user)}
+    seen = {field: np.array(list(train.counter(field))) for field in (item, user)}
     if config["candidates"] == "training":
         getLogger().info(
             f"candidates: training: {len(seen[item]):,} of {train.item_num - 1:,} items"

@@ -23,7 +23,7 @@ from recbole.data.interaction import Interaction
 
 from recbole_hstu.data.events import Events, first_of_each_user
 from recbole_hstu.data.exact_times import ExactTimes, Pending
-from recbole_hstu.data.held_out import cut_times, log_users_of_cut, split_at
+from recbole_hstu.data.held_out import cut_times, log_users_of_cut, sample_of_users, split_at
 from recbole_hstu.data.sequence_rows import SequenceRows
 from recbole_hstu.support.errors import InputError
 
@@ -95,7 +95,7 @@ class SequenceDataset(ExactTimes, SequentialDataset):
         return rows.select(torch.argsort(rows[self.time_field], stable=True))
 
     def sort(self, by, ascending=True) -> None:
-        """RecBole sorts by time before it splits: rows that are not made yet will be in that order."""
+        """RecBole sorts by time before it splits: rows not made yet will be in that order."""
         if not isinstance(self._inter_feat, Pending):
             super().sort(by, ascending)
 
@@ -118,6 +118,7 @@ class SequenceDataset(ExactTimes, SequentialDataset):
         if "TS" not in self.config["eval_args"]["split"]:
             self._log_short_users(parts)
         self._keep_train_events(parts[0])
+        self._keep_eval_users(parts)
         view = self.config["sequence_view"] or "prefix"
         if view == "user":
             rows = parts[0].inter_feat
@@ -185,6 +186,20 @@ class SequenceDataset(ExactTimes, SequentialDataset):
             f"train_events: {before - kept:,} of {before:,} training events lie before the last "
             f"{self.config['train_events']} of their user and are left out"
         )
+
+    def _keep_eval_users(self, parts: list[SequenceDataset]) -> None:
+        """`eval_users`: of the users of the validation and of the test part, so many each."""
+        wanted = self.config["eval_users"]
+        for name, part in zip(("valid", "test"), parts[1:], strict=True):
+            if wanted is None or not len(part):
+                continue
+            users, tokens = part.inter_feat[self.uid_field], self.field2id_token[self.uid_field]
+            everybody = len(users.unique())
+            part.inter_feat = sample_of_users(part.inter_feat, users, tokens, wanted)
+            self.logger.info(
+                f"eval_users: {min(wanted, everybody):,} of {everybody:,} users of the {name} part "
+                "are evaluated, drawn by a hash of the user token"
+            )
 
     def _log_short_users(self, parts: list[SequenceDataset]) -> None:
         """Count who is left out of which part; nobody is dropped without a word.

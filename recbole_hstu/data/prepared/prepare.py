@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import logging
 import os
@@ -55,8 +56,12 @@ def is_prepared(config: Settings) -> bool:
     if wanted == "auto" and not (inter.is_file() and inter.stat().st_size >= _AUTO_BYTES):
         return False
     reason = _reason_against(config)
+    if not importlib.util.find_spec("pyarrow"):
+        reason = reason or "needs the package pyarrow (pip install pyarrow)"
     if reason and wanted == "always":
         raise InputError(f"prepared: {reason}; leave it out")
+    if reason:
+        logger.info("%s is read anew at every start: prepared: %s", inter, reason)
     return not reason
 
 
@@ -120,7 +125,7 @@ def _made(folder: Path, files: list[Path], hashes: dict[str, str], load: Any) ->
 
 
 def _found(folder: Path, hashes: dict[str, str], log: bool = False) -> PreparedSet | None:
-    """The set in a folder, if it is of these sources; what was said when it was made is repeated."""
+    """The set in a folder, if it is of these sources; what its making said is said again."""
     if not folder.exists():
         return None
     try:

@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 from recbole.utils import FeatureSource, FeatureType
 
-from recbole_hstu.data.events import Events, by_user_and_time, first_of_each_user
+from recbole_hstu.data.events import Events, first_of_each_user
 from recbole_hstu.data.prepared.arrow_files import (
     map_table,
     mapped,
@@ -35,16 +35,15 @@ def write_prepared(folder: Path, dataset: Any, more: dict[str, Any]) -> None:
 
     Args:
         folder: an empty one.
-        dataset: an `ExactTimes` data set after `_data_processing`.
+        dataset: an `ExactTimes` data set after `_data_processing`, with `order_of_events`.
         more: what else `state` shall hold; plain values.
 
     Raises:
         OSError: the disk is full, or the folder cannot be written.
     """
     frame, user, item = dataset.inter_feat, dataset.uid_field, dataset.iid_field
-    users = torch.from_numpy(frame[user].to_numpy())
-    places = by_user_and_time(users, torch.from_numpy(frame[dataset.time_field].to_numpy()))
-    starts = first_of_each_user(users[places])
+    places = dataset.order_of_events
+    starts = first_of_each_user(torch.from_numpy(frame[user].to_numpy())[places])
     table = {field: _narrow(frame[field])[places.numpy()] for field in frame}
     write_table(folder, "inter", table)
     write_table(folder, "places", {"place": _narrow(places.numpy())})
@@ -79,7 +78,7 @@ def write_prepared(folder: Path, dataset: Any, more: dict[str, Any]) -> None:
 def _narrow(values: Any) -> np.ndarray:
     """Ids and places as int32 where they fit; they never are below 0, times may be."""
     array = np.asarray(values)
-    if array.dtype == np.int64 and len(array) and 0 <= array.min() and array.max() < 2**31:
+    if array.dtype == np.int64 and len(array) and array.min() >= 0 and array.max() < 2**31:
         return array.astype(np.int32)
     return array
 
