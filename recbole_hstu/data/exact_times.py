@@ -51,6 +51,7 @@ class ExactTimes(Dataset):
         self._get_preset()
         self._get_field_from_config()
         prepared.take_up(self)
+        vars(self).pop("order_of_events", None)
         self.inter_feat = Pending(len(prepared), prepared.frame)
         self.prepared = prepared
 

@@ -16,14 +16,22 @@ import copy
 import logging
 from collections import Counter
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from recbole.data.dataset import SequentialDataset
 from recbole.data.dataset.dataset import Dataset
 from recbole.data.interaction import Interaction
 
 from recbole_hstu.data.events import Events, first_of_each_user
 from recbole_hstu.data.exact_times import ExactTimes, Pending
-from recbole_hstu.data.held_out import cut_times, log_users_of_cut, sample_of_users, split_at
+from recbole_hstu.data.held_out import (
+    cut_times,
+    hash_tokens,
+    log_users_of_cut,
+    sample_of_users,
+    split_at,
+)
 from recbole_hstu.data.sequence_rows import SequenceRows
 from recbole_hstu.support.errors import InputError
 
@@ -193,13 +201,19 @@ class SequenceDataset(ExactTimes, SequentialDataset):
         for name, part in zip(("valid", "test"), parts[1:], strict=True):
             if wanted is None or not len(part):
                 continue
-            users, tokens = part.inter_feat[self.uid_field], self.field2id_token[self.uid_field]
-            everybody = len(users.unique())
-            part.inter_feat = sample_of_users(part.inter_feat, users, tokens, wanted)
+            users = part.inter_feat[self.uid_field]
+            rows = sample_of_users(users, self._user_hashes(), wanted)
+            part.inter_feat = part.inter_feat.select(rows)
+            everybody = _how_many(users)
             self.logger.info(
                 f"eval_users: {min(wanted, everybody):,} of {everybody:,} users of the {name} part "
                 "are evaluated, drawn by a hash of the user token"
             )
+
+    def _user_hashes(self) -> NDArray[np.uint64]:
+        if self.prepared:
+            return self.prepared.user_hashes()
+        return hash_tokens(self.field2id_token[self.uid_field])
 
     def _log_short_users(self, parts: list[SequenceDataset]) -> None:
         """Count who is left out of which part; nobody is dropped without a word.
@@ -208,7 +222,7 @@ class SequenceDataset(ExactTimes, SequentialDataset):
             InputError: nothing to train on or nothing to test on.
         """
         users = {
-            name: len(part.inter_feat[self.uid_field].unique())
+            name: _how_many(part.inter_feat[self.uid_field])
             for name, part in zip(("train", "valid", "test"), parts, strict=True)
         }
         everybody = self.user_num - 1
@@ -252,6 +266,11 @@ class SequenceDataset(ExactTimes, SequentialDataset):
         """Every event that this part has seen, sorted by user and time: of the training part none
         that validates or tests."""
         return self.event_feat[self.inter_feat.covered_events().numpy()]
+
+
+def _how_many(ids: torch.Tensor) -> int:
+    """Different ids, counted without sorting them."""
+    return int((torch.bincount(ids) > 0).sum())
 
 
 class InteractionDataset(ExactTimes):

@@ -142,27 +142,30 @@ class SequenceRows(Interaction):
 
     def covered_events(self) -> torch.Tensor:
         """Sorted indices of every event from a user's first to the last target among the rows."""
-        parts = list(self._covered_in_parts())
+        parts = [begin + covered.nonzero().squeeze(1) for begin, covered in self._covered()]
         return torch.cat(parts) if parts else torch.empty(0, dtype=torch.int64)
 
     def count_covered(self, field: str, n_ids: int) -> torch.Tensor:
         """(n_ids,) int64, how often each id occurs among the covered events."""
         counts = torch.zeros(n_ids, dtype=torch.int64)
-        for part in self._covered_in_parts():
-            counts += torch.bincount(self._events.take(field, part), minlength=n_ids)
+        column = self._events.interaction[field]
+        for begin, covered in self._covered():
+            ids = column[begin : begin + len(covered)][covered]
+            counts += torch.bincount(ids, minlength=n_ids)
         return counts
 
-    def _covered_in_parts(self) -> Iterator[torch.Tensor]:
-        """`covered_events`, of some users at a time: all of them may not fit in memory."""
+    def _covered(self) -> Iterator[tuple[int, torch.Tensor]]:
+        """Where a stretch of events begins, and which of its events are covered: of some users at
+        a time, since the indices of all may not fit in memory."""
         if not self.length:
             return
-        starts, ends = self._spans()
-        for first, last in zip(
-            starts.split(_USERS_AT_ONCE), ends.split(_USERS_AT_ONCE), strict=True
-        ):
-            counts = last - first + 1
-            offsets = torch.repeat_interleave(first - counts.cumsum(0) + counts, counts)
-            yield torch.arange(len(offsets)) + offsets
+        starts, ends = (part.split(_USERS_AT_ONCE) for part in self._spans())
+        for first, last in zip(starts, ends, strict=True):
+            begin = int(first[0])
+            edges = torch.zeros(int(last[-1]) - begin + 2, dtype=torch.int8)
+            edges[first - begin] += 1
+            edges[last + 1 - begin] -= 1
+            yield begin, edges[:-1].cumsum(0, dtype=torch.int8) > 0
 
     def _spans(self) -> tuple[torch.Tensor, torch.Tensor]:
         """(U,) first and (U,) last covered event of every user."""

@@ -6,7 +6,8 @@ texts nor lists of unequal length: frames come back as RecBole made them.
     state.json      what the data set knows beside its tables, and the bytes of every file
     inter.arrow     the interactions, sorted by user and time
     places.arrow    of each of them, its row in RecBole's frame
-    starts.arrow    the first interaction of every user
+    starts.arrow    the first interaction of every user that has one
+    hashes.arrow    a hash of every user's token, for samples of users
     user.arrow, item.arrow     RecBole's frames, where there are such files
     tokens.N.arrow  the token of every id, the padding first
 """

@@ -18,6 +18,7 @@ import torch
 from recbole.utils import FeatureSource, FeatureType
 
 from recbole_hstu.data.events import Events, first_of_each_user
+from recbole_hstu.data.held_out import hash_tokens
 from recbole_hstu.data.prepared.arrow_files import (
     map_table,
     mapped,
@@ -48,6 +49,7 @@ def write_prepared(folder: Path, dataset: Any, more: dict[str, Any]) -> None:
     write_table(folder, "inter", table)
     write_table(folder, "places", {"place": _narrow(places.numpy())})
     write_table(folder, "starts", {"start": starts.numpy()})
+    write_table(folder, "hashes", {"hash": hash_tokens(dataset.field2id_token[user])})
     for feat in dataset.feat_name_list:
         if feat != "inter_feat":
             write_table(folder, feat.removesuffix("_feat"), getattr(dataset, feat))
@@ -121,6 +123,10 @@ class PreparedSet:
     def mean_actions(self, field: str) -> float:
         """How many interactions a user or an item has that has any."""
         return len(self) / self.state["actions"][field]
+
+    def user_hashes(self) -> np.ndarray:
+        """(U,) uint64 of every user's token, see `hash_tokens`."""
+        return mapped(map_table(self.folder, "hashes"), "hash")
 
     def frame(self) -> pd.DataFrame:
         """The interactions as RecBole's frame, in its order."""
