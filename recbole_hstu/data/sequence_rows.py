@@ -150,8 +150,9 @@ class SequenceRows(Interaction):
         counts = torch.zeros(n_ids, dtype=torch.int64)
         column = self._events.interaction[field]
         for begin, covered in self._covered():
-            ids = column[begin : begin + len(covered)][covered]
+            ids = column[begin : begin + len(covered)]
             counts += torch.bincount(ids, minlength=n_ids)
+            counts -= torch.bincount(ids[~covered], minlength=n_ids)  # a few of them
         return counts
 
     def _covered(self) -> Iterator[tuple[int, torch.Tensor]]:

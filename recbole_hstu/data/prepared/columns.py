@@ -37,10 +37,14 @@ def read_columns(
         return None
     try:
         table = _table(path, header, fields, separator, time_field)
-        columns = {field: _values(table[field], header[field], time_field) for field in fields}
+        if not table.num_rows:
+            return None
+        left = dict(zip(table.column_names, table.columns, strict=True))
+        del table  # each column goes when its values are there
+        columns = {field: _values(left.pop(field), header[field]) for field in fields}
     except (pa.ArrowInvalid, _NotPlain):
         return None
-    return pd.DataFrame(columns, copy=False) if table.num_rows else None
+    return pd.DataFrame(columns, copy=False)
 
 
 class _NotPlain(Exception):
@@ -70,7 +74,7 @@ def _table(path: Any, header: dict[str, str], fields: Any, separator: str, time_
     )
 
 
-def _values(column: Any, ftype: str, time_field: str) -> Any:
+def _values(column: Any, ftype: str) -> Any:
     """Of a column of the table: numbers, categories, or texts where it holds sequences."""
     import pyarrow as pa
 
