@@ -189,9 +189,12 @@ def test_a_file_that_is_cut_short_is_made_again(toy, caplog):
     first = create_dataset(small_config(prepared="always"))
     (folder,) = folders()
     (folder / "inter.arrow").write_bytes((folder / "inter.arrow").read_bytes()[:-9])
+    of_the_dead = folder.with_name(f".{folder.name}.elsewhere.0.part")
+    of_the_dead.mkdir()
     again = create_dataset(small_config(prepared="always"))
     assert "not whole (inter.arrow has" in caplog.text
-    assert len(again.build()[0]) == len(first.build()[0])  # who had mapped it keeps its pages
+    assert len(again.build()[0]) == len(first.build()[0])
+    assert not of_the_dead.exists()  # a killed process had left it
 
 
 def test_another_process_is_waited_for(toy, caplog):

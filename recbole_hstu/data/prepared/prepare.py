@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import importlib.util
 import json
@@ -105,7 +106,8 @@ def _made(folder: Path, files: list[Path], hashes: dict[str, str], load: Any) ->
     started, before = time.perf_counter(), stamps(files)
     with _listening() as said:
         dataset = load()
-    shutil.rmtree(folder, ignore_errors=True)  # who has mapped it keeps it until it ends
+    for old in (folder, *folder.parent.glob(f".{glob.escape(folder.name)}.*.part")):
+        shutil.rmtree(old, ignore_errors=True)  # who has mapped it keeps it; parts are of the dead
     with whole_folder(folder) as part:
         write_prepared(part, dataset, {"sources": hashes, "said": said})
         changed = [name for name, stamp in stamps(files).items() if stamp != before[name]]
