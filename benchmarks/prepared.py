@@ -4,11 +4,11 @@
 
 A process of its own for each stage: from the files as they are, making the prepared set, and
 starting from it. Until the loaders stand, by the clock and of the processor; then, of the
-processor, a batch of the loader and the step that takes it (64 wide, `shared` loss), the peak memory of the process, and how
-much of its memory at the end are pages of files, of which all processes share one copy. The made-up
-data have 15 interactions a user and 200,000 items; with `--folder` they stay for the next time.
-`--stages prepare,start` leaves out the start from the files: it takes 2 GiB and more for every 10
-million interactions.
+processor, a batch of the loader and the step that takes it (64 wide, `shared` loss); the peak
+memory of the process, and how much of its memory at the end are pages of files, of which all
+processes share one copy. The made-up data have 15 interactions a user and 200,000 items; with
+`--folder` they stay for the next time. `--stages prepare,start` leaves out the start from the
+files: it takes 2 GiB and more for every 10 million interactions.
 """
 
 from __future__ import annotations

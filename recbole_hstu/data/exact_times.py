@@ -40,6 +40,7 @@ class ExactTimes(Dataset):
     can_be_prepared = False  # data sets of RecBole's know more than a prepared set keeps
     prepared: PreparedSet | None = None
     _by_columns = False
+    _inter_feat: Any = None
     ties: Ties | None = None  # of the interactions as they were read and filtered
 
     def _from_scratch(self) -> None:
@@ -51,7 +52,7 @@ class ExactTimes(Dataset):
         self._get_preset()
         self._get_field_from_config()
         prepared.take_up(self)
-        vars(self).pop("order_of_events", None)
+        self.__dict__.pop("order_of_events", None)
         self.inter_feat = Pending(len(prepared), prepared.frame)
         self.prepared = prepared
 

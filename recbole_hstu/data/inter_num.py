@@ -31,7 +31,7 @@ class Side(NamedTuple):
         codes, tokens = pd.factorize(column)
         return cls(codes, pd.Index(np.asarray(tokens), dtype=object), legal)
 
-    def count(self, stays: NDArray[np.bool_]) -> NDArray[np.int64]:
+    def left(self, stays: NDArray[np.bool_]) -> NDArray[np.int64]:
         """(V,) how many of the interactions that stay each token has."""
         codes = self.codes if stays.all() else self.codes[stays]
         return np.bincount(codes, minlength=len(self.tokens))
@@ -75,7 +75,7 @@ def filter_by_number(*sides: Side) -> tuple[NDArray[np.bool_], list[pd.Series]]:
     stays = np.ones(len(sides[0].codes), dtype=bool)
     out = [np.zeros(len(side.tokens), dtype=bool) for side in sides]
     while True:
-        left = [side.count(stays) for side in sides]
+        left = [side.left(stays) for side in sides]
         bans = [side.banned(counts) for side, counts in zip(sides, left, strict=True)]
         if not any(ban.any() for ban in bans):
             break
