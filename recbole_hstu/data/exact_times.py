@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 from recbole.data.dataset.dataset import Dataset
 from recbole.data.interaction import Interaction
 from recbole.utils import FeatureSource, FeatureType
 
 from recbole_hstu.data.atomic_file import read_atomic, read_header
+from recbole_hstu.data.events import by_user_and_time
+from recbole_hstu.data.inter_num import keep_legal_numbers
+from recbole_hstu.data.prepared.columns import read_columns
+from recbole_hstu.data.prepared.prepare import is_prepared, prepared_set
+from recbole_hstu.data.prepared.prepared_set import PreparedSet
 from recbole_hstu.data.ties import Ties, count_ties, in_hashed_order, places_of_tokens
 from recbole_hstu.support.errors import InputError
 
 logger = logging.getLogger(__name__)
+
+
+class Pending(NamedTuple):
+    """An `inter_feat` that is not made yet: how many rows it will have, and what makes it."""
+
+    length: int
+    make: Callable[[], Any]
 
 
 class ExactTimes(Dataset):
@@ -23,8 +37,68 @@ class ExactTimes(Dataset):
 
     config: Any
     time_field: str
-    inter_feat: Any
+    can_be_prepared = False  # data sets of RecBole's know more than a prepared set keeps
+    prepared: PreparedSet | None = None
+    _by_columns = False
+    _inter_feat: Any = None
     ties: Ties | None = None  # of the interactions as they were read and filtered
+
+    def _from_scratch(self) -> None:
+        """RecBole's, or from the prepared set of these files and filters."""
+        if not (self.can_be_prepared and is_prepared(self.config)):
+            super()._from_scratch()
+            return
+        prepared = prepared_set(self.config, self._loaded_by_columns)
+        self._get_preset()
+        self._get_field_from_config()
+        prepared.take_up(self)
+        self.__dict__.pop("order_of_events", None)
+        self.inter_feat = Pending(len(prepared), prepared.frame)
+        self.prepared = prepared
+
+    def _loaded_by_columns(self) -> ExactTimes:
+        """RecBole's, with `order_of_events` (E,) for a prepared set."""
+        self._by_columns = True
+        super()._from_scratch()
+        return self
+
+    @property
+    def inter_feat(self) -> Any:
+        """RecBole's frame or rows of the interactions, made when something asks for them."""
+        if isinstance(self._inter_feat, Pending):
+            self._inter_feat = self._inter_feat.make()
+        return self._inter_feat
+
+    @inter_feat.setter
+    def inter_feat(self, value: Any) -> None:
+        self._inter_feat = value
+
+    @property
+    def inter_num(self) -> int:
+        """How many rows `inter_feat` has."""
+        pending = isinstance(self._inter_feat, Pending)
+        return self._inter_feat.length if pending else len(self._inter_feat)
+
+    def __len__(self) -> int:
+        return self.inter_num
+
+    def num(self, field: str) -> int:
+        """RecBole's; the tokens of a prepared set are not read for it."""
+        known = self.prepared.number_of_tokens(field) if self.prepared else None
+        return known if known is not None and field in self.field2type else super().num(field)
+
+    @property
+    def avg_actions_of_users(self) -> float:
+        return self._mean_actions(self.uid_field, "users")
+
+    @property
+    def avg_actions_of_items(self) -> float:
+        return self._mean_actions(self.iid_field, "items")
+
+    def _mean_actions(self, field: str, of: str) -> float:
+        if self.prepared and isinstance(self._inter_feat, Pending):
+            return self.prepared.mean_actions(field)
+        return getattr(super(), f"avg_actions_of_{of}")
 
     def __str__(self) -> str:
         return f"{super().__str__()}\nTies: {self.ties}" if self.ties else super().__str__()
@@ -39,7 +113,10 @@ class ExactTimes(Dataset):
         users, items, times = (
             frame[field].to_numpy() for field in (self.uid_field, self.iid_field, self.time_field)
         )
-        self.ties = count_ties(users, places[items], times)
+        order = by_user_and_time(torch.as_tensor(users), torch.as_tensor(times))
+        self.ties = count_ties(users, places[items], times, order.numpy())
+        if self._by_columns:
+            self.order_of_events = order
         if self.ties.pattern:
             self.logger.warning(
                 f"{self.dataset_name}.inter: {self.ties}: models may learn the order of the file; "
@@ -66,18 +143,23 @@ class ExactTimes(Dataset):
         if not fields:
             self.logger.warning(f"No columns has been loaded from [{source}]")
             return None
-        frame = read_atomic(
-            filepath,
-            fields=fields,
-            separator=separator,
-            time_field=self.time_field if source == FeatureSource.INTERACTION else None,
-            encoding=encoding,
-        )
+        frame = self._read(filepath, header, fields, source)
         for field in fields:
             self._register_field(field, FeatureType(header[field]), source, frame)
         if source == FeatureSource.INTERACTION and self.config["tie_order"] == "hash":
             return self._hashed_ties(frame, filepath)
         return frame
+
+    def _read(self, path, header, fields, source) -> pd.DataFrame:
+        of_events = source == FeatureSource.INTERACTION
+        separator, encoding = self.config["field_separator"], self.config["encoding"] or "utf-8"
+        time_field = self.time_field if of_events else None
+        options = {"fields": fields, "separator": separator, "time_field": time_field}
+        if of_events and self._by_columns and encoding == "utf-8":
+            frame = read_columns(path, header, **options)
+            if frame is not None:
+                return frame
+        return read_atomic(path, encoding=encoding, **options)
 
     def _hashed_ties(self, frame, filepath):
         if not {self.uid_field, self.iid_field, self.time_field} <= set(frame):
@@ -87,6 +169,21 @@ class ExactTimes(Dataset):
                 "must include it); leave it out"
             )
         return in_hashed_order(frame, self.uid_field, self.iid_field, self.time_field)
+
+    def _remap(self, remap_list) -> None:
+        """RecBole's, in which a column of categories counts as its tokens as they appear."""
+        counted, coded = [], []
+        for feat, field, ftype in remap_list:
+            frame = feat
+            if isinstance(feat[field].dtype, pd.CategoricalDtype):
+                codes, tokens = pd.factorize(feat[field].array)
+                frame = pd.DataFrame({field: np.asarray(tokens, dtype=object)})
+                coded.append((feat, field, codes, frame))
+            counted.append((frame, field, ftype))
+        super()._remap(counted)
+        for feat, field, codes, frame in coded:
+            ids = np.append(frame[field].to_numpy(), 0)
+            feat[field] = ids[codes]  # the code of a missing one is -1: the padding
 
     def _register_field(self, field, ftype, source, frame) -> None:
         if isinstance(source, FeatureSource) or source != "link":
@@ -139,8 +236,9 @@ class ExactTimes(Dataset):
                 setattr(self, f"{name}_feat", feat[used].reset_index(drop=True))
 
     def _filter_by_inter_num(self) -> None:
-        """RecBole's, then `limit_users`: for a rehearsal, the users that come first."""
-        super()._filter_by_inter_num()
+        """RecBole's, by numbers, then `limit_users`: for a rehearsal, the users that come first."""
+        if self.uid_field is not None and self.iid_field is not None:
+            keep_legal_numbers(self)
         limit = self.config["limit_users"]
         if limit is None:
             return

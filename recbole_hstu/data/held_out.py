@@ -7,6 +7,7 @@ from logging import getLogger
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 
@@ -36,7 +37,7 @@ def cut_times(times: NDArray[np.int64], given: Sequence[float]) -> Cuts:
     if len(given) == 3 and all(isinstance(part, int | float) and part > 0 for part in given):
         ends = np.cumsum(given)[:2] / sum(given) * len(times)
         places = np.minimum(ends.round().astype(np.int64), len(times) - 1)
-        cuts = Cuts(*map(int, np.sort(times)[places]))
+        cuts = Cuts(*map(int, np.partition(times, places)[places]))
     elif len(given) == 2 and all(isinstance(time, int) for time in given):
         cuts = Cuts(*map(int, given))
     else:
@@ -98,11 +99,32 @@ def log_users_of_cut(users: torch.Tensor, times: torch.Tensor, parts: Any, cuts:
             )
 
 
+def sample_of_users(users: torch.Tensor, hashes: NDArray[np.uint64], count: int) -> torch.Tensor:
+    """The rows of the `count` users with the smallest hashes: the same ones for every model, seed
+    and process, and in every order of the file.
+
+    Args:
+        users: (R,) of the rows.
+        hashes: (U,) of every user's token, see `hash_tokens`.
+    """
+    asked = hashes[torch.bincount(users).nonzero().squeeze(1).numpy()]
+    largest = np.partition(asked, count - 1)[count - 1] if count < len(asked) else asked.max()
+    return torch.from_numpy(np.flatnonzero(hashes[users.numpy()] <= largest))
+
+
+def hash_tokens(tokens: NDArray[np.str_]) -> NDArray[np.uint64]:
+    """SipHash of every token, with pandas' fixed key."""
+    return pd.util.hash_array(tokens.astype(object), categorize=False)
+
+
 def log_unknown(config: Any, parts: Sequence[Any]) -> None:
     """Count the targets whose item or user does not occur in training."""
     train, *judged = parts
     item, user = train.iid_field, train.uid_field
-    seen = {field: list(train.counter(field)) for field in (item, user)}
+    seen = {item: list(train.counter(item)), user: train.inter_feat[user]}
+    known = {field: np.zeros(train.num(field), dtype=bool) for field in seen}
+    for field, ids in seen.items():
+        known[field][ids] = True
     if config["candidates"] == "training":
         getLogger().info(
             f"candidates: training: {len(seen[item]):,} of {train.item_num - 1:,} items"
@@ -111,9 +133,7 @@ def log_unknown(config: Any, parts: Sequence[Any]) -> None:
         rows = part.inter_feat
         if not len(part):
             continue
-        items, users = (
-            int((~np.isin(rows[field].numpy(), seen[field])).sum()) for field in (item, user)
-        )
+        items, users = (int((~known[field][rows[field].numpy()]).sum()) for field in (item, user))
         if items or users:
             missed = " (missed: they are no candidates)" if config["candidates"] != "all" else ""
             getLogger().info(

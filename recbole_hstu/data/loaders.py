@@ -63,7 +63,9 @@ def make_loaders(config: Config, dataset: Any) -> tuple[Any, Any, Any]:
         _check_protocol(config, dataset)
         if config["eval_type"] == EvaluatorType.RANKING:
             log_unknown(config, parts)
-        samplers = create_samplers(config, dataset, parts)
+        samplers = (None, None, None)
+        if _draws(config) or not hasattr(dataset, "item_id_list_field"):
+            samplers = create_samplers(config, dataset, parts)
     loaders: list[Any] = []
     named = {**config.final_config_dict, "model": recbole_name(config.model_class)}
     for phase, part, sampler in zip(("train", "valid", "test"), parts, samplers, strict=True):
@@ -80,6 +82,12 @@ def make_loaders(config: Config, dataset: Any) -> tuple[Any, Any, Any]:
         loaders.append(loader(config, part, sampler, *extra, shuffle=shuffle))
     train, valid, test = loaders
     return train, valid, test
+
+
+def _draws(config: Settings) -> bool:
+    """Whether RecBole's samplers draw anything: they make a set for every user beforehand."""
+    in_training = config["train_neg_sample_args"]["distribution"] != "none"
+    return in_training or set(config["eval_args"]["mode"].values()) != {"full"}
 
 
 def log_loaders(config: Settings) -> None:
@@ -122,7 +130,7 @@ def _check_protocol(config: Settings, dataset: Any) -> None:
         return
     wanted = [
         *(["eval_args.split: TS"] if "TS" in config["eval_args"]["split"] else []),
-        *(["train_events"] if config["train_events"] is not None else []),
+        *(name for name in ("train_events", "eval_users") if config[name] is not None),
     ]
     if wanted:
         raise InputError(

@@ -66,7 +66,7 @@ class OwnRowsLoader:
         rows = self._dataset.inter_feat
         field = getattr(self._dataset, "item_list_length_field", None)
         field = OWN_TARGETS if OWN_TARGETS in rows else field
-        return rows[field][torch.as_tensor(index)] if field in rows else None
+        return rows[torch.as_tensor(index)][field] if field in rows else None
 
 
 def sharing(loader: type) -> type:

@@ -18,12 +18,20 @@ from collections import Counter
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from recbole.data.dataset import SequentialDataset
 from recbole.data.dataset.dataset import Dataset
 from recbole.data.interaction import Interaction
 
-from recbole_hstu.data.exact_times import ExactTimes
-from recbole_hstu.data.held_out import cut_times, log_users_of_cut, split_at
+from recbole_hstu.data.events import Events, first_of_each_user
+from recbole_hstu.data.exact_times import ExactTimes, Pending
+from recbole_hstu.data.held_out import (
+    cut_times,
+    hash_tokens,
+    log_users_of_cut,
+    sample_of_users,
+    split_at,
+)
 from recbole_hstu.data.sequence_rows import SequenceRows
 from recbole_hstu.support.errors import InputError
 
@@ -37,23 +45,40 @@ class SequenceDataset(ExactTimes, SequentialDataset):
         InputError: no time column, or nobody with the three interactions that a split needs.
     """
 
+    can_be_prepared = True
+
+    def _change_feat_format(self) -> None:
+        if self.prepared is None:
+            super()._change_feat_format()
+            return
+        for name in ("user_feat", "item_feat"):
+            if (frame := getattr(self, name)) is not None:
+                setattr(self, name, self._dataframe_to_interaction(frame))
+        self.inter_feat = self.prepared.events(self._dataframe_to_interaction)
+        self.data_augmentation()
+
     def data_augmentation(self) -> None:
-        """Sort the events by user and time, equal times in file order, and lay a row over every
-        event but a user's first."""
+        """Sort the events by user and time, equal times in file order; a row over every event but
+        a user's first is laid when one asks for `inter_feat`."""
         if self.time_field not in self.inter_feat:
             raise InputError(
                 f"{self.dataset_name}.inter: no time column '{self.time_field}' is loaded; "
                 "sequences need one (TIME_FIELD names it, load_col must include it)"
             )
         self._aug_presets()
-        self.sort(by=[self.uid_field, self.time_field], ascending=True)
-        self.event_feat = self.inter_feat
-        users = self.event_feat[self.uid_field].numpy()
-        first = np.r_[True, users[1:] != users[:-1]] if len(users) else np.zeros(0, dtype=bool)
-        starts = np.maximum.accumulate(np.where(first, np.arange(len(users)), 0))
-        targets = np.flatnonzero(~first)
-        self.inter_feat = SequenceRows(
-            events=self.event_feat.interaction,
+        events = self.inter_feat
+        if not isinstance(events, Events):
+            events.sort(by=[self.uid_field, self.time_field], ascending=True)
+            starts = first_of_each_user(events[self.uid_field])
+            events = Events(events.interaction, starts)
+        self.event_feat = events
+        n_rows = len(events) - len(events.starts)
+        self.inter_feat = Pending(n_rows, lambda: self._prefixes(events.starts, events.ends - 1))
+
+    def _rows(self, starts: torch.Tensor, targets: torch.Tensor) -> SequenceRows:
+        """Rows of which `starts` (R,) are the first and `targets` (R,) the target event."""
+        return SequenceRows(
+            events=self.event_feat,
             list_fields={
                 field: getattr(self, f"{field}_list_field")
                 for field in self.event_feat
@@ -61,9 +86,26 @@ class SequenceDataset(ExactTimes, SequentialDataset):
             },
             length_field=self.item_list_length_field,
             width=self.max_item_list_len,
-            starts=torch.from_numpy(starts[targets]),
-            targets=torch.from_numpy(targets),
+            starts=starts,
+            targets=targets,
         )
+
+    def _prefixes(self, first: torch.Tensor, last: torch.Tensor) -> SequenceRows:
+        """A row for every target after `first` (U,) up to `last` (U,), in the order of time."""
+        counts = last - first
+        starts = torch.repeat_interleave(first, counts)
+        targets = torch.arange(len(starts)) + torch.repeat_interleave(
+            first + 1 - counts.cumsum(0) + counts, counts
+        )
+        return self._in_order_of_time(self._rows(starts, targets))
+
+    def _in_order_of_time(self, rows: SequenceRows) -> SequenceRows:
+        return rows.select(torch.argsort(rows[self.time_field], stable=True))
+
+    def sort(self, by, ascending=True) -> None:
+        """RecBole sorts by time before it splits: rows not made yet will be in that order."""
+        if not isinstance(self._inter_feat, Pending):
+            super().sort(by, ascending)
 
     def __getitem__(self, index, join=True):
         rows = self.inter_feat[index]
@@ -84,6 +126,7 @@ class SequenceDataset(ExactTimes, SequentialDataset):
         if "TS" not in self.config["eval_args"]["split"]:
             self._log_short_users(parts)
         self._keep_train_events(parts[0])
+        self._keep_eval_users(parts)
         view = self.config["sequence_view"] or "prefix"
         if view == "user":
             rows = parts[0].inter_feat
@@ -95,27 +138,35 @@ class SequenceDataset(ExactTimes, SequentialDataset):
 
     def leave_one_out(self, group_by, leave_one_mode) -> list[SequenceDataset]:
         """RecBole's split, without its loop: a user's last rows are held out as long as one
-        row is left to train on; the test row comes before the validation row."""
+        row is left to train on; the test row comes before the validation row.
+
+        Where a model takes one row a user, or every event that training covers, the training part
+        holds the longest row of each user only.
+        """
         modes = {"valid_and_test": (1, 1), "valid_only": (1, 0), "test_only": (0, 1)}
         if leave_one_mode not in modes:
             raise InputError(f"eval_args.split: LS: {leave_one_mode}; known are {', '.join(modes)}")
         valid, test = modes[leave_one_mode]
-        rows = self.inter_feat
-        _, user, size = np.unique(
-            rows[self.uid_field].numpy(), return_inverse=True, return_counts=True
+        if self.config["eval_args"]["order"] != "TO":
+            return super().leave_one_out(group_by, leave_one_mode)
+        first, last = self.event_feat.starts, self.event_feat.ends - 1
+        is_test = last - first >= 2 if test else torch.zeros(len(first), dtype=torch.bool)
+        is_valid = last - first >= 2 + test if valid else torch.zeros_like(is_test)
+        kept = last - is_test.long() - is_valid.long()
+        trains = kept > first
+        one_each = self.config["sequence_view"] in ("user", "interaction")
+        one_each = one_each and self.config["windows"] != "all"
+        train = (self._rows if one_each else self._prefixes)(first[trains], kept[trains])
+        held_out = (
+            self._in_order_of_time(self._rows(first[of_part], (last - back)[of_part]))
+            for of_part, back in ((is_valid, is_test.long()), (is_test, 0))
         )
-        # Rows of a user stand in the order of their times; `from_end` is 0 for the last one.
-        order = np.argsort(user, kind="stable")
-        within = np.empty(len(user), dtype=np.int64)
-        within[order] = np.arange(len(user)) - np.repeat(size.cumsum() - size, size)
-        from_end, spare = size[user] - 1 - within, size[user] - 1
-        is_test = (from_end == 0) & (spare >= 1) if test else np.zeros(len(user), dtype=bool)
-        is_valid = (from_end == test) & (spare > test) if valid else np.zeros_like(is_test)
+        parts = [train, *held_out]
         self._drop_unused_col()
-        return [
-            self.copy(rows[np.flatnonzero(part)])
-            for part in (~(is_valid | is_test), is_valid, is_test)
-        ]
+        for field in (self.config["unused_col"] or {}).get("inter", ()):
+            for part in parts:
+                part.drop(field)
+        return [self.copy(part) for part in parts]
 
     def time_based_split(self, ratios, group_by) -> list[SequenceDataset]:
         """One cut in time for all users, see `split_at`.
@@ -144,6 +195,26 @@ class SequenceDataset(ExactTimes, SequentialDataset):
             f"{self.config['train_events']} of their user and are left out"
         )
 
+    def _keep_eval_users(self, parts: list[SequenceDataset]) -> None:
+        """`eval_users`: of the users of the validation and of the test part, so many each."""
+        wanted = self.config["eval_users"]
+        for name, part in zip(("valid", "test"), parts[1:], strict=True):
+            if wanted is None or not len(part):
+                continue
+            users = part.inter_feat[self.uid_field]
+            rows = sample_of_users(users, self._user_hashes(), wanted)
+            part.inter_feat = part.inter_feat.select(rows)
+            everybody = _how_many(users)
+            self.logger.info(
+                f"eval_users: {min(wanted, everybody):,} of {everybody:,} users of the {name} part "
+                "are evaluated, drawn by a hash of the user token"
+            )
+
+    def _user_hashes(self) -> NDArray[np.uint64]:
+        if self.prepared:
+            return self.prepared.user_hashes()
+        return hash_tokens(self.field2id_token[self.uid_field])
+
     def _log_short_users(self, parts: list[SequenceDataset]) -> None:
         """Count who is left out of which part; nobody is dropped without a word.
 
@@ -151,7 +222,7 @@ class SequenceDataset(ExactTimes, SequentialDataset):
             InputError: nothing to train on or nothing to test on.
         """
         users = {
-            name: len(np.unique(part.inter_feat[self.uid_field].numpy()))
+            name: _how_many(part.inter_feat[self.uid_field])
             for name, part in zip(("train", "valid", "test"), parts, strict=True)
         }
         everybody = self.user_num - 1
@@ -187,7 +258,9 @@ class SequenceDataset(ExactTimes, SequentialDataset):
         """How often each token of a field occurs among the interactions of this part."""
         if not isinstance(self.inter_feat, SequenceRows):
             return super().counter(field)
-        return Counter(self.training_events()[field].tolist())
+        counts = self.inter_feat.count_covered(field, self.num(field))
+        ids = torch.nonzero(counts).squeeze(1)
+        return Counter(dict(zip(ids.tolist(), counts[ids].tolist(), strict=True)))
 
     def training_events(self) -> Interaction:
         """Every event that this part has seen, sorted by user and time: of the training part none
@@ -195,5 +268,12 @@ class SequenceDataset(ExactTimes, SequentialDataset):
         return self.event_feat[self.inter_feat.covered_events().numpy()]
 
 
+def _how_many(ids: torch.Tensor) -> int:
+    """Different ids, counted without sorting them."""
+    return int((torch.bincount(ids) > 0).sum())
+
+
 class InteractionDataset(ExactTimes):
     """A part of a `SequenceDataset` with one row an interaction."""
+
+    can_be_prepared = True

@@ -9,21 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy as np
 import torch
 from recbole.data.interaction import Interaction
 
+from recbole_hstu.data.events import Events
 from recbole_hstu.support.errors import InputError
 
 OWN_TARGETS = "own_targets"
 """Column of windows: after how many of its last positions a row learns its next event."""
+_USERS_AT_ONCE = 1 << 19
 
 
 class SequenceRows(Interaction):
     """An Interaction whose list fields are views of events; indexing by rows stays lazy.
 
     Args:
-        events: field -> (E, ...) tensors, sorted by user and time.
+        events: (E,) sorted by user and time.
         list_fields: field of `events` -> name of its list field.
         length_field: name of the history's length, int64.
         width: N, the width of every list field; histories keep their last N events.
@@ -34,7 +35,7 @@ class SequenceRows(Interaction):
     def __init__(
         self,
         *,
-        events: dict[str, torch.Tensor],
+        events: Events,
         list_fields: dict[str, str],
         length_field: str,
         width: int,
@@ -42,53 +43,87 @@ class SequenceRows(Interaction):
         targets: torch.Tensor,
     ):
         self._events = events
-        self._list_fields = list_fields
+        self._fields = list(events)
         self._source = {name: field for field, name in list_fields.items()}
         self._length_field = length_field
         self._width = width
         self._starts = starts
         self._targets = targets
-        columns = {field: values[targets] for field, values in events.items()}
-        columns[length_field] = (targets - starts).clamp(max=width)
-        super().__init__(columns)
-        self.length = len(targets)
+        self._added: dict[str, torch.Tensor] = {}
+
+    @property
+    def length(self) -> int:
+        return len(self._targets)
+
+    @property
+    def interaction(self) -> dict[str, torch.Tensor]:
+        """Every column that is no list; they are read when they are asked for."""
+        return {name: self[name] for name in self._own}
+
+    @property
+    def _own(self) -> list[str]:
+        return list(dict.fromkeys([*self._fields, self._length_field, *self._added]))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.columns)
 
     @property
     def columns(self) -> list[str]:
-        return [*self.interaction, *self._source]
+        return [*self._own, *self._source]
 
-    def __contains__(self, item: str) -> bool:
-        return item in self.interaction or item in self._source
+    def __contains__(self, item: object) -> bool:
+        return item in self._own or item in self._source
 
     def __getitem__(self, index):
         """A column by its name, or a lazy selection of rows."""
         if isinstance(index, str):
-            if index in self._source:
-                return self._lists(self._source[index])
-            return self.interaction[index]
-        if not isinstance(index, int | slice | torch.Tensor):
-            array = np.asarray(index)
-            index = torch.from_numpy(array.astype(np.int64) if not array.size else array)
-        return self.select(torch.arange(self.length)[index].reshape(-1))
+            return self._column(index)
+        if isinstance(index, int | slice):
+            return self.select(torch.arange(self.length)[index].reshape(-1))
+        places = torch.as_tensor(index)
+        if places.dtype == torch.bool:
+            return self.select(places.nonzero().squeeze(1))
+        places = places.long().reshape(-1)
+        return self.select(torch.where(places < 0, places + self.length, places))
+
+    def _column(self, name: str) -> torch.Tensor:
+        if name in self._added:
+            return self._added[name]
+        if name in self._source:
+            return self._lists(self._source[name])
+        if name == self._length_field:
+            return self.uncut_lengths().clamp(max=self._width)
+        if name not in self._fields:
+            raise KeyError(name)
+        return self._events.take(name, self._targets)
+
+    def __setitem__(self, key: str, value: torch.Tensor) -> None:
+        self._added[key] = value
+
+    def update(self, new_inter: Interaction) -> None:
+        for key in new_inter:
+            self[key] = new_inter[key]
 
     def __delitem__(self, key: str) -> None:
         if key in self._source:
-            field = self._source.pop(key)
-            self._list_fields = {f: n for f, n in self._list_fields.items() if f != field}
+            del self._source[key]
+        elif key in self._added:
+            del self._added[key]
         else:
-            super().__delitem__(key)
+            self._fields = [field for field in self._fields if field != key]
+
+    def drop(self, column: str) -> None:
+        if column not in self:
+            raise ValueError(f"Column [{column}] is not in [{self}].")
+        del self[column]
 
     def select(self, rows: torch.Tensor) -> SequenceRows:
         """The given rows, (M,) int64, in the given order; columns that were added come along."""
         new = SequenceRows.__new__(SequenceRows)
         new.__dict__.update(self.__dict__)
-        new._source = dict(self._source)
+        new._source, new._fields = dict(self._source), list(self._fields)
         new._starts, new._targets = self._starts[rows], self._targets[rows]
-        new.interaction = {key: value[rows] for key, value in self.interaction.items()}
-        new.length = len(rows)
+        new._added = {key: value[rows] for key, value in self._added.items()}
         return new
 
     def materialise(self) -> Interaction:
@@ -99,7 +134,7 @@ class SequenceRows(Interaction):
         """The list fields (M, N, ...), right-padded with zeros, and their lengths (M,)."""
         positions = self._positions()
         lists = {name: self._lists(field, positions) for name, field in self._source.items()}
-        return lists | {self._length_field: self.interaction[self._length_field]}
+        return lists | {self._length_field: self[self._length_field]}
 
     def uncut_lengths(self) -> torch.Tensor:
         """(R,) events before each row's target, also those that the width leaves out."""
@@ -107,13 +142,39 @@ class SequenceRows(Interaction):
 
     def covered_events(self) -> torch.Tensor:
         """Sorted indices of every event from a user's first to the last target among the rows."""
+        parts = [begin + covered.nonzero().squeeze(1) for begin, covered in self._covered()]
+        return torch.cat(parts) if parts else torch.empty(0, dtype=torch.int64)
+
+    def count_covered(self, field: str, n_ids: int) -> torch.Tensor:
+        """(n_ids,) int64, how often each id occurs among the covered events."""
+        counts = torch.zeros(n_ids, dtype=torch.int64)
+        column = self._events.interaction[field]
+        for begin, covered in self._covered():
+            ids = column[begin : begin + len(covered)]
+            counts += torch.bincount(ids, minlength=n_ids)
+            counts -= torch.bincount(ids[~covered], minlength=n_ids)  # a few of them
+        return counts
+
+    def _covered(self) -> Iterator[tuple[int, torch.Tensor]]:
+        """Where a stretch of events begins, and which of its events are covered: of some users at
+        a time, since the indices of all may not fit in memory."""
         if not self.length:
-            return torch.empty(0, dtype=torch.int64)
+            return
+        starts, ends = (part.split(_USERS_AT_ONCE) for part in self._spans())
+        for first, last in zip(starts, ends, strict=True):
+            begin = int(first[0])
+            edges = torch.zeros(int(last[-1]) - begin + 2, dtype=torch.int8)
+            edges[first - begin] += 1
+            edges[last + 1 - begin] -= 1
+            yield begin, edges[:-1].cumsum(0, dtype=torch.int8) > 0
+
+    def _spans(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """(U,) first and (U,) last covered event of every user."""
+        if (self._starts[1:] > self._starts[:-1]).all():  # a row a user
+            return self._starts, self._targets
         last = self._last_targets()
         first = torch.nonzero(last >= 0).squeeze(1)
-        counts = last[first] - first + 1
-        offsets = torch.repeat_interleave(first - counts.cumsum(0) + counts, counts)
-        return torch.arange(len(offsets)) + offsets
+        return first, last[first]
 
     def whole_history(self, field: str) -> tuple[torch.Tensor, torch.Tensor]:
         """(P,) row and (P,) value of a field of every event before each row's target, uncut.
@@ -123,7 +184,7 @@ class SequenceRows(Interaction):
         counts = self.uncut_lengths()
         row = torch.repeat_interleave(torch.arange(self.length), counts)
         offset = (self._starts - counts.cumsum(0) + counts)[row]
-        return row, self._events[field][torch.arange(len(row)) + offset]
+        return row, self._events.take(field, torch.arange(len(row)) + offset)
 
     def last_events(self, count: int) -> SequenceRows:
         """The rows within the last `count` events of every user; their histories begin there."""
@@ -133,7 +194,6 @@ class SequenceRows(Interaction):
         kept = torch.nonzero(self._targets > first).squeeze(1)
         new = self.select(kept)
         new._starts = first[kept]
-        new.interaction[self._length_field] = new.uncut_lengths().clamp(max=self._width)
         return new
 
     def last_row_of_each_user(self) -> SequenceRows:
@@ -167,19 +227,18 @@ class SequenceRows(Interaction):
         ends = is_new[1:] | ((beyond >= 0) & (beyond % (self._width // 2 + 1) == 0))
         last = torch.nonzero(ends).squeeze(1)
         chosen = self.select(order[last])
-        chosen.interaction[OWN_TARGETS] = last.diff(prepend=last.new_tensor([-1]))
+        chosen[OWN_TARGETS] = last.diff(prepend=last.new_tensor([-1]))
         return chosen
 
     def window_targets(self) -> tuple[Interaction, torch.Tensor, torch.Tensor]:
         """The T targets of windows, in order: the fields of their events, (T,) which row each
         belongs to, and (T,) the position after which it comes."""
-        own = self.interaction[OWN_TARGETS]
+        own = self[OWN_TARGETS]
         row = torch.repeat_interleave(own)
         back = own.cumsum(0)[row] - 1 - torch.arange(len(row))  # from the row's last target
         events = self._targets[row] - back
-        fields = self._events.keys() & self.interaction.keys()  # without those that were dropped
-        targets = Interaction({field: self._events[field][events] for field in sorted(fields)})
-        return targets, row, self.interaction[self._length_field][row] - 1 - back
+        targets = {field: self._events.take(field, events) for field in sorted(self._fields)}
+        return Interaction(targets), row, self[self._length_field][row] - 1 - back
 
     def _last_targets(self) -> torch.Tensor:
         """The latest target of the user whose events start there, -1 elsewhere."""
@@ -191,7 +250,7 @@ class SequenceRows(Interaction):
         self.__dict__.update(self.select(rows).__dict__)
 
     def _positions(self) -> tuple[torch.Tensor, torch.Tensor]:
-        length = self.interaction[self._length_field]
+        length = self[self._length_field]
         offset = torch.arange(self._width)
         inside = offset < length.unsqueeze(1)
         index = (self._targets - length).unsqueeze(1) + offset
@@ -199,7 +258,7 @@ class SequenceRows(Interaction):
 
     def _lists(self, field: str, positions=None) -> torch.Tensor:
         index, inside = positions or self._positions()
-        values = self._events[field][index]
+        values = self._events.take(field, index)
         padding = ~inside.reshape(inside.shape + (1,) * (values.dim() - 2))
         return values.masked_fill_(padding, 0)
 

@@ -84,10 +84,18 @@ class Ties:
 
 
 def count_ties(
-    users: NDArray[np.int64], items: NDArray[np.int64], times: NDArray[np.int64]
+    users: NDArray[np.int64],
+    items: NDArray[np.int64],
+    times: NDArray[np.int64],
+    order: NDArray[np.int64] | None = None,
 ) -> Ties:
-    """The ties among events `(E,)` in the file's order; items are places in an order of items."""
-    order = np.lexsort((times, users))
+    """The ties among events `(E,)` in the file's order; items are places in an order of items.
+
+    Args:
+        order: the events by user and time, where that is known.
+    """
+    if order is None:
+        order = np.lexsort((times, users))
     users, items, times = users[order], items[order], times[order]
     same_user = users[1:] == users[:-1]
     tied = same_user & (times[1:] == times[:-1])

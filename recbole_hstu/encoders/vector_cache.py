@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -21,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from recbole_hstu.encoders.base import Encoder
+from recbole_hstu.support.cache_folder import cache_folder
 from recbole_hstu.support.errors import InputError, in_a_line
 from recbole_hstu.support.file_lock import one_at_a_time
 
@@ -32,15 +32,6 @@ _WAIT_S = 60.0  # for another process to end its transaction, which takes millis
 _TEXTS_A_QUERY = 500  # texts a query
 
 logger = logging.getLogger(__name__)
-
-
-def cache_folder() -> Path:
-    """RECBOLE_HSTU_CACHE, else recbole_hstu in XDG_CACHE_HOME or ~/.cache."""
-    own = os.environ.get("RECBOLE_HSTU_CACHE")
-    if own:
-        return Path(own).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "recbole_hstu"
 
 
 def encode_texts(encoder: Encoder, texts: Sequence[str], *, progress: bool = True) -> np.ndarray:

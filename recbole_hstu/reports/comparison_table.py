@@ -160,10 +160,14 @@ def _remark(runs: Sequence[RunRecord]) -> str:
     """What a reader of the row has to know, also where the row is pasted elsewhere."""
     finished = _finished(runs)
     parts = [_failures([run for run in runs if run.status != OK])]
-    part = ", ".join(
-        dict.fromkeys(f"limit_users={n}" for r in finished if (n := r.config.get("limit_users")))
-    )
-    parts.append(f"rehearsal on a part of the users: {part}" if part else "")
+    for option, what in (
+        ("limit_users", "rehearsal on a part of the users"),
+        ("eval_users", "evaluated on a sample of the users"),
+    ):
+        part = ", ".join(
+            dict.fromkeys(f"{option}={n}" for r in finished if (n := r.config.get(option)))
+        )
+        parts.append(f"{what}: {part}" if part else "")
     ended: dict[str, list[str]] = {}
     for run in finished:
         if run.converged is False:

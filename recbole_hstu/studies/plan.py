@@ -24,6 +24,7 @@ EVALUATION_OPTIONS = (
     "mask_history",
     "candidates",
     "train_events",
+    "eval_users",
     "metrics",
     "topk",
     "metric_decimal_place",

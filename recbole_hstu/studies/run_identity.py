@@ -20,6 +20,7 @@ NOT_DECISIVE = frozenset(
         *("device", "use_gpu", "gpu_id", "worker", "nproc", "max_restarts", "world_size"),
         *("local_rank", "ip", "port", "offset", "single_spec"),
         *("data_path", "output_path", "checkpoint_dir", "resume", "eval_batch_size"),
+        "prepared",
         *("config_files", "show_progress", "verbose", "state", "log_wandb", "wandb_project"),
         *("save_dataset", "dataset_save_path", "save_dataloaders", "dataloaders_save_path"),
         *("text_features_file", "text_device", "text_batch_size"),

@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from recbole_hstu.support.whole_file import is_abandoned, whole_file
 # What a resumed run may set anew: how long it goes on, where it runs and what it shows.
 _MAY_CHANGE = {
     *("epochs", "train_seconds", "stopping_step", "resume", "show_progress", "verbose"),
-    *("state", "worker"),
+    *("state", "worker", "prepared"),
     *("checkpoint_dir", "data_path", "output_path", "device", "gpu_id", "use_gpu", "log_wandb"),
     *("text_features_file", "semantic_ids", "eval_batch_size", "config_files", "metrics", "topk"),
     *("text_batch_size", "text_device", "nproc", "max_restarts"),
@@ -216,14 +216,14 @@ def user_tokens(dataset: Any) -> list[str]:
 def tokens_kept(dataset: Any, model: Any) -> dict[str, Any]:
     """What a checkpoint holds of a data set: the item tokens, the user tokens if the model has
     weights of users, and of both how many there are (padding included) and a hash."""
-    items, users = item_tokens(dataset), user_tokens(dataset)
+    items, users = item_tokens(dataset), dataset.field2id_token[dataset.uid_field]
     of_users = {dataset.user_num, dataset.user_num + dataset.item_num}
     tensors = [value for value in model.state_dict().values() if torch.is_tensor(value)]
     general = model.type != ModelType.SEQUENTIAL
     knows_users = general or any(of_users & set(tensor.shape) for tensor in tensors)
     return {
         "item_tokens": items,
-        "user_tokens": users if knows_users else None,
+        "user_tokens": user_tokens(dataset) if knows_users else None,
         "tokens": {
             "items": [len(items), _hash_of(items)],
             "users": [len(users), _hash_of(users)],
@@ -231,7 +231,7 @@ def tokens_kept(dataset: Any, model: Any) -> dict[str, Any]:
     }
 
 
-def _hash_of(tokens: list[str]) -> str:
+def _hash_of(tokens: Iterable[str]) -> str:
     digest = hashlib.sha256()
     for token in tokens:
         digest.update(token.encode("utf-8", "surrogatepass") + b"\0")

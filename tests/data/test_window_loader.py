@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_data import random_rows, small_config, write_inter
 
+from recbole_hstu.data.events import Events
 from recbole_hstu.data.loaders import create_dataset, make_loaders
 from recbole_hstu.data.sequence_rows import OWN_TARGETS, SequenceRows
 from recbole_hstu.data.window_loader import window_loader
@@ -21,7 +22,7 @@ def rows_of(lengths, width):
     first = np.repeat(np.cumsum([0, *lengths[:-1]]), lengths)
     targets = np.flatnonzero(np.arange(sum(lengths)) != first)
     return SequenceRows(
-        events={"item": torch.arange(sum(lengths))},
+        events=Events({"item": torch.arange(sum(lengths))}, torch.zeros(0)),
         list_fields={"item": "items"},
         length_field="length",
         width=width,

@@ -1,0 +1,71 @@
+"""Which content the source files of a data set have, without reading them at every start."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from recbole_hstu.support.errors import InputError
+from recbole_hstu.support.whole_file import write_whole
+
+_BLOCK = 1 << 24
+_SETTLED_S = 2.0  # a file may change again within one tick of its file system's clock
+
+
+def stamps(files: Sequence[Path]) -> dict[str, list[int]]:
+    """Size in bytes and time of the last change in ns, by file name.
+
+    Raises:
+        InputError: a file cannot be read.
+    """
+    try:
+        found = {file.name: file.stat() for file in files}
+    except OSError as error:
+        raise InputError(f"{error.filename}: cannot be read ({error.strerror})") from error
+    return {name: [stat.st_size, stat.st_mtime_ns] for name, stat in found.items()}
+
+
+def content_hashes(files: Sequence[Path], kept: Path) -> dict[str, str]:
+    """SHA-256 by file name. What `kept` (a JSON file) holds for a file of the same size and time
+    of change is not computed again.
+
+    Raises:
+        InputError: a file cannot be read.
+    """
+    known, now = _read(kept), stamps(files)
+    hashes = {
+        file.name: known[file.name]["sha256"]
+        if known.get(file.name, {}).get("stamp") == now[file.name]
+        else _sha256(file)
+        for file in files
+    }
+    settled = time.time_ns() - _SETTLED_S * 1e9
+    entries = {
+        name: {"stamp": stamp, "sha256": hashes[name]}
+        for name, stamp in now.items()
+        if stamp[1] < settled
+    }
+    if known != known | entries:
+        write_whole(kept, json.dumps(known | entries, indent=1, sort_keys=True))
+    return hashes
+
+
+def _read(kept: Path) -> dict[str, dict]:
+    try:
+        return json.loads(kept.read_bytes())
+    except (OSError, ValueError):
+        return {}
+
+
+def _sha256(file: Path) -> str:
+    digest = hashlib.sha256()
+    try:
+        with file.open("rb") as stream:
+            while block := stream.read(_BLOCK):
+                digest.update(block)
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read ({error.strerror})") from error
+    return digest.hexdigest()
