@@ -138,8 +138,8 @@ def _lines(table: Table, paper: Published) -> list[list[str]]:
         lines.append([label, *(_shown(cells.get(metric)) for metric in paper.metrics)])
         if paper.figures:
             lines += _beside_figures(cells, paper.figures[label], paper.metrics)
-        elif label in paper.directions:
-            lines += _beside_first(cells, next(iter(rows.values())), paper, label)
+        elif len(lines) > 2:
+            lines.append(_beside_first(cells, next(iter(rows.values())), paper.metrics))
     return lines
 
 
@@ -149,12 +149,9 @@ def _beside_figures(cells: Mapping, figures: Mapping[str, float], metrics) -> li
     return [["  paper", *theirs], ["  difference", *differences]]
 
 
-def _beside_first(cells: Mapping, first: Mapping, paper: Published, label: str) -> list[list[str]]:
-    means = [getattr(first.get(metric), "mean", None) for metric in paper.metrics]
-    pairs = zip(paper.metrics, means, strict=True)
-    differences = [_difference(cells.get(metric), mean) for metric, mean in pairs]
-    blank = [""] * len(paper.metrics)
-    return [["  difference", *differences], [f"  paper: {paper.directions[label]}", *blank]]
+def _beside_first(cells: Mapping, first: Mapping, metrics: Sequence[str]) -> list[str]:
+    means = {metric: getattr(first.get(metric), "mean", None) for metric in metrics}
+    return ["  difference", *(_difference(cells.get(m), mean) for m, mean in means.items())]
 
 
 def _shown(cell: Any) -> str:
@@ -178,10 +175,11 @@ def _notes(
 ) -> list[str]:
     seeds = ", ".join(str(seed) for seed in dict.fromkeys(r.seed for r in records))
     epochs = ", ".join(sorted({str(r.epochs) for r in records if r.epochs}))
-    reported = "last" if paper.options["protocol"] == "paper" else "best on validation"
+    reported = "last epoch" if paper.options["protocol"] == "paper" else "best epoch on validation"
     notes = [
         f"{paper.dataset}; paper: {paper.source}. Ours: seed {seeds}, {epochs or 'no'} epochs, "
-        f"the {reported} one reported."
+        f"the {reported} reported.",
+        *(f"{row}: in the paper {direction}." for row, direction in paper.directions.items()),
     ]
     if changed or config_files:
         given = [f"{key}={value}" for key, value in masked(changed).items()]

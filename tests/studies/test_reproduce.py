@@ -90,7 +90,7 @@ def test_an_ablation_stands_beside_its_first_row_and_the_papers_direction(capfd)
     lines = out.splitlines()
     place = next(i for i, text in enumerate(lines) if text.startswith("no bias and softmax"))
     assert float(lines[place + 1].split()[2].rstrip("%")) == pytest.approx(change, abs=0.06)
-    assert "paper: worse still" in lines[place + 2]
+    assert "no bias and softmax: in the paper worse still" in out
 
 
 def test_rows_that_the_paper_does_not_have(capfd):
