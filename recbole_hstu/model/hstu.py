@@ -60,7 +60,8 @@ class HSTU(PositionLoss, SequentialRecommender):
         )
 
     def build_item_encoder(self, config, dataset) -> nn.Module:
-        return IdEncoder(n_items=self.n_items, hidden_size=self.hidden_size)
+        sparse = config["learner"] == "lazy_adamw"
+        return IdEncoder(n_items=self.n_items, hidden_size=self.hidden_size, sparse=sparse)
 
     def build_layer(self, config) -> nn.Module:
         attention = pointwise_attention

@@ -23,7 +23,7 @@ from recbole_hstu.serving.histories import (
 from recbole_hstu.serving.new_items import add_items
 from recbole_hstu.serving.saved_model import SavedModel, load_model
 from recbole_hstu.serving.scorers import likeness, scorer_of
-from recbole_hstu.serving.top_k import check_k, top_k
+from recbole_hstu.evaluation.top_k import check_k, top_k
 from recbole_hstu.support.errors import InputError
 
 

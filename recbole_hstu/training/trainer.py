@@ -24,6 +24,7 @@ from recbole_hstu.training.epoch import Epoch
 from recbole_hstu.training.epoch_lines import EpochLines
 from recbole_hstu.training.resumable import Resumable
 from recbole_hstu.training.silence import write_nothing
+from recbole_hstu.training.tables.item_table import lazy_adamw
 
 logger = logging.getLogger(__name__)
 
@@ -61,18 +62,18 @@ class PlainTrainer(Epoch, Resumable, Trainer):
         self.logger.info(f"{processes.count()} processes share every batch")
 
     def _build_optimizer(self, **kwargs):
-        """RecBole's, with the betas of adam and adamw (`adam_betas`), fused."""
+        """RecBole's, with the betas of adam and adamw (`adam_betas`), fused; and `lazy_adamw`."""
         learner = str(kwargs.get("learner", self.learner)).lower()
+        params = kwargs.get("params", self.model.parameters())
+        rate = kwargs.get("learning_rate", self.learning_rate)
+        decay = kwargs.get("weight_decay", self.weight_decay)
+        if learner == "lazy_adamw":
+            return lazy_adamw(self.model, self.config, params, rate, decay)
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}.get(learner)
         if kind is None or self.config["adam_betas"] is None:
             return super()._build_optimizer(**kwargs)
-        return kind(
-            kwargs.get("params", self.model.parameters()),
-            lr=kwargs.get("learning_rate", self.learning_rate),
-            weight_decay=kwargs.get("weight_decay", self.weight_decay),
-            betas=tuple(self.config["adam_betas"]),
-            fused=True,
-        )
+        betas = tuple(self.config["adam_betas"])
+        return kind(params, lr=rate, weight_decay=decay, betas=betas, fused=True)
 
     def fit(
         self,
