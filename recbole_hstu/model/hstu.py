@@ -154,3 +154,5 @@ class HSTU(PositionLoss, SequentialRecommender):
         """(B, V) scores of the whole catalogue."""
         inputs, candidates = self.item_tables()
         return self.user_vectors(interaction, inputs) @ candidates.t()
+
+    full_sort_predict.by_vectors = True  # type: ignore[attr-defined]  # so that blocks will do

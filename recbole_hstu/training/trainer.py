@@ -17,6 +17,7 @@ from recbole_hstu.distributed import processes
 from recbole_hstu.distributed.shared_loss import SharedLoss
 from recbole_hstu.evaluation.collector import RankEvaluator, SharedCollector
 from recbole_hstu.evaluation.ranks import MISSED
+from recbole_hstu.evaluation.score_blocks import ScoreBlocks
 from recbole_hstu.support.interrupts import Interrupts
 from recbole_hstu.support.invocation import command
 from recbole_hstu.training.divergence import diverged, finite_weights
@@ -33,6 +34,7 @@ class PlainTrainer(Epoch, Resumable, Trainer):
     """RecBole's Trainer; `trainer_class` puts it before RecBole's other trainers, too."""
 
     _own_loop = False
+    _in_blocks = False  # whether an evaluation goes over blocks of items
     goes_on_by: str | None = None  # what a study says after Ctrl-C, in place of --resume
 
     def __init__(self, config, model):
@@ -225,6 +227,17 @@ class PlainTrainer(Epoch, Resumable, Trainer):
             self.eval_collector.list_length = min(self.config["topk"])
         return self.evaluate(test_data, load_best_model, show_progress=show_progress)
 
+    def _full_sort_batch_eval(self, batched_data):
+        """RecBole's; of a model that compares vectors, scores that exist block by block."""
+        if not self._in_blocks:
+            return super()._full_sort_batch_eval(batched_data)
+        rows, seen, target_row, target = batched_data
+        inputs, candidates = self.model.item_tables()
+        users = self.model.user_vectors(rows.to(self.device), inputs)
+        if seen is not None:
+            seen = tuple(part.to(self.device) for part in seen)
+        return rows, ScoreBlocks(users, candidates, seen=seen), target_row, target
+
     @torch.no_grad()
     def evaluate(self, eval_data, load_best_model=True, model_file=None, show_progress=False):
         """RecBole's evaluation, plus `mrr`, the MRR over the whole ranking."""
@@ -234,6 +247,7 @@ class PlainTrainer(Epoch, Resumable, Trainer):
             self._load_best(model_file)
         self.eval_collector.clear()
         self.eval_collector.shared = getattr(eval_data, "is_share", False)
+        self._in_blocks = getattr(eval_data, "in_blocks", False)
         with getattr(self.model, "fixed_items", nullcontext)():
             result = super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
         result = {key: float(value) for key, value in result.items()}
