@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from recbole_hstu.distributed import processes
 from recbole_hstu.support.errors import InputError
 from recbole_hstu.support.settings import Settings
 from recbole_hstu.training.tables.lazy_adamw import LazyAdamW
@@ -14,7 +15,8 @@ def lazy_adamw(model: Any, config: Settings, params: Any, lr: float, decay: floa
     finds them up to date.
 
     Raises:
-        InputError: a model without a table of item ids, betas or an option that it cannot take.
+        InputError: a model without a table of item ids, several processes, betas or an option that
+            it cannot take.
     """
     items = getattr(model, "items", None)
     table = getattr(items, "ids", None)
@@ -22,6 +24,10 @@ def lazy_adamw(model: Any, config: Settings, params: Any, lr: float, decay: floa
         raise InputError(
             f"learner: lazy_adamw trains the item ids of HSTU and its kin; {config['model']} with "
             "these options has none: use --learner=adamw"
+        )
+    if processes.count() > 1:
+        raise InputError(
+            "learner: lazy_adamw trains in one process; leave --nproc out, or use --learner=adamw"
         )
     if config["clip_grad_norm"]:
         raise InputError(

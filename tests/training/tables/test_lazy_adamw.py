@@ -3,10 +3,13 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from hstu_batches import make_model
 from small_data import random_rows, small_options, weights, write_inter
 
+from recbole_hstu.distributed import processes
 from recbole_hstu.quick_start import run
 from recbole_hstu.support.errors import InputError
+from recbole_hstu.training.tables.item_table import lazy_adamw
 from recbole_hstu.training.tables.lazy_adamw import LazyAdamW
 
 V, D = 40, 3
@@ -149,3 +152,9 @@ def test_what_it_cannot_do_is_said(model, more, message):
     write_inter(random_rows(n_users=12))
     with pytest.raises(InputError, match=message):
         run(model, "toy", config_dict=small_options(model, learner="lazy_adamw", **more))
+
+
+def test_several_processes_are_refused(monkeypatch):
+    monkeypatch.setattr(processes, "count", lambda: 2)
+    with pytest.raises(InputError, match="lazy_adamw trains in one process; leave --nproc out"):
+        lazy_adamw(make_model(), {}, [], 0.1, 0.0)
