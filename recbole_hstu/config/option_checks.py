@@ -40,7 +40,7 @@ _MODEL_KINDS = {
     ),
 }
 # Another one RecBole takes for adam, with a warning.
-_LEARNERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop", "sparse_adam")
+_LEARNERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop", "sparse_adam", "lazy_adamw")
 _EVAL_ARGS = ("split", "group_by", "order", "mode")
 
 # RecBole reads these with config["..."] but names them in none of its YAML files.

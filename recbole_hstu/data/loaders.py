@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from recbole.data.dataloader import AbstractDataLoader, FullSortEvalDataLoader
 from recbole.data.utils import create_samplers, get_dataloader
+from recbole.evaluator.register import metrics_dict
 from recbole.utils import EvaluatorType, ModelType, set_color
 
 from recbole_hstu.config.config import Config
@@ -158,6 +159,14 @@ def _rows_at_once(wanted: int, n_items: int) -> int:
     return rows
 
 
+def _can_rank_in_blocks(config: Config) -> bool:
+    """Whether the scores of a batch need not exist at once: a model that compares vectors, and
+    no metric that asks for more than ranks and lists."""
+    asked = {need for name in config["metrics"] for need in metrics_dict[name.lower()].metric_need}
+    by_vectors = getattr(config.model_class.full_sort_predict, "by_vectors", False)
+    return by_vectors and not asked & {"rec.meanrank", "rec.score", "data.label"}
+
+
 class _SharedEvalDataLoader(FullSortEvalDataLoader):
     """Full ranking of this process's share of the rows: all of them, where it is the only one.
 
@@ -168,6 +177,7 @@ class _SharedEvalDataLoader(FullSortEvalDataLoader):
     """
 
     is_share = True
+    in_blocks = False  # of items
 
     @property
     def sample_size(self) -> int:
@@ -182,7 +192,9 @@ class _SharedEvalDataLoader(FullSortEvalDataLoader):
             )
 
     def _init_batch_size_and_step(self):
-        self.step = _rows_at_once(self.config["eval_batch_size"], self._dataset.item_num)
+        self.step = self.config["eval_batch_size"]
+        if not self.in_blocks:
+            self.step = _rows_at_once(self.step, self._dataset.item_num)
         self.set_batch_size(self.step)
 
 
@@ -208,6 +220,8 @@ class SequenceEvalDataLoader(_SharedEvalDataLoader):
                 "add --mask_history=visible"
             )
         self.is_sequential = True
+        scores = config["eval_batch_size"] * dataset.item_num
+        self.in_blocks = scores > _MAX_SCORES and _can_rank_in_blocks(config)
         self.sample_size = len(dataset)
         AbstractDataLoader.__init__(self, config, dataset, sampler, shuffle=shuffle)
 

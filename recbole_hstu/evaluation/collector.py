@@ -13,6 +13,7 @@ from recbole.evaluator.register import metrics_dict
 from recbole_hstu.distributed import processes
 from recbole_hstu.evaluation.metrics import user_metric
 from recbole_hstu.evaluation.ranks import target_ranks
+from recbole_hstu.evaluation.score_blocks import ScoreBlocks
 
 # RecBole's metrics that follow from the rank of a row's one target.
 _FROM_RANK: dict[str, Callable[[Any, int], Any]] = {
@@ -57,6 +58,9 @@ class RankCollector(Collector):
             self._barred = barred.nonzero().squeeze(1)
 
     def eval_batch_collect(self, scores_tensor, interaction, positive_u, positive_i):
+        if isinstance(scores_tensor, ScoreBlocks):
+            self._collect_blocks(scores_tensor, positive_i)
+            return
         if self._barred is not None:
             self._barred = self._barred.to(scores_tensor.device)
             scores_tensor.index_fill_(1, self._barred, -torch.inf)
@@ -76,6 +80,19 @@ class RankCollector(Collector):
         if self.register.need("rec.items"):
             items = scores_tensor.topk(max(self.topk), dim=-1).indices
             self.data_struct.update_tensor("rec.items", items)
+
+    def _collect_blocks(self, scores: ScoreBlocks, targets: torch.Tensor) -> None:
+        if self._barred is not None:
+            scores.barred = self._barred = self._barred.to(scores.users.device)
+        longest = max(self.topk) if self.register.need("rec.items") else 0
+        k = max(self.list_length, longest)
+        (rank, ties), items = scores.judged(targets.to(scores.users.device), k)
+        self.ranks.append(rank.cpu())
+        self.ties.append(ties.cpu())
+        if self.list_length:
+            self.lists.append(items[:, : self.list_length].cpu())
+        if longest:
+            self.data_struct.update_tensor("rec.items", items[:, :longest])
 
     def _write_hits(self) -> None:
         """`rec.topk`: for every rank a row of RecBole's hits within the longest cut-off."""

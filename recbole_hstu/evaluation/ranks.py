@@ -50,8 +50,9 @@ def target_ranks(
     _check_shapes(scores, targets)
     rows, width = scores.shape
     target_scores = scores.gather(1, targets[:, None])
-    _refuse_nan(scores)
-    before, ties = _counted(scores, targets, target_scores)
+    refuse_nan(scores[:, 1:])
+    before, equal = counted(scores[:, 1:], target_scores, targets, first=1)
+    ties = equal - 1  # the target itself makes one
     missed = target_scores[:, 0] == -torch.inf
     if seen is not None:
         row, item = _distinct_pairs(seen, rows, width)
@@ -65,29 +66,48 @@ def target_ranks(
     return TargetRanks((before + 1).masked_fill(missed, MISSED), ties.masked_fill(missed, 0))
 
 
-def _counted(scores: Tensor, targets: Tensor, target_scores: Tensor) -> tuple[Tensor, Tensor]:
-    """(B,) items before each target, and (B,) others that score the same; no item is masked."""
+def counted(
+    scores: Tensor, target_scores: Tensor, targets: Tensor, *, first: int
+) -> tuple[Tensor, Tensor]:
+    """(B,) items before each target, and (B,) that score the same, of a block of the catalogue.
+
+    Args:
+        scores: (B, W) of the items from `first` on; no item is masked but by -inf.
+        target_scores: (B, 1).
+        targets: (B,) int64 item ids.
+    """
     rows, width = scores.shape
     before = torch.empty(rows, dtype=torch.int64, device=scores.device)
     ties = torch.empty_like(before)
-    ids = torch.arange(1, width, device=scores.device)
+    ids = torch.arange(first, first + width, device=scores.device)
     step = max(1, _CHUNK_SCORES["cuda" if scores.is_cuda else "cpu"] // width)
     # Ones to be added up, not booleans: on a CPU they are made and counted several times as fast.
     number = torch.float32 if width <= _EXACT_COUNTS else torch.float64
-    buffer = torch.empty(min(step, rows), width - 1, dtype=number, device=scores.device)
+    buffer = torch.empty(min(step, rows), width, dtype=number, device=scores.device)
     for start in range(0, rows, step):
         part = slice(start, start + step)
-        items, own = scores[part, 1:], target_scores[part]
+        items, own = scores[part], target_scores[part]
         ones = buffer[: len(items)]
         before[part] = torch.gt(items, own, out=ones).sum(dim=1)
         ties[part] = torch.eq(items, own, out=ones).sum(dim=1)
-        if (ties[part] > 1).any():  # rare: the target itself makes one
+        if _others_tie(ties[part], targets[part], first, width):  # rare
             before[part] += ones.mul_(ids < targets[part, None]).sum(dim=1).long()
-    return before, ties - 1
+    return before, ties
 
 
-def _refuse_nan(scores: Tensor) -> None:
-    not_a_number = scores[:, 1:].amax(dim=1).isnan()  # the maximum of a row hands on its NaN
+def _others_tie(equal: Tensor, targets: Tensor, first: int, width: int) -> bool:
+    """Whether an item of the block scores what a target scores, beside the target itself."""
+    here = (targets >= first) & (targets < first + width)
+    return bool((equal > here.long()).any())
+
+
+def refuse_nan(scores: Tensor) -> None:
+    """Whether (B, W) scores of real items are numbers.
+
+    Raises:
+        InputError: one is NaN.
+    """
+    not_a_number = scores.amax(dim=1).isnan()  # the maximum of a row hands on its NaN
     if not_a_number.any():
         row = int(not_a_number.nonzero()[0])
         raise InputError(

@@ -25,16 +25,18 @@ class IdEncoder(nn.Module):
     Args:
         n_items: V, padding included.
         hidden_size: D.
+        sparse: whether the gradient of a few rows is that of these rows alone.
     """
 
-    def __init__(self, *, n_items: int, hidden_size: int):
+    def __init__(self, *, n_items: int, hidden_size: int, sparse: bool = False):
         super().__init__()
         self.ids = nn.Parameter(_truncated_normal(n_items, hidden_size))
+        self.sparse = sparse
 
     def forward(self, rows: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """The table of inputs and positives and the table of negatives and candidates, (V, D)
         each, or (U, D) of the items `rows` (U,) alone; here they are one."""
-        ids = _rows_of(self.ids, rows)
+        ids = _rows_of(self.ids, rows, self.sparse)
         return ids, ids
 
 
@@ -85,6 +87,7 @@ class FusedEncoder(nn.Module):
         fusion: one of the above.
         negative_projection: `shared` uses one W everywhere, as the research code does;
             `separate` gives negatives and candidates a W of their own, as the paper says.
+        sparse: as in `IdEncoder`.
 
     Raises:
         InputError: an unknown fusion or projection.
@@ -100,6 +103,7 @@ class FusedEncoder(nn.Module):
         hidden_size: int,
         fusion: str = "sum",
         negative_projection: str = "shared",
+        sparse: bool = False,
     ):
         super().__init__()
         for key, value, known in (
@@ -119,12 +123,13 @@ class FusedEncoder(nn.Module):
         if fusion == "gate":
             self.gate = nn.Parameter(torch.full((hidden_size,), 0.5))
         self.fusion = fusion
+        self.sparse = sparse
 
     def forward(self, rows: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """The table of inputs and positives and the table of negatives and candidates, (V, D)
         each, or (U, D) of the items `rows` (U,) alone; the very same with a shared projection."""
         text = _rows_of(self.text, rows)
-        ids = None if self.fusion == "text_only" else _rows_of(self.ids, rows)
+        ids = None if self.fusion == "text_only" else _rows_of(self.ids, rows, self.sparse)
         inputs = self._fuse(ids, text, self.projection)
         if not hasattr(self, "negative_projection"):
             return inputs, inputs
@@ -207,8 +212,8 @@ def _in_blocks(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return rows[:whole].unflatten(0, (n_blocks, BLOCK_ITEMS)), rows[whole:]
 
 
-def _rows_of(table: torch.Tensor, rows: torch.Tensor | None) -> torch.Tensor:
-    return table if rows is None else F.embedding(rows, table)
+def _rows_of(table: torch.Tensor, rows: torch.Tensor | None, sparse: bool = False):
+    return table if rows is None else F.embedding(rows, table, sparse=sparse)
 
 
 def _truncated_normal(*shape: int) -> torch.Tensor:

@@ -63,7 +63,8 @@ class HSTU(PositionLoss, SequentialRecommender):
 
     def build_item_encoder(self, config, dataset) -> nn.Module:
         if config["semantic_ids"] is None:
-            return IdEncoder(n_items=self.n_items, hidden_size=self.hidden_size)
+            sparse = config["learner"] == "lazy_adamw"
+            return IdEncoder(n_items=self.n_items, hidden_size=self.hidden_size, sparse=sparse)
         # DDP would send the codes to every process at every step.
         self._ddp_params_and_buffers_to_ignore = ["items.semantic_ids.codes"]
         return CodeEncoder(
@@ -159,3 +160,5 @@ class HSTU(PositionLoss, SequentialRecommender):
         """(B, V) scores of the whole catalogue."""
         inputs, candidates = self.item_tables()
         return self.user_vectors(interaction, inputs) @ candidates.t()
+
+    full_sort_predict.by_vectors = True  # type: ignore[attr-defined]  # so that blocks will do

@@ -38,6 +38,7 @@ class HSTUText(TextModel, HSTU):
             hidden_size=self.hidden_size,
             fusion=config["fusion"],
             negative_projection=option(config, "negative_projection"),
+            sparse=config["learner"] == "lazy_adamw",
         )
 
     def add_items(self, text: torch.Tensor, stand_in: str) -> None:

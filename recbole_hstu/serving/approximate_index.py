@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from recbole_hstu.evaluation.top_k import Pairs
 from recbole_hstu.serving.scorers import VectorScorer
-from recbole_hstu.serving.top_k import Pairs
 from recbole_hstu.support.errors import InputError, packages_needed
 
 # Vectors of a cell that k-means reads, as faiss has it.

@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 
 from recbole_hstu.data.item_rows import first_ten
+from recbole_hstu.evaluation.top_k import check_k, top_k
 from recbole_hstu.serving.batches import Batches
 from recbole_hstu.serving.events_of_users import EventsOfUsers, read_events
 from recbole_hstu.serving.histories import (
@@ -23,7 +24,6 @@ from recbole_hstu.serving.histories import (
 from recbole_hstu.serving.new_items import add_items
 from recbole_hstu.serving.saved_model import SavedModel, load_model
 from recbole_hstu.serving.scorers import index_of, likeness, scorer_of
-from recbole_hstu.serving.top_k import check_k, top_k
 from recbole_hstu.support.errors import InputError
 
 

@@ -28,7 +28,9 @@ def diverged(what: str, optimizer: torch.optim.Optimizer, last_file: Path) -> In
 
 def finite_weights(model: nn.Module) -> bool:
     """Whether a model can be put into a checkpoint."""
-    return all(bool(torch.isfinite(weight).all()) for weight in model.parameters())
+    # The least and the greatest number tell: NaN would be both. One pass, nothing allocated.
+    weights = (weight.detach() for weight in model.parameters() if weight.numel())
+    return all(bool(torch.isfinite(end)) for weight in weights for end in torch.aminmax(weight))
 
 
 def users_of(users: torch.Tensor, tokens: Sequence[str]) -> str:

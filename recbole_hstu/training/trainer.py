@@ -17,6 +17,7 @@ from recbole_hstu.distributed import processes
 from recbole_hstu.distributed.shared_loss import SharedLoss
 from recbole_hstu.evaluation.collector import RankEvaluator, SharedCollector
 from recbole_hstu.evaluation.ranks import MISSED
+from recbole_hstu.evaluation.score_blocks import ScoreBlocks
 from recbole_hstu.support.interrupts import Interrupts
 from recbole_hstu.support.invocation import command
 from recbole_hstu.training.divergence import diverged, finite_weights
@@ -24,6 +25,7 @@ from recbole_hstu.training.epoch import Epoch
 from recbole_hstu.training.epoch_lines import EpochLines
 from recbole_hstu.training.resumable import Resumable
 from recbole_hstu.training.silence import write_nothing
+from recbole_hstu.training.tables.item_table import lazy_adamw
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +34,7 @@ class PlainTrainer(Epoch, Resumable, Trainer):
     """RecBole's Trainer; `trainer_class` puts it before RecBole's other trainers, too."""
 
     _own_loop = False
+    _in_blocks = False  # whether an evaluation goes over blocks of items
     goes_on_by: str | None = None  # what a study says after Ctrl-C, in place of --resume
 
     def __init__(self, config, model):
@@ -61,18 +64,18 @@ class PlainTrainer(Epoch, Resumable, Trainer):
         self.logger.info(f"{processes.count()} processes share every batch")
 
     def _build_optimizer(self, **kwargs):
-        """RecBole's, with the betas of adam and adamw (`adam_betas`), fused."""
+        """RecBole's, with the betas of adam and adamw (`adam_betas`), fused; and `lazy_adamw`."""
         learner = str(kwargs.get("learner", self.learner)).lower()
+        params = kwargs.get("params", self.model.parameters())
+        rate = kwargs.get("learning_rate", self.learning_rate)
+        decay = kwargs.get("weight_decay", self.weight_decay)
+        if learner == "lazy_adamw":
+            return lazy_adamw(self.model, self.config, params, rate, decay)
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}.get(learner)
         if kind is None or self.config["adam_betas"] is None:
             return super()._build_optimizer(**kwargs)
-        return kind(
-            kwargs.get("params", self.model.parameters()),
-            lr=kwargs.get("learning_rate", self.learning_rate),
-            weight_decay=kwargs.get("weight_decay", self.weight_decay),
-            betas=tuple(self.config["adam_betas"]),
-            fused=True,
-        )
+        betas = tuple(self.config["adam_betas"])
+        return kind(params, lr=rate, weight_decay=decay, betas=betas, fused=True)
 
     def fit(
         self,
@@ -224,6 +227,17 @@ class PlainTrainer(Epoch, Resumable, Trainer):
             self.eval_collector.list_length = min(self.config["topk"])
         return self.evaluate(test_data, load_best_model, show_progress=show_progress)
 
+    def _full_sort_batch_eval(self, batched_data):
+        """RecBole's; of a model that compares vectors, scores that exist block by block."""
+        if not self._in_blocks:
+            return super()._full_sort_batch_eval(batched_data)
+        rows, seen, target_row, target = batched_data
+        inputs, candidates = self.model.item_tables()
+        users = self.model.user_vectors(rows.to(self.device), inputs)
+        if seen is not None:
+            seen = tuple(part.to(self.device) for part in seen)
+        return rows, ScoreBlocks(users, candidates, seen=seen), target_row, target
+
     @torch.no_grad()
     def evaluate(self, eval_data, load_best_model=True, model_file=None, show_progress=False):
         """RecBole's evaluation, plus `mrr`, the MRR over the whole ranking."""
@@ -233,6 +247,7 @@ class PlainTrainer(Epoch, Resumable, Trainer):
             self._load_best(model_file)
         self.eval_collector.clear()
         self.eval_collector.shared = getattr(eval_data, "is_share", False)
+        self._in_blocks = getattr(eval_data, "in_blocks", False)
         with getattr(self.model, "fixed_items", nullcontext)():
             result = super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
         result = {key: float(value) for key, value in result.items()}

@@ -5,8 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recbole_hstu.serving import top_k as module
-from recbole_hstu.serving.top_k import top_k
+from recbole_hstu.evaluation import top_k as module
+from recbole_hstu.evaluation.top_k import top_k
 from recbole_hstu.support.errors import InputError
 
 

@@ -42,11 +42,11 @@ def top_k(
     width = max(LEAST_BLOCK, k, BLOCK_SCORES // max(1, n_rows))
     best: torch.Tensor | None = None
     columns = torch.empty(0, dtype=torch.int64)
-    by_column = _by_column(barred)
+    pairs = by_column(barred)
     for start in range(0, n_columns, width):
         stop = min(start + width, n_columns)
         block = score(start, stop)
-        _bar(block, by_column, start, stop)
+        bar(block, pairs, start, stop)
         highest = block.amax(1)
         if highest.isnan().any():
             raise InputError("the model's scores are NaN: its training has diverged")
@@ -92,14 +92,16 @@ def _best_of_block(block: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Ten
     return best, columns.gather(1, by_score)
 
 
-def _by_column(barred: Pairs | None) -> Pairs | None:
+def by_column(barred: Pairs | None) -> Pairs | None:
+    """(row, column) pairs in the order of their columns, as `bar` takes them."""
     if barred is None or not len(barred[0]):
         return None
     column, order = barred[1].sort()
     return barred[0][order], column
 
 
-def _bar(block: torch.Tensor, barred: Pairs | None, start: int, stop: int) -> None:
+def bar(block: torch.Tensor, barred: Pairs | None, start: int, stop: int) -> None:
+    """-inf for the pairs that lie in the columns `start` to `stop` of a block."""
     if barred is None:
         return
     row, column = barred

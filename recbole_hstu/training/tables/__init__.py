@@ -1,0 +1,1 @@
+"""The training of tables with millions of rows."""
