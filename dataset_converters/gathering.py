@@ -15,7 +15,6 @@ import pyarrow.compute as pc
 
 from dataset_converters.interactions import Interactions, Row
 from dataset_converters.reading.chunks import Chunk, Record
-from dataset_converters.reading.clean_text import is_clean_token
 from dataset_converters.reading.lines import Tally
 
 _DECISION = (ValueError, TypeError, OverflowError)
@@ -71,10 +70,16 @@ class _Tokens(defaultdict[str, int]):
             return np.full(len(column), -1, np.int32)
         encoded = column.dictionary_encode()
         tokens = encoded.dictionary.to_numpy(zero_copy_only=False)
+        clean = _are_clean(encoded.dictionary)
         codes = np.full(len(tokens) + 1, -1, np.int32)  # the last one is that of null
-        clean = np.fromiter(map(is_clean_token, tokens), bool, len(tokens))
         codes[:-1][clean] = list(map(self.__getitem__, tokens[clean].tolist()))
         return codes[encoded.indices.fill_null(len(tokens)).to_numpy()]
+
+
+def _are_clean(tokens: pa.Array) -> np.ndarray:
+    """Mask of those that `is_clean_token` takes; Arrow's texts hold no surrogates anyway."""
+    broken = pc.match_substring_regex(tokens, r"[\x00-\x1f\x7f]")
+    return pc.and_not(pc.greater(pc.binary_length(tokens), 0), broken).to_numpy(False)
 
 
 def gather(

@@ -97,16 +97,11 @@ def open_source(
             )
     tally = _tally(interactions, max_malformed, encoding)
     settings: dict[str, object] = {"dates_rounded_down": 0}
-    clock = _Clock(time_unit, settings)
     item_tally = _tally(items, max_malformed, encoding) if items else None
     return Source(
         name="csv",
         chunks=_chunks(tally, columns),
-        fields=Fields(
-            *(columns.user, columns.item, columns.time, columns.rating),
-            clock,
-            partial(_row, columns=columns, clock=clock),
-        ),
+        fields=_fields(columns, _Clock(time_unit, settings)),
         row_tally=tally,
         items=_items(item_tally, columns) if item_tally else None,
         item_tally=item_tally,
@@ -236,6 +231,11 @@ def _require_types(path: Path, columns: Columns, chunk: Chunk) -> None:
         inner = kind.value_type if pa.types.is_dictionary(kind) else kind
         if not any(test(inner) for test in tests):
             raise ConversionError(f"{path}: column '{name}' is of type {kind}; it must hold {what}")
+
+
+def _fields(columns: Columns, clock: _Clock) -> Fields:
+    names = (columns.user, columns.item, columns.time, columns.rating)
+    return Fields(*names, clock, partial(_row, columns=columns, clock=clock))
 
 
 def _row(record: Record, columns: Columns, clock: _Clock) -> Row:
