@@ -10,14 +10,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from dataset_converters.atomic import (
-    INTER_HEADER,
     file_names,
     replacing,
     write_json,
     write_rows,
     write_settings,
 )
-from dataset_converters.interactions import Interactions, Row, doubtful_times, require_rows
+from dataset_converters.event_files import write_interactions
+from dataset_converters.gathering import Fields, gather
+from dataset_converters.interactions import Interactions, doubtful_times, require_rows
+from dataset_converters.reading.chunks import Chunk
 from dataset_converters.reading.lines import Tally, file_facts
 
 logger = logging.getLogger(__name__)
@@ -72,7 +74,8 @@ class Source:
     """
 
     name: str
-    rows: Iterator[Row]
+    chunks: Iterator[Chunk]
+    fields: Fields
     row_tally: Tally
     items: Iterator[tuple[str, Mapping[str, object]]] | None = None
     item_tally: Tally | None = None
@@ -91,7 +94,7 @@ def convert(folder: Path, source: Source, options: Options) -> dict:
     Raises:
         ConversionError: too many malformed lines, a damaged file, or no interaction left.
     """
-    data = Interactions.gather(source.rows, options.limit)
+    data = gather(source.chunks, source.fields, source.row_tally, options.limit)
     source.row_tally.finish()
     require_rows(data, f"reading {source.row_tally.path}")
     read = data.counts()
@@ -104,7 +107,7 @@ def convert(folder: Path, source: Source, options: Options) -> dict:
         metadata = _Metadata(source, options, spool)
         metadata.read(data.item_tokens())
         data, repeated = _filter(data.sorted_by_time(), metadata, source.dropped, options)
-        write_rows(inter, INTER_HEADER, data.rows())
+        write_interactions(inter, data)
         if source.items is not None:
             metadata.write(item, data.item_tokens())
             spool.unlink()

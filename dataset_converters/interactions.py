@@ -1,12 +1,11 @@
-"""The interactions of one data set in columns: gather, filter, order, describe."""
+"""The interactions of one data set in columns: filter, order, describe."""
 
 from __future__ import annotations
 
 import math
-from array import array
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import pairwise
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from dataset_converters.reading.clean_text import is_clean_token
 _YEAR_S = 31_536_000
 _MANY_ROWS, _FEW_TIMES = 200, 20
 _INT64_MAX = 2**63 - 1
+_BLOCK = 1 << 20  # rows
 
 Row = tuple[str, str, float, int]
 
@@ -38,26 +38,6 @@ class Interactions:
     def __len__(self) -> int:
         return len(self.user)
 
-    @classmethod
-    def gather(cls, rows: Iterable[Row], limit: int | None = None) -> Interactions:
-        """Columns of (user, item, rating, time) rows, of the first `limit` of them if given."""
-        users: dict[str, int] = {}
-        items: dict[str, int] = {}
-        user, item, rating, time = array("i"), array("i"), array("d"), array("q")
-        for user_token, item_token, value, when in islice(rows, limit):
-            user.append(users.setdefault(user_token, len(users)))
-            item.append(items.setdefault(item_token, len(items)))
-            rating.append(value)
-            time.append(when)
-        return cls(
-            list(users),
-            list(items),
-            np.frombuffer(user, np.int32) if user else np.empty(0, np.int32),
-            np.frombuffer(item, np.int32) if item else np.empty(0, np.int32),
-            np.frombuffer(rating, np.float64) if rating else np.empty(0, np.float64),
-            np.frombuffer(time, np.int64) if time else np.empty(0, np.int64),
-        )
-
     def take(self, rows: np.ndarray) -> Interactions:
         """These rows only: a mask or indices."""
         return replace(
@@ -77,19 +57,31 @@ class Interactions:
         """By user token, then time; ties keep the source's order."""
         rank = np.empty(len(self.users), np.int64)
         rank[sorted(range(len(self.users)), key=self.users.__getitem__)] = np.arange(rank.size)
-        return self.take(np.lexsort((self.time, rank[self.user])))
+        least = int(self.time.min()) if len(self) else 0
+        span = int(self.time.max()) - least + 1 if len(self) else 1
+        if len(self.users) * span > _INT64_MAX:
+            return self.take(np.lexsort((self.time, rank[self.user])))
+        rank *= span  # user and time in one number: sorted in a third of the time
+        keys = rank[self.user]
+        keys += self.time - np.int64(least)
+        return self.take(np.argsort(keys, kind="stable"))
 
     def repeats(self, keep: str) -> np.ndarray:
         """Mask of the interactions that repeat a (user, item) pair; rows must be sorted by time.
 
         `keep` is "first" or "last": the one interaction of each pair that is not marked.
         """
-        pairs = self.user.astype(np.int64) * max(len(self.items), 1) + self.item
-        if keep == "last":
-            pairs = pairs[::-1]
-        mask = np.ones(len(pairs), bool)
-        mask[np.unique(pairs, return_index=True)[1]] = False
-        return mask[::-1] if keep == "last" else mask
+        mask = np.ones(len(self), bool)
+        starts = np.flatnonzero(np.diff(self.user, prepend=-1))  # a user's rows stand together
+        cuts = np.unique(np.searchsorted(starts, np.arange(0, len(self), _BLOCK)))
+        cuts = starts[cuts[cuts < len(starts)]]
+        for start, stop in pairwise((*cuts.tolist(), len(self))):
+            pairs = self.user[start:stop].astype(np.int64) * max(len(self.items), 1)
+            pairs += self.item[start:stop]
+            seen = pairs[::-1] if keep == "last" else pairs
+            first = np.unique(seen, return_index=True)[1]
+            mask[stop - 1 - first if keep == "last" else start + first] = False
+        return mask
 
     def core(self, users: int, items: int) -> Interactions:
         """Users with at least `users`, items with at least `items` interactions, until stable."""
@@ -103,29 +95,17 @@ class Interactions:
 
     def item_tokens(self) -> set[str]:
         """The items that have an interaction."""
-        return {self.items[code] for code in np.unique(self.item)}
+        return {self.items[code] for code in np.flatnonzero(np.bincount(self.item))}
 
     def user_tokens(self) -> set[str]:
         """The users that have an interaction."""
-        return {self.users[code] for code in np.unique(self.user)}
-
-    def rows(self) -> Iterator[Row]:
-        """(user, item, rating, time) as plain Python values."""
-        for start in range(0, len(self), 1 << 16):
-            part = slice(start, start + (1 << 16))
-            yield from zip(
-                map(self.users.__getitem__, self.user[part].tolist()),
-                map(self.items.__getitem__, self.item[part].tolist()),
-                self.rating[part].tolist(),
-                self.time[part].tolist(),
-                strict=True,
-            )
+        return {self.users[code] for code in np.flatnonzero(np.bincount(self.user))}
 
     def counts(self) -> dict[str, int]:
         """Users and items that have an interaction, and the interactions."""
         return {
-            "users": int(np.unique(self.user).size),
-            "items": int(np.unique(self.item).size),
+            "users": int(np.count_nonzero(np.bincount(self.user))),
+            "items": int(np.count_nonzero(np.bincount(self.item))),
             "interactions": len(self),
         }
 
@@ -134,7 +114,8 @@ class Interactions:
 
         A tie is an interaction at the same time as the same user's one before.
         """
-        lengths = np.unique(self.user, return_counts=True)[1]
+        lengths = np.bincount(self.user)
+        lengths = lengths[lengths > 0]
         ties = (self.user[1:] == self.user[:-1]) & (self.time[1:] == self.time[:-1])
         return {
             "length": {
@@ -156,8 +137,10 @@ def doubtful_times(time: np.ndarray) -> str | None:
     least, most = int(time.min()), int(time.max())
     if least > -_YEAR_S and most < _YEAR_S:
         what = f"all times lie between {least} and {most}, which is in or near 1970"
-    elif len(time) >= _MANY_ROWS and len(np.unique(time)) <= _FEW_TIMES:
-        what = f"{len(time):,} interactions have only {len(np.unique(time))} different times"
+    elif len(time) >= _MANY_ROWS and len(np.unique(time[:_BLOCK])) <= _FEW_TIMES >= (
+        different := len(np.unique(time))
+    ):
+        what = f"{len(time):,} interactions have only {different} different times"
     else:
         return None
     return f"{what}; is the column of the times (--time) the right one?"

@@ -1,4 +1,4 @@
-"""Lines out of plain or gzipped files, one at a time, and a count of those that cannot be used."""
+"""Lines out of plain or gzipped files, and a count of those that cannot be used."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 MAX_MALFORMED = 0.01  # of the lines of a file, by default
 _REPORTED = 5
 _EARLY_RECORDS = 1_000_000
+_BLOCK = 1 << 23  # bytes read at a time
 
 
 class Tally:
@@ -87,7 +88,13 @@ def read_lines(tally: Tally) -> Iterator[bytes]:
 
 
 def read_raw_lines(path: Path, encoding: str = "utf-8") -> Iterator[bytes]:
-    """The lines of `path`, gzipped or not, with a progress bar over the bytes on disk.
+    """The lines of `path`, gzipped or not, as `read_blocks` gives them."""
+    for block in read_blocks(path, encoding):
+        yield from io.BytesIO(block)
+
+
+def read_blocks(path: Path, encoding: str = "utf-8") -> Iterator[bytes]:
+    """Whole lines of `path`, gzipped or not, by megabytes, under a progress bar.
 
     They are UTF-8 as far as the file is: of another `encoding`, lines are brought to UTF-8.
 
@@ -101,14 +108,16 @@ def read_raw_lines(path: Path, encoding: str = "utf-8") -> Iterator[bytes]:
                 total=path.stat().st_size, desc=path.name, unit="B", unit_scale=True, disable=None
             ) as bar,
         ):
-            lines: Any = gzip.GzipFile(fileobj=file) if path.suffix == ".gz" else file
-            if encoding != "utf-8":
-                text = io.TextIOWrapper(lines, encoding=encoding, newline="")
-                lines = (line.encode("utf-8", "replace") for line in text)
-            for number, line in enumerate(lines):
-                if number % 4096 == 0:
-                    bar.update(file.tell() - bar.n)
-                yield line
+            rest: list[bytes] = []
+            for block in _decoded_blocks(path, file, encoding):
+                bar.update(file.tell() - bar.n)
+                cut = block.rfind(b"\n") + 1
+                if cut:
+                    yield b"".join((*rest, block[:cut]))
+                    rest.clear()
+                rest.append(block[cut:])
+            if any(rest):
+                yield b"".join(rest)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ConversionError(
             f"{path}: the file is damaged or cut short ({error}); delete it and fetch it again"
@@ -119,6 +128,16 @@ def read_raw_lines(path: Path, encoding: str = "utf-8") -> Iterator[bytes]:
         ) from error
     except OSError as error:
         raise ConversionError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def _decoded_blocks(path: Path, file: BinaryIO, encoding: str) -> Iterator[bytes]:
+    plain: Any = gzip.GzipFile(fileobj=file) if path.suffix == ".gz" else file
+    if encoding == "utf-8":
+        yield from iter(lambda: plain.read(_BLOCK), b"")
+        return
+    text = io.TextIOWrapper(plain, encoding=encoding, newline="")
+    for block in iter(lambda: text.read(_BLOCK), ""):
+        yield block.encode("utf-8", "replace")
 
 
 def text_of(line: bytes) -> str:

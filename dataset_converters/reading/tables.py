@@ -1,23 +1,28 @@
-"""Records of CSV, JSON-lines and Parquet files, one dict at a time."""
+"""CSV, JSON-lines and Parquet files by columns, and as records, one dict at a time."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Collection, Iterable, Iterator, Mapping
+import io
+from collections.abc import Collection, Iterable, Iterator
+from itertools import chain
 from pathlib import Path
-from typing import Any
+
+import orjson
+import pyarrow as pa
+import pyarrow.parquet
 
 from dataset_converters.errors import ConversionError
-from dataset_converters.reading.lines import Tally, parse_json_object, read_lines, read_raw_lines
+from dataset_converters.reading.chunks import Chunk, Record, chunk_of_records, records_of
+from dataset_converters.reading.csv_chunks import Layout, csv_chunks
+from dataset_converters.reading.lines import Tally, parse_json_object, read_blocks
 
 FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")
 _SEPARATORS = ",;\t|"
 
-Record = Mapping[str, Any]
 
-
-def read_records(tally: Tally, columns: Collection[str]) -> Iterator[Record]:
-    """The records of the tally's file, each with `columns` at least; bad ones are rejected.
+def read_chunks(tally: Tally, columns: Collection[str]) -> Iterator[Chunk]:
+    """The records of the tally's file by columns, each with `columns` at least; none is counted.
 
     The ending of the name says what the file is: one of `FORMATS`, all but Parquet also with `.gz`.
     A CSV or TSV file is separated by a comma, semicolon, tab or bar: whichever gives the header the
@@ -29,39 +34,37 @@ def read_records(tally: Tally, columns: Collection[str]) -> Iterator[Record]:
     path = tally.path
     kind = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
     if kind in (".csv", ".tsv"):
-        return _csv_records(tally, columns)
+        return _csv_chunks(tally, columns)
     if kind in (".jsonl", ".json"):
-        return _json_records(tally, columns)
+        return _json_chunks(tally, columns)
     if path.suffix == ".parquet":
-        return _parquet_records(tally, columns)
+        return _parquet_chunks(tally, columns)
     raise ConversionError(f"{path}: the name must end in one of {', '.join(FORMATS)}, or .gz after")
 
 
-def _csv_records(tally: Tally, columns: Collection[str]) -> Iterator[Record]:
-    csv.field_size_limit(2**31 - 1)  # descriptions may be longer than the module's default
-    lines = _Decoded(tally)
-    separator, header = _header(next(lines, ""), columns)
-    _require_columns(tally.path, columns, header)
-    reader = csv.reader(lines, delimiter=separator, strict=True)
-    while True:
-        tally.line = reader.line_num + 2  # after the header and those read so far
-        try:
-            row = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            row, problem = [str(error)], f"not CSV ({error})"
-        else:
-            problem = f"{len(row)} columns where the header has {len(header)}"
-        if not row:
-            continue
+def read_records(tally: Tally, columns: Collection[str]) -> Iterator[Record]:
+    """The same, a record at a time: each is counted, bad ones are rejected."""
+    for line, record in records_of(read_chunks(tally, columns)):
+        tally.line = line
         tally.records += 1
-        if lines.was_damaged():
-            tally.reject("not UTF-8 text")
-        elif len(row) != len(header):
-            tally.reject(problem)
+        if isinstance(record, str):
+            tally.reject(record)
         else:
-            yield dict(zip(header, row, strict=True))
+            yield record
+
+
+def first_line(blocks: Iterator[bytes]) -> tuple[str, Iterator[bytes]]:
+    """A file's first line as text, and the blocks without it."""
+    line, _, rest = next(blocks, b"").partition(b"\n")
+    text = line.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "replace")  # Excel's byte order mark
+    return text, chain([rest] if rest else [], blocks)
+
+
+def _csv_chunks(tally: Tally, columns: Collection[str]) -> Iterator[Chunk]:
+    line, blocks = first_line(read_blocks(tally.path, tally.encoding))
+    separator, header = _header(line, columns)
+    _require_columns(tally.path, columns, header)
+    yield from csv_chunks(blocks, Layout(separator, header, columns))
 
 
 def _header(line: str, columns: Collection[str]) -> tuple[str, list[str]]:
@@ -73,63 +76,57 @@ def _header(line: str, columns: Collection[str]) -> tuple[str, list[str]]:
     return max(readings, key=lambda reading: reading[:2])[2:]
 
 
-class _Decoded:
-    """Decoded lines of a file, with their line ends; remembers a line that was not UTF-8."""
-
-    def __init__(self, tally: Tally) -> None:
-        self._lines = read_raw_lines(tally.path, tally.encoding)
-        self._first = True
-        self._damaged = False
-
-    def __iter__(self) -> Iterator[str]:
-        return self
-
-    def __next__(self) -> str:
-        raw = next(self._lines)
-        if self._first:
-            raw = raw.removeprefix(b"\xef\xbb\xbf")  # Excel's byte order mark
-            self._first = False
-        try:
-            return raw.decode("utf-8")
-        except UnicodeDecodeError:
-            self._damaged = True
-            return raw.decode("utf-8", "replace")
-
-    def was_damaged(self) -> bool:
-        damaged, self._damaged = self._damaged, False
-        return damaged
-
-
-def _json_records(tally: Tally, columns: Collection[str]) -> Iterator[Record]:
-    for line in read_lines(tally):
-        try:
-            record = parse_json_object(line)
-        except ValueError as error:
-            tally.reject(error)
+def _json_chunks(tally: Tally, columns: Collection[str]) -> Iterator[Chunk]:
+    before, known = 0, False
+    for block in read_blocks(tally.path, tally.encoding):
+        lines = list(io.BytesIO(block))
+        places = [n for n, line in enumerate(lines) if not line.isspace()]
+        chunk = _json_chunk([lines[n] for n in places], columns, [before + n + 1 for n in places])
+        before += len(lines)
+        if not len(chunk):
             continue
-        if tally.records == 1:
-            _require_columns(tally.path, columns, record)
-        yield record
+        if not known and 0 not in chunk.problems:
+            _require_columns(tally.path, columns, chunk.record(0))
+        known = True
+        yield chunk
 
 
-def _parquet_records(tally: Tally, columns: Collection[str]) -> Iterator[Record]:
+def _json_chunk(lines: list[bytes], columns: Collection[str], places: list[int]) -> Chunk:
+    problems: dict[int, str] = {}
     try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise ConversionError(
-            f"{tally.path}: reading Parquet needs pyarrow; run: pip install pyarrow"
-        ) from error
+        records = list(map(orjson.loads, lines))
+    except ValueError:
+        records = [{}] * len(lines)
+    if not all(type(record) is dict and record for record in records):
+        for row, line in enumerate(lines):
+            try:
+                records[row] = parse_json_object(line)
+            except ValueError as error:
+                problems[row], records[row] = str(error), {}
+    return chunk_of_records(records, list(columns), places, problems)
+
+
+def _parquet_chunks(tally: Tally, columns: Collection[str]) -> Iterator[Chunk]:
     try:
         with pyarrow.parquet.ParquetFile(tally.path) as file:
             _require_columns(tally.path, columns, file.schema_arrow.names)
+            before = 0
             for batch in file.iter_batches(columns=sorted(set(columns))):
-                for record in batch.to_pylist():
-                    tally.records += 1
-                    tally.line = tally.records
-                    yield record
-    except (OSError, pyarrow.ArrowException) as error:
-        raise ConversionError(f"{tally.path}: cannot be read ({error})") from error
+                batch.validate(full=True)
+                yield _parquet_chunk(batch, before + 1)
+                before += len(batch)
+    except (OSError, pa.ArrowException) as error:
+        reason = str(error).splitlines()[0]
+        raise ConversionError(f"{tally.path}: cannot be read ({reason})") from error
+
+
+def _parquet_chunk(batch: pa.RecordBatch, first: int) -> Chunk:
+    columns = dict(zip(batch.schema.names, batch.columns, strict=True))
+    return Chunk(
+        columns,
+        lambda row: {name: column[row].as_py() for name, column in columns.items()},
+        lambda row: first + row,
+    )
 
 
 def _require_columns(path: Path, columns: Collection[str], present: Iterable[str]) -> None:

@@ -8,9 +8,14 @@ from collections.abc import Iterator
 from dataset_converters.convert import Source
 from dataset_converters.downloads.fetcher import Fetcher
 from dataset_converters.errors import ConversionError
+from dataset_converters.gathering import Fields
 from dataset_converters.interactions import Row, checked_row
+from dataset_converters.reading.chunks import Chunk, Record
 from dataset_converters.reading.clean_text import amazon_text
-from dataset_converters.reading.lines import Tally, parse_json_object, read_lines, text_of
+from dataset_converters.reading.clocks import whole_numbers
+from dataset_converters.reading.csv_chunks import Layout, csv_chunks
+from dataset_converters.reading.lines import Tally, parse_json_object, read_blocks, read_lines
+from dataset_converters.reading.tables import first_line
 
 CATEGORIES = (
     "All_Beauty",
@@ -84,7 +89,8 @@ def open_source(category: str, fetcher: Fetcher, max_malformed: float) -> Source
     metadata = Tally(fetcher.get("amazon2023", "metadata", category), max_malformed)
     return Source(
         name="amazon2023",
-        rows=_ratings(ratings),
+        chunks=_ratings(ratings),
+        fields=Fields("user_id", "parent_asin", "timestamp", "rating", _Milliseconds(), _row),
         row_tally=ratings,
         items=_metadata(metadata),
         item_tally=metadata,
@@ -95,24 +101,27 @@ def open_source(category: str, fetcher: Fetcher, max_malformed: float) -> Source
     )
 
 
-def _ratings(tally: Tally) -> Iterator[Row]:
-    """Rows of the ratings file; times stay milliseconds. Ids never hold a comma or a quote."""
-    lines = read_lines(tally)
-    header = text_of(next(lines, b"")).split(",")
-    if tuple(header) != _HEADER:
+def _ratings(tally: Tally) -> Iterator[Chunk]:
+    """The ratings file by columns; ids never hold a comma, and a quote is a letter."""
+    header, blocks = first_line(read_blocks(tally.path))
+    header = header.rstrip("\r")
+    if tuple(header.split(",")) != _HEADER:
         raise ConversionError(
             f"{tally.path}: the first line is not the header {','.join(_HEADER)}; "
             "is it a file of Amazon Reviews 2023, rating_only?"
         )
-    tally.records -= 1
-    for line in lines:
-        try:
-            user, item, rating, time = text_of(line).split(",")
-            if not _INTEGER.fullmatch(time):
-                raise ValueError(f"time {time!r:.60} is no whole number")
-            yield checked_row(user, item, rating, int(time))
-        except ValueError as error:
-            tally.reject(error)
+    yield from csv_chunks(blocks, Layout(",", list(_HEADER), _HEADER, quotes=False))
+
+
+class _Milliseconds:
+    of_column = staticmethod(whole_numbers)
+
+
+def _row(record: Record) -> Row:
+    time = record["timestamp"]
+    if not _INTEGER.fullmatch(time):
+        raise ValueError(f"time {time!r:.60} is no whole number")
+    return checked_row(record["user_id"], record["parent_asin"], record["rating"], int(time))
 
 
 def _metadata(tally: Tally) -> Iterator[tuple[str, dict[str, object]]]:

@@ -5,20 +5,27 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta, timezone
+from functools import partial
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 from dateutil.parser import isoparse
 
 from dataset_converters.atomic import INTER_HEADER
 from dataset_converters.convert import Source
 from dataset_converters.errors import ConversionError
+from dataset_converters.gathering import Fields
 from dataset_converters.interactions import Row, checked_row
+from dataset_converters.reading.chunks import Chunk, Record
 from dataset_converters.reading.clean_text import plain_text
+from dataset_converters.reading.clocks import seconds_of_dates, ticks, whole_numbers
 from dataset_converters.reading.encodings import guess_encoding, known_encoding
 from dataset_converters.reading.lines import Tally
-from dataset_converters.reading.tables import Record, read_records
+from dataset_converters.reading.tables import read_chunks, read_records
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +34,19 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _INTEGER = re.compile(r"-?[0-9]+(?:\.0*)?")
 _DAY = re.compile(r"\d{4}-\d\d-\d\d|\d{8}|\d{4}-?W\d\d-?\d", re.ASCII)
 _TAKEN = tuple(column.partition(":")[0] for column in INTER_HEADER)
+_TEXTS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_null)
+_IDS = ("text or whole numbers", (*_TEXTS, pa.types.is_integer))
+_NUMBERS = (
+    "numbers",
+    (*_TEXTS, pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_boolean),
+)
+_TIMES = (
+    "whole numbers or dates",
+    (
+        *_TEXTS,
+        *(pa.types.is_integer, pa.types.is_floating, pa.types.is_timestamp, pa.types.is_date),
+    ),
+)
 _FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -80,7 +100,8 @@ def open_source(
     item_tally = _tally(items, max_malformed, encoding) if items else None
     return Source(
         name="csv",
-        rows=_rows(tally, columns, _Clock(time_unit, settings)),
+        chunks=_chunks(tally, columns),
+        fields=_fields(columns, _Clock(time_unit, settings)),
         row_tally=tally,
         items=_items(item_tally, columns) if item_tally else None,
         item_tally=item_tally,
@@ -109,6 +130,27 @@ class _Clock:
         self._unit = UNITS[unit]
         self._settings = settings
         self._kind = ""
+
+    def of_column(self, column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+        """The times (N,) that are certain to be of the clock's kind, and a mask of them."""
+        for value in () if self._kind else (scalar.as_py() for scalar in column):
+            with suppress(ValueError, OverflowError):
+                self._kind = "number" if _whole_number(value) is not None else _kind_of_date(value)
+                break
+        if self._kind == "number":
+            return whole_numbers(column)
+        if pa.types.is_timestamp(column.type):
+            return self._of_timestamps(column)
+        seconds, certain = seconds_of_dates(column)
+        return seconds * (timedelta(seconds=1) // self._unit), certain
+
+    def _of_timestamps(self, column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+        values, a_second, valid = ticks(column)
+        wanted = timedelta(seconds=1) // self._unit
+        if a_second <= wanted:
+            return values * (wanted // a_second), valid
+        times, rest = np.divmod(values, a_second // wanted)
+        return times, valid & (rest == 0)  # the others are counted one by one
 
     def read(self, value: object) -> int:
         """A whole number as it is, a date in the clock's unit. Raises ValueError for all else."""
@@ -154,6 +196,12 @@ def _date(value: object) -> datetime:
     return moment.replace(tzinfo=timezone.utc) if moment.tzinfo is None else moment
 
 
+def _kind_of_date(value: object) -> str:
+    """`date`, if `value` is one. Raises ValueError if it is not."""
+    _date(value)
+    return "date"
+
+
 def _iso_date(text: str) -> datetime:
     """An ISO 8601 date, with or without a time: `datetime` of Python 3.10 knows one form of it."""
     plain = re.sub(r"(?<=\d)\s+(?=[+-]\d\d:?\d\d$|[zZ]$)", "", text.strip())  # before the zone
@@ -165,20 +213,38 @@ def _iso_date(text: str) -> datetime:
     raise ValueError(f"time {text!r:.60} is no whole number and no ISO date")
 
 
-def _rows(tally: Tally, columns: Columns, clock: _Clock) -> Iterator[Row]:
+def _chunks(tally: Tally, columns: Columns) -> Iterator[Chunk]:
     needed = [columns.user, columns.item, columns.time]
     needed += [columns.rating] if columns.rating else []
-    for record in read_records(tally, needed):
-        try:
-            rating = record.get(columns.rating) if columns.rating else 1.0
-            yield checked_row(
-                _token(record, columns.user),
-                _token(record, columns.item),
-                rating,
-                clock.read(record.get(columns.time)),
-            )
-        except (ValueError, TypeError, OverflowError) as error:
-            tally.reject(error)
+    for chunk in read_chunks(tally, needed):
+        if tally.path.suffix == ".parquet":
+            _require_types(tally.path, columns, chunk)
+        yield chunk
+
+
+def _require_types(path: Path, columns: Columns, chunk: Chunk) -> None:
+    """Raise ConversionError for a Parquet column whose type cannot be what it is named for."""
+    wanted = {columns.user: _IDS, columns.item: _IDS, columns.time: _TIMES}
+    wanted |= {columns.rating: _NUMBERS} if columns.rating else {}
+    for name, (what, tests) in wanted.items():
+        kind = chunk.columns[name].type
+        inner = kind.value_type if pa.types.is_dictionary(kind) else kind
+        if not any(test(inner) for test in tests):
+            raise ConversionError(f"{path}: column '{name}' is of type {kind}; it must hold {what}")
+
+
+def _fields(columns: Columns, clock: _Clock) -> Fields:
+    names = (columns.user, columns.item, columns.time, columns.rating)
+    return Fields(*names, clock, partial(_row, columns=columns, clock=clock))
+
+
+def _row(record: Record, columns: Columns, clock: _Clock) -> Row:
+    return checked_row(
+        _token(record, columns.user),
+        _token(record, columns.item),
+        record.get(columns.rating) if columns.rating else 1.0,
+        clock.read(record.get(columns.time)),
+    )
 
 
 def _items(tally: Tally, columns: Columns) -> Iterator[tuple[str, Record]]:

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections import Counter
 from collections.abc import Iterator
 from datetime import date
-from functools import cache
+from functools import cache, partial
+
+import numpy as np
+import pyarrow as pa
 
 from dataset_converters.convert import Source
 from dataset_converters.downloads.fetcher import Fetcher
+from dataset_converters.gathering import Fields, LeftOutError
 from dataset_converters.interactions import Row, checked_row
+from dataset_converters.reading.chunks import Chunk, Record, chunk_of_records
 from dataset_converters.reading.clean_text import plain_text
-from dataset_converters.reading.lines import Tally, read_lines, text_of
+from dataset_converters.reading.lines import Tally, read_blocks, read_lines, text_of
 from dataset_converters.reading.literals import dict_parser
 
 VARIANTS = ("full", "published")
 TEXT_FIELDS = ("app_name", "publisher", "developer", "genres", "tags", "specs")
 ITEM_TEXT = {"fields": list(TEXT_FIELDS), "style": "pipes"}
-_parse_review = dict_parser(("username", "product_id", "date"))
+_KEYS = ("username", "product_id", "date")
+_LOST: Record = {"lost": True}
+_parse_review = dict_parser(_KEYS)
 _parse_game = dict_parser(("id", *TEXT_FIELDS))
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _EPOCH = date(1970, 1, 1).toordinal()
@@ -40,7 +48,10 @@ def open_source(fetcher: Fetcher, max_malformed: float, variant: str = "full") -
     dropped: Counter[str] = Counter()
     return Source(
         name="steam",
-        rows=_reviews(reviews, dropped, variant),
+        chunks=_reviews(reviews, variant),
+        fields=Fields(
+            "username", "product_id", "date", None, _Days(), partial(_row, dropped=dropped)
+        ),
         row_tally=reviews,
         items=_games(games, dropped),
         item_tally=games,
@@ -70,23 +81,48 @@ def seconds_of(day: str) -> int:
     return (date.fromisoformat(day).toordinal() - _EPOCH) * _SECONDS_A_DAY
 
 
-def _reviews(tally: Tally, dropped: Counter[str], variant: str) -> Iterator[Row]:
-    published = variant == "published"
-    for line in read_lines(tally):
-        try:
-            text = text_of(line)
-            if published and lost_by_published_code(text):
-                dropped["review lost by the published code"] += 1
-                continue
-            review = _parse_review(text)
-            yield checked_row(
-                review.get("username"),
-                review.get("product_id"),
-                1.0,
-                seconds_of(str(review.get("date"))),
-            )
-        except ValueError as error:
-            tally.reject(error)
+class _Days:
+    @staticmethod
+    def of_column(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+        days = column.dictionary_encode()
+        seconds = [_seconds_or_none(day) for day in days.dictionary.to_pylist()]
+        times = pa.array(seconds, pa.int64()).take(days.indices)
+        return times.fill_null(0).to_numpy().copy(), times.is_valid().to_numpy(False)
+
+
+def _seconds_or_none(day: object) -> int | None:
+    try:
+        return seconds_of(str(day))
+    except ValueError:
+        return None
+
+
+def _row(review: Record, dropped: Counter[str]) -> Row:
+    if review is _LOST:
+        dropped["review lost by the published code"] += 1
+        raise LeftOutError
+    day = seconds_of(str(review.get("date")))
+    return checked_row(review.get("username"), review.get("product_id"), 1.0, day)
+
+
+def _reviews(tally: Tally, variant: str) -> Iterator[Chunk]:
+    """Reviews by columns; `_LOST` stands for those that the published code lost."""
+    before = 0
+    for block in read_blocks(tally.path):
+        lines = list(io.BytesIO(block))
+        places = [n for n, line in enumerate(lines) if not line.isspace()]
+        records: list[Record] = []
+        problems: dict[int, str] = {}
+        for row, place in enumerate(places):
+            try:
+                text = text_of(lines[place])
+                lost = variant == "published" and lost_by_published_code(text)
+                records.append(_LOST if lost else _parse_review(text))
+            except ValueError as error:
+                problems[row] = str(error)
+                records.append({})
+        yield chunk_of_records(records, _KEYS, [before + n + 1 for n in places], problems)
+        before += len(lines)
 
 
 def _games(tally: Tally, dropped: Counter[str]) -> Iterator[tuple[str, dict[str, object]]]:

@@ -2,17 +2,46 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dataset_converters.gathering import Fields, gather
 from dataset_converters.interactions import Interactions, checked_row
+from dataset_converters.reading.chunks import chunk_of_records
+from dataset_converters.reading.clocks import whole_numbers
+from dataset_converters.reading.lines import Tally
+
+NAMES = ("user", "item", "rating", "time")
 
 names = st.sampled_from(["u1", "u10", "u2", "\u00e9", "NA"])
 times = st.integers(-3, 3) | st.integers(-(2**63), 2**63 - 1)
 rows = st.lists(st.tuples(names, names, st.floats(-5, 5), times), min_size=1, max_size=40)
+
+
+class Numbers:
+    of_column = staticmethod(whole_numbers)
+
+
+def gathered(rows, limit=None, size=7) -> Interactions:
+    """The rows as read from a file in chunks of `size`."""
+    records = [dict(zip(NAMES, row, strict=True)) for row in rows]
+    parts = [records[start : start + size] for start in range(0, len(records), size)]
+    chunks = (chunk_of_records(part, NAMES, range(len(part)), {}) for part in parts)
+    fields = Fields(
+        "user", "item", "time", "rating", Numbers(), lambda r: checked_row(*map(r.get, NAMES))
+    )
+    return gather(chunks, fields, Tally(Path("x.csv"), 1.0), limit)
+
+
+def rows_of(data):
+    users = [data.users[code] for code in data.user]
+    items = [data.items[code] for code in data.item]
+    return list(zip(users, items, data.rating.tolist(), data.time.tolist(), strict=True))
 
 
 def frame(rows):
@@ -25,17 +54,17 @@ def ordered(rows):
 
 @given(rows)
 def test_sorted_by_user_and_time_ties_in_file_order(rows):
-    assert list(Interactions.gather(rows).sorted_by_time().rows()) == ordered(rows)
+    assert rows_of(gathered(rows).sorted_by_time()) == ordered(rows)
 
 
 @given(rows, st.integers(1, 50))
 def test_a_limit_takes_the_first_rows(rows, limit):
-    assert list(Interactions.gather(rows, limit).rows()) == rows[:limit]
+    assert rows_of(gathered(rows, limit)) == rows[:limit]
 
 
 @given(rows, st.sampled_from(["first", "last"]))
 def test_repeated_pairs_as_pandas_sees_them(rows, keep):
-    repeated = Interactions.gather(rows).sorted_by_time().repeats(keep)
+    repeated = gathered(rows).sorted_by_time().repeats(keep)
     wanted = frame(ordered(rows)).duplicated(["user", "item"], keep=keep)
     assert np.array_equal(repeated, wanted.to_numpy())
 
@@ -50,19 +79,19 @@ def test_core_by_peeling_one_at_a_time(rows, users, items):
         if not bad:
             break
         left.remove(bad[0])
-    assert list(Interactions.gather(rows).core(users, items).rows()) == left
+    assert rows_of(gathered(rows).core(users, items)) == left
 
 
 def test_core_goes_on_until_it_is_stable():
     """A chain: each user has two items, the next user shares one; peeling runs to its end."""
     chain = [(f"u{n}", f"i{m}", 1.0, 0) for n in range(9) for m in (n, n + 1)]
     ring = [("v1", "j1", 1.0, 0), ("v1", "j2", 1.0, 0), ("v2", "j1", 1.0, 0), ("v2", "j2", 1.0, 0)]
-    assert list(Interactions.gather(chain + ring).core(2, 2).rows()) == ring
+    assert rows_of(gathered(chain + ring).core(2, 2)) == ring
 
 
 def test_description():
     rows = [("b", "x", 1.0, 5), ("a", "x", 1.0, 7), ("b", "y", 1.0, 5), ("b", "x", 1.0, 9)]
-    data = Interactions.gather(rows).sorted_by_time()
+    data = gathered(rows).sorted_by_time()
     assert data.counts() == {"users": 2, "items": 2, "interactions": 4}
     facts = data.describe()
     assert facts["ties"] == 1

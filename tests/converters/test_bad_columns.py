@@ -1,0 +1,63 @@
+"""Files by columns that are not what they seem, and a disk that is full: one line, nothing lost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from converted_files import stats_of
+
+from dataset_converters import convert as converting
+from dataset_converters.event_files import write_interactions
+
+GOOD = {"user_id": ["a", "b"], "item_id": [1, 2], "timestamp": [1_600_000_000, 1_600_000_001]}
+
+
+def made(convert, folder, columns, *more):
+    path = folder / "x.parquet"
+    pq.write_table(pa.table(columns), path)
+    return convert("csv", "--name", "x", "--interactions", path, *more)
+
+
+def test_a_parquet_file_cut_short(convert, tmp_path):
+    folder = made(convert, tmp_path, GOOD)
+    before = (folder / "x.inter").read_bytes()
+    path = tmp_path / "x.parquet"
+    path.write_bytes(path.read_bytes()[:-20])
+    assert f"{path}: cannot be read" in convert("csv", "--name", "x", "--interactions", path)
+    assert (folder / "x.inter").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "wanted"),
+    [
+        ("user_id", [[1], [2]], "'user_id' is of type list"),
+        ("item_id", [1.5, 2.0], "'item_id' is of type double; it must hold text or whole numbers"),
+        ("timestamp", [True, False], "'timestamp' is of type bool; it must hold whole numbers"),
+    ],
+)
+def test_a_column_of_the_wrong_type(convert, tmp_path, column, values, wanted):
+    assert wanted in made(convert, tmp_path, {**GOOD, column: values})
+
+
+def test_an_id_that_is_null_is_counted_with_its_row(convert, tmp_path, caplog):
+    columns = {**GOOD, "user_id": ["a", None]}
+    assert "1 of 2 lines read are malformed" in made(convert, tmp_path, columns)
+    assert "x.parquet: line 2 left out: user id None" in caplog.text
+    folder = made(convert, tmp_path, columns, "--max_malformed=0.5")
+    assert stats_of(folder)["files"][0]["malformed"] == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
+def test_a_full_disk_leaves_the_old_data_set(convert, tmp_path, monkeypatch):
+    folder = made(convert, tmp_path, GOOD)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    monkeypatch.setattr(
+        converting,
+        "write_interactions",
+        lambda _, data: write_interactions(Path("/dev/full"), data),
+    )
+    assert "cannot be written (No space left on device)" in made(convert, tmp_path, GOOD)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
