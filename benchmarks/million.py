@@ -3,8 +3,9 @@
     python benchmarks/million.py [--items 1000000] [--text 768] [--threads 2]
     python benchmarks/million.py --items 10000000 --text 0 --learner lazy_adamw --loss_types shared
 
-Without text (0) it is HSTU. An evaluation of 64 users in blocks of items counts, too. Reading the side-feature file (3 GB on the disk, written first and removed at the end) is part of
-it: the peak is that of the whole process, imports included.
+Without text (0) it is HSTU. The peak is that of the whole process, imports included: it holds the
+reading of the side-feature file (3 GB on the disk, written first and removed at the end) and an
+evaluation of 64 users in blocks of items.
 """
 
 from __future__ import annotations
@@ -75,8 +76,8 @@ def measure(args: argparse.Namespace) -> None:
     taken = evaluate(model, histories(args.items))
     sys.stdout.write(
         f"{args.items:,} items, text {args.text} wide, {args.loss_type}, {args.learner}: read and "
-        f"built in {read:.1f} s, a step {min(seconds):.3f} s, peak {trained:.1f} GiB; {USERS} users "
-        f"ranked in {taken:.1f} s, peak {peak_mib() / 1024:.1f} GiB\n"
+        f"built in {read:.1f} s, a step {min(seconds):.3f} s, peak {trained:.1f} GiB; "
+        f"{USERS} users ranked in {taken:.1f} s, peak {peak_mib() / 1024:.1f} GiB\n"
     )
 
 
