@@ -45,7 +45,7 @@ class ExactTimes(Dataset):
 
     def _from_scratch(self) -> None:
         """RecBole's, or from the prepared set of these files and filters."""
-        if not (self.can_be_prepared and is_prepared(self.config)):
+        if not is_prepared(self.config, special=not self.can_be_prepared):
             super()._from_scratch()
             return
         prepared = prepared_set(self.config, self._loaded_by_columns)

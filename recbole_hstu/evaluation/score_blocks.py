@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from recbole_hstu.evaluation.ranks import MISSED, TargetRanks, counted, refuse_nan
@@ -78,13 +79,12 @@ class ScoreBlocks:
 
     def _of_targets(self, targets: Tensor) -> Tensor:
         """(B, 1) scores of the targets, -inf of one that is no candidate."""
-        products = [
-            (users @ self.items[some].t()).diagonal()
-            for users, some in zip(
-                self.users.split(_TARGETS_AT_ONCE), targets.split(_TARGETS_AT_ONCE), strict=True
-            )
-        ]
-        own = torch.cat(products)
+        rows, own = torch.arange(len(self)), []
+        for some in rows.split(_TARGETS_AT_ONCE):
+            # As many rows as a block has, and columns as in no small product: rounded alike.
+            columns = F.pad(targets[some], (0, _TARGETS_AT_ONCE - len(some)))
+            own.append((self.users @ self.items[columns].t())[some, some - some[0]])
+        own = torch.cat(own)
         if self.barred is not None:
             own[torch.isin(targets, self.barred)] = -torch.inf
         if self._seen is not None:

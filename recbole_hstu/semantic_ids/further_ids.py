@@ -25,9 +25,14 @@ def with_options_of(path: str | Path, given: Mapping[str, Any]) -> dict[str, Any
     """Options, with the method and the options that a semantic-id file was made with.
 
     Raises:
-        InputError: no such file, or other options are given.
+        InputError: no such file, one without a quantiser, or other options are given.
     """
-    _, made = read_quantiser(path)
+    tensors, made = read_quantiser(path)
+    if not tensors or made.get("method") not in _MODULES:
+        raise InputError(
+            f"--quantiser={path}: holds codes, but nothing that gives further items theirs; name a "
+            "file of recbole-hstu ids"
+        )
     own = {"method": made["method"], **made["options"]}
     for key, value in own.items():
         if given.get(key, value) != value:

@@ -90,7 +90,7 @@ def worth(
 def _level(prefixes: np.ndarray, size: int, categories: pd.Series | None, seed: int) -> Level:
     uses = np.bincount(prefixes[:, -1], minlength=size)
     share = uses[uses > 0] / len(prefixes)
-    entropy = float(-(share * np.log2(share)).sum())
+    entropy = float((share * np.log2(1 / share)).sum())
     purities: tuple[float | None, float | None] = (None, None)
     if categories is not None:
         has_one = categories.notna().to_numpy()

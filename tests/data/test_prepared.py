@@ -266,6 +266,8 @@ def test_what_a_prepared_set_cannot_keep_is_refused(toy):
         create_dataset(
             small_config("BPR", prepared="always", load_col={"inter": ["user_id", "item_id"]})
         )
+    with pytest.raises(InputError, match="prepared: not for the data set of DIEN; leave it out"):
+        create_dataset(small_config("DIEN", prepared="always"))
 
 
 @pytest.mark.parametrize(

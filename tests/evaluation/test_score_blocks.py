@@ -51,6 +51,17 @@ def test_blocks_equal_all_scores_at_once(data):
     assert torch.equal(best, order.masked_fill(ordered == -torch.inf, 0)[:, :k])
 
 
+@pytest.mark.parametrize("n_users", [3, 65])
+def test_copies_of_an_item_tie_in_small_batches_too(n_users):
+    draw = torch.Generator().manual_seed(0)
+    items = torch.randn(20_000, 64, generator=draw)
+    items[200:] = items[torch.randint(1, 200, (len(items) - 200,), generator=draw)]
+    users = torch.randn(n_users, 64, generator=draw)
+    targets = torch.randint(1, 200, (n_users,), generator=draw)
+    copies = (items[1:] == items[targets].unsqueeze(1)).all(-1).sum(1)
+    assert torch.equal(ScoreBlocks(users, items).judged(targets, 5)[0].ties, copies - 1)
+
+
 def test_a_nan_is_refused():
     items = torch.ones(40, 2)
     items[17, 0] = torch.nan

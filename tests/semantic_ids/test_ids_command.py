@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from semantic_ids import write_ids
 from served import toy_with_text
 
 from recbole_hstu.cli import main
@@ -76,6 +77,12 @@ def test_vectors_that_are_all_alike(data, capsys):
     assert main(["ids", "--dataset=toy", vectors_file(alike)]) == 2
     assert "own.safetensors: the text vectors of all 30 items are alike" in capsys.readouterr().err
     assert not FILE.exists()
+
+
+def test_a_file_of_codes_alone_gives_no_further_ids(data, capsys):
+    assert main(["ids", *TEXT, f"--quantiser={write_ids()}", "--out=more"]) == 2
+    assert "nothing that gives further items theirs" in capsys.readouterr().err
+    assert not Path("more").exists()
 
 
 def test_vectors_of_other_items(data, capsys):

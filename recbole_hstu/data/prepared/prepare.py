@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import hashlib
-import importlib.util
 import json
 import logging
 import os
@@ -43,9 +42,12 @@ _BEYOND = (
 logger = logging.getLogger(__name__)
 
 
-def is_prepared(config: Settings) -> bool:
+def is_prepared(config: Settings, *, special: bool) -> bool:
     """Whether a data set is taken from a prepared set: where `prepared` says so, and its
     interactions have users, items and times.
+
+    Args:
+        special: whether it is of a kind of RecBole's that knows more than a prepared set keeps.
 
     Raises:
         InputError: it was asked for, and cannot be.
@@ -56,9 +58,7 @@ def is_prepared(config: Settings) -> bool:
     inter = Path(config["data_path"]) / f"{config['dataset']}.inter"
     if wanted == "auto" and not (inter.is_file() and inter.stat().st_size >= _AUTO_BYTES):
         return False
-    reason = _reason_against(config)
-    if not importlib.util.find_spec("pyarrow"):
-        reason = reason or "needs the package pyarrow (pip install pyarrow)"
+    reason = f"not for the data set of {config['model']}" if special else _reason_against(config)
     if reason and wanted == "always":
         raise InputError(f"prepared: {reason}; leave it out")
     if reason:
