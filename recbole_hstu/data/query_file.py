@@ -48,8 +48,11 @@ def write_queries(path: str | Path, queries: Mapping[str, Sequence[str]]) -> Non
         json.dumps({"user_id": user, TEXTS_KEY: list(texts)}, ensure_ascii=False) + "\n"
         for user, texts in queries.items()
     )
-    with whole_file(path) as file:
-        file.write("".join(lines).encode())
+    try:
+        with whole_file(path) as file:
+            file.write("".join(lines).encode())
+    except OSError as error:
+        raise InputError(f"queries: {path}: cannot be written: {in_a_line(error)}") from error
 
 
 def _entries(path: Path) -> Iterable[Any]:

@@ -73,6 +73,13 @@ def own_options(given: dict[str, Any]) -> dict[str, Any]:
         option.check(own[name])
     if own["llm"] is None:
         raise InputError("llm: name a causal language model, as in --llm=FOLDER")
+    if own["new_tokens"] >= own["llm_max_length"]:
+        raise InputError(
+            f"new_tokens: {own['new_tokens']} leave no room for a prompt, llm_max_length is "
+            f"{own['llm_max_length']}"
+        )
+    if own["adapter"] is not None and Path(own["adapter"]).is_file():
+        raise InputError(f"adapter: {own['adapter']}: is a file; name a folder, or a new one")
     own["instruction"] = own["instruction"] or INSTRUCTION
     return own
 

@@ -8,8 +8,9 @@ from served import write_items
 from small_data import small_options
 
 from recbole_hstu.cli import main
-from recbole_hstu.data.query_file import read_queries
+from recbole_hstu.data.query_file import read_queries, write_queries
 from recbole_hstu.queries.language_model import LanguageModel
+from recbole_hstu.queries.make_queries import own_options
 from recbole_hstu.queries.prompts import answer, prompt
 from recbole_hstu.quick_start import run
 from recbole_hstu.support.errors import InputError
@@ -99,6 +100,21 @@ def test_the_command_learns_writes_and_reads_again(toy, capsys):
     elsewhere = [part.replace("=llama", "=nowhere") for part in line]
     assert main([*elsewhere, "--topk=[5]", "--valid_metric=NDCG@5"]) == 2
     assert "llm: nowhere" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"new_tokens": 64, "llm_max_length": 64}, "new_tokens: 64 leave no room for a prompt"),
+        ({"adapter": "taken"}, "adapter: taken: is a file"),
+    ],
+)
+def test_what_would_fail_after_the_training_is_refused_before(in_empty_folder, options, message):
+    Path("taken").touch()
+    with pytest.raises(InputError, match=message):
+        own_options({"llm": "llama", **options})
+    with pytest.raises(InputError, match=r"queries: taken/q\.jsonl: cannot be written"):
+        write_queries("taken/q.jsonl", {"u1": ["red"]})
 
 
 def test_a_package_that_is_missing_is_named(monkeypatch):
