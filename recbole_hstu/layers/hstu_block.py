@@ -211,11 +211,11 @@ class HSTULayer(nn.Module):
         return x + self.output(dropout(gated, self.dropout, self.training))
 
     def attend(self, vqk: torch.Tensor, buckets: TimeBuckets) -> torch.Tensor:
-        """Pointwise causal attention of one group: (B, L, H * d) each, side by side in `vqk`
+        """Causal attention of one group: (B, L, H * d) each, side by side in `vqk`
         -> (B, L, H * v_size), not yet divided by n.
 
         Long rows go block by block of queries, whose scores are made again in the backward pass:
-        without a softmax a block needs nothing of the others.
+        a block reads all keys before it, and so needs nothing of the others.
         """
         parts = vqk.split(self.sizes[1:], dim=-1)
         v, q, k = (part.unflatten(-1, (self.n_heads, -1)).transpose(1, 2) for part in parts)

@@ -25,6 +25,7 @@ from recbole_hstu.layers.item_encoder import CodeEncoder, IdEncoder
 from recbole_hstu.layers.losses import l2_normalise
 from recbole_hstu.layers.packing import Packing
 from recbole_hstu.model.position_loss import PositionLoss
+from recbole_hstu.support.errors import InputError
 
 
 class HSTU(PositionLoss, SequentialRecommender):
@@ -63,6 +64,8 @@ class HSTU(PositionLoss, SequentialRecommender):
 
     def build_item_encoder(self, config, dataset) -> nn.Module:
         if config["semantic_ids"] is None:
+            if config["id_table"] == "joined":
+                raise InputError("id_table: joined needs semantic_ids, as in --semantic_ids=rkmeans")
             sparse = config["learner"] == "lazy_adamw"
             return IdEncoder(n_items=self.n_items, hidden_size=self.hidden_size, sparse=sparse)
         # DDP would send the codes to every process at every step.

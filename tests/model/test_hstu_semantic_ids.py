@@ -60,6 +60,8 @@ def test_weights_of_other_ids_are_refused(toy):
 def test_ids_that_no_model_can_read(toy):
     with pytest.raises(InputError, match="make it with recbole-hstu ids"):
         trained("HSTU", semantic_ids="rqvae")
+    with pytest.raises(InputError, match="id_table: joined needs semantic_ids"):
+        trained("HSTU", id_table="joined")
     write_ids(n_items=20)
     with pytest.raises(InputError, match="10 of 30 items have no semantic id"):
         trained("HSTU", semantic_ids="rkmeans")
