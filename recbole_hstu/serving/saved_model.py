@@ -15,6 +15,7 @@ from recbole.utils import ModelType
 
 from recbole_hstu.config.config import Config
 from recbole_hstu.config.model_registry import find_model
+from recbole_hstu.config.properties import model_files
 from recbole_hstu.data.loaders import create_dataset
 from recbole_hstu.layers.semantic_codes import kept_ids
 from recbole_hstu.serving.stand_in import StandIn
@@ -121,12 +122,17 @@ def saved_config(
     dataset: str | Path | None = None,
     text_features_file: str | Path | None = None,
 ) -> SavedConfig:
-    """The configuration as a model reads it: the device and the files of this machine.
+    """The configuration as a model reads it: the device and the files of this machine. Options
+    that the model has got since the checkpoint was written have their defaults, as in `load`.
 
     Raises:
         InputError: nobody knows the model, or there is no such device.
     """
-    config = SavedConfig(plain)
+    kind = find_model(str(plain["model_class"]))
+    config = SavedConfig()
+    for file in model_files(kind, plain["model"]):
+        config.update(file.of(plain["dataset"]))
+    config.update(plain)
     try:
         config["device"] = torch.device(device)
         torch.empty(1, device=config["device"])
@@ -137,8 +143,7 @@ def saved_config(
         config["data_path"] = str(dataset)
     if text_features_file is not None:
         config["text_features_file"] = str(text_features_file)
-    config["model_class"] = find_model(str(plain["model_class"]))
-    config["MODEL_TYPE"] = config["model_class"].type
+    config["model_class"], config["MODEL_TYPE"] = kind, kind.type
     return config
 
 

@@ -7,6 +7,7 @@ from toy_ids import write_toy_ids
 
 from recbole_hstu import Recommender
 from recbole_hstu.support.errors import InputError
+from recbole_hstu.training import checkpoint
 
 SEQUENTIAL = ["HSTU", "HSTUText", "SASRecSS", "LIS", "SASRec", "GRU4Rec", "BERT4Rec", "FPMC"]
 RECIPES = ["eSASRec", "gSASRec", "ItemGraph", "RecentPop", "TIGER", "TIGERSmall"]
@@ -35,6 +36,17 @@ def test_metrics_through_the_recommender_equal_the_evaluators(in_empty_folder, m
     )
     for name, value in metrics_of(lists, targets, 5).items():
         assert result["test_result"][name] == pytest.approx(value, abs=1e-6), name
+
+
+def test_an_option_that_came_after_the_checkpoint_has_its_default(toy):
+    path = trained("HSTU")["checkpoint"]
+    given, at = [[("i1", 10**12), ("i2", 10**12 + 1)]], 2 * 10**12
+    expected = Recommender.load(path).recommend(given, k=5, at=at)
+    state = checkpoint.load_checkpoint(path)
+    for option in ("relative_bias", "attention", "semantic_ids", "id_table"):
+        del state["config"][option]
+    checkpoint.save_checkpoint(path, state)
+    assert Recommender.load(path).recommend(given, k=5, at=at).equals(expected)
 
 
 def test_a_list_of_lists_and_a_table_give_the_same(toy):

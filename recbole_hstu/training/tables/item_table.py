@@ -42,4 +42,6 @@ def lazy_adamw(model: Any, config: Settings, params: Any, lr: float, decay: floa
         raise InputError(f"adam_betas: {error}, or use --learner=adamw") from error
     items.register_forward_pre_hook(lambda _, rows: optimizer.catch_up(*rows))
     items.register_state_dict_pre_hook(lambda *_: optimizer.catch_up())
+    # Rows that other weights replace have nothing left to make up for.
+    items.register_load_state_dict_pre_hook(lambda *_: optimizer.catch_up())
     return optimizer

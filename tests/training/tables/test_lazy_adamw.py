@@ -158,3 +158,13 @@ def test_several_processes_are_refused(monkeypatch):
     monkeypatch.setattr(processes, "count", lambda: 2)
     with pytest.raises(InputError, match="lazy_adamw trains in one process; leave --nproc out"):
         lazy_adamw(make_model(), {}, [], 0.1, 0.0)
+
+
+def test_the_best_weights_stay_what_they_were_when_they_are_taken_back(toy):
+    more = {"epochs": 3, "eval_step": 2, "learning_rate": 0.01}  # nothing reads all rows at the end
+    found = []
+    for learner in ("adamw", "lazy_adamw"):
+        given = options(learner=learner, **more)
+        model = run("HSTU", "toy", config_dict=given, saved=False, with_model=True)["trained"].model
+        found.append(model.items.ids)
+    torch.testing.assert_close(found[1], found[0], rtol=1e-4, atol=1e-5)
