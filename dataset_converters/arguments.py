@@ -94,6 +94,9 @@ def _add_common(parser: argparse.ArgumentParser, core: str) -> None:
         help="keep interactions with items that have no metadata; their texts are empty",
     )
     parser.add_argument(
+        "--parquet", action="store_true", help="write the interactions as Parquet, too"
+    )
+    parser.add_argument(
         "--limit", type=_positive, metavar="N", help="read the first N interactions only"
     )
     parser.add_argument(

@@ -61,6 +61,11 @@ def file_names(name: str) -> tuple[str, str, str, str]:
     return f"{name}.inter", f"{name}.item", f"{name}.stats.json", f"{name}.yaml"
 
 
+def parquet_name(name: str) -> str:
+    """The interactions of the data set `name` as Parquet, where they were asked for."""
+    return f"{name}.inter.parquet"
+
+
 def dataset_folder(out: Path, name: str) -> Path:
     """The folder `out/name` of the data set `name`.
 
@@ -148,7 +153,8 @@ def _tidy(folder: Path) -> None:
 def _carry_over(old: Path, new: Path, name: str) -> None:
     """Bring along what no conversion writes; items and settings of the old data set stay behind,
     but for settings that would be lost."""
-    _, items, _, settings = own = file_names(name)
+    _, items, _, settings = names = file_names(name)
+    own = {*names, parquet_name(name)}
     for path in old.iterdir():
         target = new / path.name
         if path.is_dir() and not path.is_symlink():

@@ -47,7 +47,7 @@ def _run(args: argparse.Namespace, prog: str) -> None:
     folder = dataset_folder(args.out, _name(args))
     options = _options(args)
     with dataset_lock(folder):
-        stats = convert(folder, _source(args), options)
+        stats = convert(folder, _source(args), options, args.parquet)
     comparison = compare(stats)
     if comparison:
         logger.info(comparison)

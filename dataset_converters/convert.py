@@ -11,12 +11,13 @@ from pathlib import Path
 
 from dataset_converters.atomic import (
     file_names,
+    parquet_name,
     replacing,
     write_json,
     write_rows,
     write_settings,
 )
-from dataset_converters.event_files import write_interactions
+from dataset_converters.event_files import write_interactions, write_parquet
 from dataset_converters.gathering import Fields, gather
 from dataset_converters.interactions import Interactions, doubtful_times, require_rows
 from dataset_converters.reading.chunks import Chunk
@@ -86,8 +87,9 @@ class Source:
     settings: dict[str, object] = field(default_factory=dict)
 
 
-def convert(folder: Path, source: Source, options: Options) -> dict:
-    """Write the data set of `source` to `folder`, whose name it bears; returns its statistics.
+def convert(folder: Path, source: Source, options: Options, parquet: bool = False) -> dict:
+    """Write the data set of `source` to `folder`, whose name it bears, the interactions as Parquet,
+    too, where asked for; returns its statistics.
 
     To be called under `atomic.dataset_lock(folder)`.
 
@@ -108,6 +110,8 @@ def convert(folder: Path, source: Source, options: Options) -> dict:
         metadata.read(data.item_tokens())
         data, repeated = _filter(data.sorted_by_time(), metadata, source.dropped, options)
         write_interactions(inter, data)
+        if parquet:
+            write_parquet(new / parquet_name(folder.name), data)
         if source.items is not None:
             metadata.write(item, data.item_tokens())
             spool.unlink()

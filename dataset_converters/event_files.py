@@ -1,4 +1,4 @@
-"""The `.inter` file, written by columns."""
+"""The interactions as files, written by columns: `.inter`, and Parquet beside it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from dataset_converters.atomic import INTER_HEADER
 from dataset_converters.interactions import Interactions
@@ -30,6 +31,16 @@ def write_interactions(path: Path, data: Interactions) -> None:
             )
             lines = pc.binary_join_element_wise(*columns, "\t")
             file.write(lines.buffers()[2])
+
+
+def write_parquet(path: Path, data: Interactions) -> None:
+    """Write the interactions under the names of the `.inter` file, ids as dictionaries."""
+    names = [column.partition(":")[0] for column in INTER_HEADER]
+    users, items = pa.array(data.users, pa.string()), pa.array(data.items, pa.string())
+    ids = (users, data.user), (items, data.item)
+    columns = [pa.DictionaryArray.from_arrays(pa.array(codes), tokens) for tokens, codes in ids]
+    table = pa.table([*columns, pa.array(data.rating), pa.array(data.time)], names)
+    pq.write_table(table, path, row_group_size=_ROWS, compression="zstd")
 
 
 def _fields(tokens: Sequence[str]) -> pa.Array:

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -91,7 +91,7 @@ def gather(
         ConversionError: too many records cannot be used.
     """
     users, items = _Tokens(), _Tokens()
-    columns = array("i"), array("i"), array("d"), array("q")
+    columns: list[array[Any]] = [array(code) for code in "iidq"]
     for chunk in chunks:
         start = 0
         while start < len(chunk) and (limit is None or len(columns[0]) < limit):
@@ -102,7 +102,7 @@ def gather(
             start = stop
         if limit is not None and len(columns[0]) >= limit:
             break
-    kinds = (np.int32, np.int32, np.float64, np.int64)
+    kinds: tuple[Any, ...] = (np.int32, np.int32, np.float64, np.int64)
     return Interactions(
         list(users),
         list(items),

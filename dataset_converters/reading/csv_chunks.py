@@ -12,6 +12,7 @@ import io
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -130,7 +131,7 @@ class _Lines:
 
     @cached_property
     def _starts(self) -> list[int]:
-        quoting = csv.QUOTE_MINIMAL if self._layout.quotes else csv.QUOTE_NONE
+        quoting: Any = csv.QUOTE_MINIMAL if self._layout.quotes else csv.QUOTE_NONE
         text = io.StringIO(self._piece.decode("utf-8"), newline="\n")
         reader = csv.reader(text, delimiter=self._layout.separator, quoting=quoting)
         starts, before = [], 0
@@ -177,10 +178,10 @@ class _Careful:
         layout = self._layout
         lines = self._decoded()
         if not layout.quotes:
-            for line in lines:
-                if not line.isspace():
-                    yield self.line - 1, line.rstrip("\r\n").split(layout.separator)
-                self._damaged &= not line.isspace()
+            for text in lines:
+                if not text.isspace():
+                    yield self.line - 1, text.rstrip("\r\n").split(layout.separator)
+                self._damaged &= not text.isspace()
             return
         reader = csv.reader(lines, delimiter=layout.separator, strict=True)
         while self._source.tell() < len(self._source.getbuffer()):

@@ -128,7 +128,7 @@ def saved_config(
     Raises:
         InputError: nobody knows the model, or there is no such device.
     """
-    kind = find_model(str(plain["model_class"]))
+    kind: Any = find_model(str(plain["model_class"]))
     config = SavedConfig()
     for file in model_files(kind, plain["model"]):
         config.update(file.of(plain["dataset"]))

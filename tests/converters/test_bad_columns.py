@@ -30,6 +30,18 @@ def test_a_parquet_file_cut_short(convert, tmp_path):
     assert (folder / "x.inter").read_bytes() == before
 
 
+def test_parquet_out_holds_the_very_events_and_goes_with_its_data_set(convert, tmp_path):
+    columns = {**GOOD, "user_id": ['say "a"', "b"], "timestamp": [2**60 + 1, 5]}
+    folder = made(convert, tmp_path, columns, "--parquet")
+    written = pq.read_table(folder / "x.inter.parquet").to_pydict()
+    wanted = zip(columns["user_id"], ["1", "2"], [1.0, 1.0], columns["timestamp"], strict=True)
+    assert set(zip(*written.values(), strict=True)) == set(wanted)
+    before = (folder / "x.inter").read_bytes()
+    assert (made(convert, tmp_path, written) / "x.inter").read_bytes() == before
+    # Without --parquet no file of other events stays.
+    assert not (folder / "x.inter.parquet").exists()
+
+
 @pytest.mark.parametrize(
     ("column", "values", "wanted"),
     [

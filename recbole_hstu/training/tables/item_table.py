@@ -18,16 +18,16 @@ def lazy_adamw(model: Any, config: Settings, params: Any, lr: float, decay: floa
         InputError: a model without a table of item ids, several processes, betas or an option that
             it cannot take.
     """
+    if processes.count() > 1:
+        raise InputError(
+            "learner: lazy_adamw trains in one process; leave --nproc out, or use --learner=adamw"
+        )
     items = getattr(model, "items", None)
     table = getattr(items, "ids", None)
     if items is None or table is None or not getattr(items, "sparse", False):
         raise InputError(
             f"learner: lazy_adamw trains the item ids of HSTU and its kin; {config['model']} with "
             "these options has none: use --learner=adamw"
-        )
-    if processes.count() > 1:
-        raise InputError(
-            "learner: lazy_adamw trains in one process; leave --nproc out, or use --learner=adamw"
         )
     if config["clip_grad_norm"]:
         raise InputError(
