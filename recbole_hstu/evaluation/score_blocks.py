@@ -79,12 +79,12 @@ class ScoreBlocks:
 
     def _of_targets(self, targets: Tensor) -> Tensor:
         """(B, 1) scores of the targets, -inf of one that is no candidate."""
-        rows, own = torch.arange(len(self)), []
-        for some in rows.split(_TARGETS_AT_ONCE):
+        parts = []
+        for some in torch.arange(len(self)).split(_TARGETS_AT_ONCE):
             # As many rows as a block has, and columns as in no small product: rounded alike.
             columns = F.pad(targets[some], (0, _TARGETS_AT_ONCE - len(some)))
-            own.append((self.users @ self.items[columns].t())[some, some - some[0]])
-        own = torch.cat(own)
+            parts.append((self.users @ self.items[columns].t())[some, some - some[0]])
+        own = torch.cat(parts)
         if self.barred is not None:
             own[torch.isin(targets, self.barred)] = -torch.inf
         if self._seen is not None:

@@ -65,7 +65,7 @@ class HSTU(PositionLoss, SequentialRecommender):
     def build_item_encoder(self, config, dataset) -> nn.Module:
         if config["semantic_ids"] is None:
             if config["id_table"] == "joined":
-                raise InputError("id_table: joined needs semantic_ids, as in --semantic_ids=rkmeans")
+                raise InputError("id_table: joined needs semantic_ids, such as rkmeans")
             sparse = config["learner"] == "lazy_adamw"
             return IdEncoder(n_items=self.n_items, hidden_size=self.hidden_size, sparse=sparse)
         # DDP would send the codes to every process at every step.
