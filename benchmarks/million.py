@@ -3,8 +3,9 @@
     python benchmarks/million.py [--items 1000000] [--text 768] [--threads 2]
     python benchmarks/million.py --items 10000000 --text 0 --learner lazy_adamw --loss_types shared
 
-Without text (0) it is HSTU. An evaluation of 64 users in blocks of items counts, too. Reading the side-feature file (3 GB on the disk, written first and removed at the end) is part of
-it: the peak is that of the whole process, imports included.
+Without text (0) it is HSTU. An evaluation of 64 users in blocks of items counts, too. Reading the
+side-feature file (3 GB on the disk, written first and removed at the end) is part of it: the peak
+is that of the whole process, imports included.
 """
 
 from __future__ import annotations
@@ -74,9 +75,9 @@ def measure(args: argparse.Namespace) -> None:
     trained = peak_mib() / 1024
     taken = evaluate(model, histories(args.items))
     sys.stdout.write(
-        f"{args.items:,} items, text {args.text} wide, {args.loss_type}, {args.learner}: read and "
-        f"built in {read:.1f} s, a step {min(seconds):.3f} s, peak {trained:.1f} GiB; {USERS} users "
-        f"ranked in {taken:.1f} s, peak {peak_mib() / 1024:.1f} GiB\n"
+        f"{args.items:,} items, text {args.text} wide, {args.loss_type}, {args.learner}: read "
+        f"and built in {read:.1f} s, a step {min(seconds):.3f} s, peak {trained:.1f} GiB; {USERS} "
+        f"users ranked in {taken:.1f} s, peak {peak_mib() / 1024:.1f} GiB\n"
     )
 
 

@@ -67,8 +67,8 @@ class PlainTrainer(Epoch, Resumable, Trainer):
         """RecBole's, with the betas of adam and adamw (`adam_betas`), fused; and `lazy_adamw`."""
         learner = str(kwargs.get("learner", self.learner)).lower()
         params = kwargs.get("params", self.model.parameters())
-        rate = kwargs.get("learning_rate", self.learning_rate)
-        decay = kwargs.get("weight_decay", self.weight_decay)
+        rate: Any = kwargs.get("learning_rate", self.learning_rate)
+        decay: Any = kwargs.get("weight_decay", self.weight_decay)
         if learner == "lazy_adamw":
             return lazy_adamw(self.model, self.config, params, rate, decay)
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}.get(learner)
