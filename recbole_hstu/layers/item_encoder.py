@@ -17,6 +17,8 @@ FUSIONS = ("sum", "gate", "text_only")
 NEGATIVE_PROJECTIONS = ("shared", "separate")
 # Items in one product of `_Project`.
 BLOCK_ITEMS = 2048
+# Rows of a table that are drawn at once. Smaller tables are drawn as a whole.
+DRAWN_ROWS = 1 << 20
 
 
 class IdEncoder(nn.Module):
@@ -217,7 +219,10 @@ def _rows_of(table: torch.Tensor, rows: torch.Tensor | None, sparse: bool = Fals
 
 
 def _truncated_normal(*shape: int) -> torch.Tensor:
-    return nn.init.trunc_normal_(torch.empty(shape), std=0.02, a=-0.04, b=0.04)
+    drawn = torch.empty(shape)
+    for block in drawn.split(DRAWN_ROWS):  # torch holds four copies of what it draws
+        nn.init.trunc_normal_(block, std=0.02, a=-0.04, b=0.04)
+    return drawn
 
 
 def _projection(width: int, hidden_size: int) -> nn.Linear:
