@@ -17,7 +17,7 @@ import time
 
 import torch
 from peak import peak_mib
-from step import histories, make_model, text_file
+from step import histories, make_model, text_file, train_step
 
 from recbole_hstu.evaluation.score_blocks import ScoreBlocks
 from recbole_hstu.model.hstu import HSTU
@@ -68,9 +68,7 @@ def measure(args: argparse.Namespace) -> None:
     seconds = []
     for _ in range(5):
         started = time.perf_counter()
-        optimizer.zero_grad()
-        model.calculate_loss(batch).backward()
-        optimizer.step()
+        train_step(model, optimizer, batch)
         seconds.append(time.perf_counter() - started)
     trained = peak_mib() / 1024
     taken = evaluate(model, histories(args.items))

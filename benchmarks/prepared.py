@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 import torch
 from peak import peak_mib
+from step import train_step
 
 from recbole_hstu.config.config import Config
 from recbole_hstu.data.data_set import load_dataset
@@ -119,9 +120,7 @@ def seconds_a_step(model: Any, train: Any, steps: int) -> tuple[float, float]:
         began = time.process_time()
         batch = next(batches)
         waits.append(time.process_time() - began)
-        optimizer.zero_grad()
-        model.calculate_loss(batch).backward()
-        optimizer.step()
+        train_step(model, optimizer, batch)
         works.append(time.process_time() - began - waits[-1])
     return float(np.median(waits)), float(np.median(works))
 

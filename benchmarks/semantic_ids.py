@@ -17,7 +17,7 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 from peak import peak_mib
-from step import histories
+from step import histories, train_step
 
 from recbole_hstu.config.config import Config
 from recbole_hstu.data.semantic_id_file import SemanticIds
@@ -56,9 +56,7 @@ def measure(args: argparse.Namespace) -> None:
     seconds = []
     for _ in range(5):
         started = time.perf_counter()
-        optimizer.zero_grad()
-        model.calculate_loss(batch).backward()
-        optimizer.step()
+        train_step(model, optimizer, batch)
         seconds.append(time.perf_counter() - started)
     learned = sum(weights.numel() for weights in model.parameters())
     kept = sum(tensor.nbytes for tensor in model.state_dict().values())

@@ -139,6 +139,13 @@ def report(seconds: dict, rates: floor.Rates, memory: dict, args: argparse.Names
         )
 
 
+def train_step(model: Any, optimizer: torch.optim.Optimizer, batch: Any) -> None:
+    """Loss, gradients, and the step of the optimiser."""
+    optimizer.zero_grad()
+    model.calculate_loss(batch).backward()
+    optimizer.step()
+
+
 class Step:
     """A full training step: loss, gradients, AdamW."""
 

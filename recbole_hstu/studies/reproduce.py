@@ -138,8 +138,8 @@ def _lines(table: Table, paper: Published) -> list[list[str]]:
         lines.append([label, *(_shown(cells.get(metric)) for metric in paper.metrics)])
         if paper.figures:
             lines += _beside_figures(cells, paper.figures[label], paper.metrics)
-        elif len(lines) > 2:
-            lines.append(_beside_first(cells, next(iter(rows.values())), paper.metrics))
+        elif label != table.rows[0].label:
+            lines.append(_beside_first(cells, rows[table.rows[0].label], paper.metrics))
     return lines
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from golden_model import (
     SIZES,
     TEXT_SETTINGS,
@@ -81,6 +82,10 @@ def test_softmax_attention_is_the_textbooks():
     weights = (q @ k.transpose(-1, -2) / 8**0.5 + bias.unsqueeze(1)).softmax(-1)
     expected = (weights @ v).transpose(1, 2).flatten(-2)
     torch.testing.assert_close(layer.attention(q, k, v, bias), expected, rtol=0, atol=1e-12)
+    x, u, mixed = torch.ones(3, 16), torch.full((3, 16), 2.0), torch.rand(3, 16) * 1e-3
+    normed = F.layer_norm(mixed.double(), (16,), eps=1e-6)  # the output of a softmax is not divided
+    finished = x.double() + layer.output(u.double() * normed)
+    torch.testing.assert_close(layer.finish(x.double(), u.double(), mixed.double()), finished)
     check_company_and_padding(model, make_batch([1, 4, 7]))
     assert torch.isfinite(model.full_sort_predict(batch)).all()
 
