@@ -50,7 +50,7 @@ def target_ranks(
     _check_shapes(scores, targets)
     rows, width = scores.shape
     target_scores = scores.gather(1, targets[:, None])
-    refuse_nan(scores[:, 1:])
+    refuse_nan(scores[:, 1:].amax(dim=1))
     before, equal = counted(scores[:, 1:], target_scores, targets, first=1)
     ties = equal - 1  # the target itself makes one
     missed = target_scores[:, 0] == -torch.inf
@@ -101,13 +101,14 @@ def _others_tie(equal: Tensor, targets: Tensor, first: int, width: int) -> bool:
     return bool((equal > here.long()).any())
 
 
-def refuse_nan(scores: Tensor) -> None:
-    """Whether (B, W) scores of real items are numbers.
+def refuse_nan(highest: Tensor) -> None:
+    """Whether the scores of real items are numbers, by the highest of every row, (B,): the maximum
+    of a row hands on its NaN.
 
     Raises:
         InputError: one is NaN.
     """
-    not_a_number = scores.amax(dim=1).isnan()  # the maximum of a row hands on its NaN
+    not_a_number = highest.isnan()
     if not_a_number.any():
         row = int(not_a_number.nonzero()[0])
         raise InputError(

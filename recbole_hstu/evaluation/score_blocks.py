@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from recbole_hstu.evaluation.ranks import MISSED, TargetRanks, counted, refuse_nan
+from recbole_hstu.evaluation.ranks import MISSED, TargetRanks, counted
 from recbole_hstu.evaluation.top_k import Pairs, bar, by_column, top_k
 
 # Targets whose scores are taken from one product.
@@ -54,7 +54,6 @@ class ScoreBlocks:
             scores = self._block(start, stop)
             here = ((targets >= start) & (targets < stop)).nonzero().squeeze(1)
             scores[here, targets[here] - start] = own[here, 0]  # rounded alike in every product
-            refuse_nan(scores)
             more, same = counted(scores, own, targets, first=start)
             before.add_(more)
             equal.add_(same)

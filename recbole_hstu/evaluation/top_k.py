@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from recbole_hstu.evaluation.ranks import refuse_nan
 from recbole_hstu.support.errors import InputError
 
 # Scores that exist at once, 4 MiB, or of the least number of columns: torch's topk is several times
@@ -48,8 +49,7 @@ def top_k(
         block = score(start, stop)
         bar(block, pairs, start, stop)
         highest = block.amax(1)
-        if highest.isnan().any():
-            raise InputError("the model's scores are NaN: its training has diverged")
+        refuse_nan(highest)
         if best is None:
             best, columns = _best_of_block(block, k)
             continue
