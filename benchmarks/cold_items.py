@@ -3,10 +3,12 @@
     python -m dataset_converters amazon2023 --category Electronics_sample --raw RAW
     python benchmarks/cold_items.py --dataset=Electronics_sample
 
-One item in ten, by a hash of its token, is held out: HSTUText trains without its events and its
-text, and learns of it by `Recommender.add_items`. Judged are the users whose last event is one of
-a held-out item: is it among the first k of all items? The other users tell what new items cost
-them. The last row is a model that trained with the items, whose last events alone it has not seen.
+One item in ten, by a hash of its token, is held out: the models train without its events and its
+text, and learn of it by `Recommender.add_items`; TIGERSmall and COBRALite know it by the semantic
+id that the quantiser of the training gives its text. Judged are the users whose last event is one
+of a held-out item: is it among the first k of all items? The other users tell what new items cost
+them. The last rows are models that trained with the items, whose last events alone they have not
+seen.
 """
 
 from __future__ import annotations
@@ -24,11 +26,17 @@ import pandas as pd
 from recbole_hstu import Recommender
 from recbole_hstu.config.config import Config
 from recbole_hstu.data.atomic_file import read_atomic
+from recbole_hstu.data.semantic_id_file import codes_by_token, read_quantiser
+from recbole_hstu.data.side_feature_file import read_text_features
+from recbole_hstu.encoders.further_texts import FurtherTexts
 from recbole_hstu.quick_start import run
+from recbole_hstu.semantic_ids.further_ids import further_ids
+from recbole_hstu.semantic_ids.make_ids import make_ids
 from recbole_hstu.serving.events_of_users import read_events
 
 KS = (10, 50)
 STAND_INS = ("zero", "mean", "neighbours")
+WITH_IDS = ("TIGERSmall", "COBRALite")
 
 
 def is_new(token: str) -> bool:
@@ -88,6 +96,45 @@ class Experiment:
     def trained(self, model: str, name: str, **options: Any) -> Path:
         return run(model, name, config_dict={**self.options, **options})["checkpoint"]
 
+    def ids(self, name: str) -> Path:
+        """The semantic ids of the items of a data set, by their texts."""
+        text = {key: self.options[key] for key in ("text_encoder", "item_text", "seed")}
+        return make_ids(name, None, text)[0]
+
+    def codes_of_new(self, file: Path) -> dict[str, list[int]]:
+        """The new items' semantic ids by the quantiser of a file of the others. Left out is an item
+        that stands behind more of one id than the training knows: it cannot be generated."""
+        made_from = read_quantiser(file)[1]["text_features"]["file"]
+        features = read_text_features(file.with_name(made_from))
+        encoder = FurtherTexts(features.path, self.options)
+        texts = [encoder.item_text.join(list(row.values())) for row in self.new_items.values()]
+        vectors = np.concatenate([features.vectors, encoder.encode(texts)])
+        tokens = [*features.tokens, *self.new_items]
+        ids = further_ids(file, tokens, vectors)[len(features.tokens) :]
+        known = max(codes[-1] for codes in codes_by_token(file).values())
+        found = {
+            token: codes
+            for token, codes in zip(self.new_items, ids.tolist(), strict=True)
+            if codes[-1] <= known
+        }
+        sys.stderr.write(f"{len(self.new_items) - len(found):,} new items cannot be generated\n")
+        return found
+
+    def by_ids(self) -> dict[str, pd.DataFrame]:
+        """What the models with semantic ids recommend."""
+        file = self.ids(f"{self.name}_known")
+        self.ids(self.name)
+        new = {"TIGERSmall": self.codes_of_new(file), "COBRALite": self.new_items}
+        lists = {}
+        for model in WITH_IDS:
+            rec = Recommender.load(self.trained(model, f"{self.name}_known"))
+            rec.add_items(new[model])
+            lists[f"{model}, new items added"] = self.recommended(rec)
+        for model in WITH_IDS:
+            whole = Recommender.load(self.trained(model, self.name))
+            lists[f"{model}, trained with the items"] = self.recommended(whole)
+        return lists
+
     def report(self) -> None:
         known = f"{self.name}_known"
         file = self.trained("HSTUText", known, fusion=self.fusion)
@@ -101,6 +148,7 @@ class Experiment:
             lists[f"HSTUText, new items added, `{kind}`"] = self.recommended(rec)
         whole = Recommender.load(self.trained("HSTUText", self.name, fusion=self.fusion))
         lists["HSTUText, trained with the items"] = self.recommended(whole)
+        lists |= self.by_ids()
         new_targets = int(self.targets["item"].map(is_new).sum())
         sys.stdout.write(
             f"{len(whole.items) - 1:,} items, {len(self.new_items):,} of them new; "

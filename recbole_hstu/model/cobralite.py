@@ -195,13 +195,24 @@ class COBRALite(TextModel, SequentialRecommender):
             scores[rows.unsqueeze(1), items] = found[rows, places].unsqueeze(1) + within
         return scores
 
-    def add_items(self, text: torch.Tensor, stand_in: str) -> None:
-        """Not possible by a text alone.
+    @property
+    def takes_codes(self) -> bool:
+        """Whether new items need codes of semantic ids."""
+        return self.with_ids
+
+    def take_codes(self, codes: torch.Tensor) -> None:
+        """Codes (n, levels) of the items that `add_items` is then given.
 
         Raises:
-            InputError: always.
+            InputError: a beginning that no item has.
         """
-        raise InputError("COBRALite knows an item by its semantic id, too; train with the items")
+        self.ids.add_items(codes)
+
+    def add_items(self, text: torch.Tensor, stand_in: str) -> None:
+        """Items behind the others, by their text vectors (n, width), untrained; it has no item
+        vectors to stand in for."""
+        self.text = torch.cat([self.text, text])
+        self.n_items += len(text)
 
     def get_extra_state(self) -> str:
         return self.text_hash if self.with_dense else ""

@@ -10,6 +10,16 @@ from recbole_hstu.config.config import option
 from recbole_hstu.data.side_feature_file import align, read_text_features
 
 
+def reads_text(model: type, config) -> bool:
+    """Whether a model reads a side-feature file with these options."""
+    without = (
+        config["fusion"] == "id_only"
+        or config["retriever"] == "bm25"
+        or config["ablation"] == "without_dense"
+    )
+    return getattr(model, "needs_text_features", False) and not without
+
+
 class TextModel:
     """Mix-in of a model that reads a side-feature file (`properties/model/TextModel.yaml`).
 

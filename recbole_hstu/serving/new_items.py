@@ -12,10 +12,11 @@ import torch
 
 from recbole_hstu.data.item_rows import first_ten
 from recbole_hstu.data.item_text import ItemText
-from recbole_hstu.data.semantic_id_file import codes_by_token
+from recbole_hstu.data.semantic_id_file import codes_by_token, semantic_ids_path
 from recbole_hstu.encoders.further_texts import FurtherTexts
 from recbole_hstu.layers.stand_in_ids import STAND_INS
 from recbole_hstu.model.generative_retriever import GenerativeRetriever
+from recbole_hstu.semantic_ids.further_ids import further_ids
 from recbole_hstu.serving.saved_model import SavedModel
 from recbole_hstu.support.errors import InputError
 
@@ -59,8 +60,20 @@ def add_items(saved: SavedModel, items: Any, stand_in: str) -> None:
     if texts:
         vectors |= _encoded(saved, texts)
     table = np.stack([_vector(token, vectors[token], width) for token in given])
-    saved.model.add_items(torch.from_numpy(table).to(saved.config["device"]), stand_in)
+    text = torch.from_numpy(table).to(saved.config["device"])
+    if getattr(saved.model, "takes_codes", False):
+        saved.model.take_codes(_codes_by_text(saved, list(given), text))
+    saved.model.add_items(text, stand_in)
     saved.item_tokens.extend(given)
+
+
+def _codes_by_text(saved: SavedModel, tokens: list[str], text: torch.Tensor) -> torch.Tensor:
+    """(n, levels) codes of new items, by the quantiser of the file that the training read."""
+    known = saved.model.text[1:]
+    vectors = torch.cat([known, text]).cpu().numpy()
+    file = semantic_ids_path(saved.config)
+    codes = further_ids(file, [*saved.item_tokens[1:], *tokens], vectors)
+    return torch.from_numpy(codes[len(known) :]).to(text.device)
 
 
 def _add_ids(saved: SavedModel, items: Any) -> None:

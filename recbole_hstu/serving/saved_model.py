@@ -18,6 +18,7 @@ from recbole_hstu.config.model_registry import find_model
 from recbole_hstu.config.properties import model_files
 from recbole_hstu.data.loaders import create_dataset
 from recbole_hstu.layers.semantic_codes import kept_ids
+from recbole_hstu.model.text_model import reads_text
 from recbole_hstu.serving.stand_in import StandIn
 from recbole_hstu.support.errors import InputError, in_a_line
 from recbole_hstu.training import checkpoint
@@ -190,7 +191,7 @@ def _training_part(path, config, item_tokens, user_tokens) -> Any:
 def _find_text_file(path: Path, kind: Any, config: SavedConfig) -> None:
     """The recorded file of text vectors, or one of its name beside the checkpoint."""
     recorded = config["text_features_file"]
-    if not getattr(kind, "needs_text_features", False) or recorded is None:
+    if not reads_text(kind, config) or recorded is None:
         return
     beside = path.parent / Path(recorded).name
     if not Path(recorded).is_file() and beside.is_file():

@@ -13,6 +13,7 @@ from recbole_hstu.config.checkpoint_settings import checkpoint_settings
 from recbole_hstu.config.config import Config
 from recbole_hstu.config.properties import recbole_name
 from recbole_hstu.encoders import ensure_text_features
+from recbole_hstu.model.text_model import reads_text
 from recbole_hstu.support.errors import InputError, refused_by_recbole
 from recbole_hstu.support.yaml_values import load_yaml
 from recbole_hstu.training import checkpoint
@@ -55,9 +56,7 @@ def provide_text(config: Config, dataset: Any) -> None:
     Raises:
         InputError: see `ensure_text_features`.
     """
-    wanted = getattr(config.model_class, "needs_text_features", False)
-    without = config["fusion"] == "id_only" or config["retriever"] == "bm25"
-    if not wanted or without or config["text_features_file"]:
+    if not reads_text(config.model_class, config) or config["text_features_file"]:
         return
     # The data set that RecBole's wheel carries is read only.
     output = Path(config["output_path"]) / config["dataset"]

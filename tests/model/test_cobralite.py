@@ -1,5 +1,7 @@
 """COBRALite: its loss token by token, its beam against the exact scores, ablations, serving."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -11,9 +13,11 @@ from small_data import small_config, small_options
 from recbole_hstu.cli import main
 from recbole_hstu.data.data_set import load_dataset
 from recbole_hstu.data.loaders import make_loaders
-from recbole_hstu.data.side_feature_file import write_text_features
+from recbole_hstu.data.item_text import ItemText, read_item_texts
+from recbole_hstu.data.side_feature_file import read_text_features, write_text_features
 from recbole_hstu.layers.causal_decoder import CausalDecoder
 from recbole_hstu.layers.packing import Packing
+from recbole_hstu.layers.sparse_ids import SparseIds
 from recbole_hstu.quick_start import run
 from recbole_hstu.serving.recommender import Recommender
 from recbole_hstu.support.errors import InputError
@@ -158,7 +162,52 @@ def test_a_run_is_ranked_and_served_without_the_ids(shop):
     table = rec.recommend([[("i1", 5), ("i2", 7)]], k=28)
     assert sorted(table["item"]) == sorted({f"i{n}" for n in range(30)} - {"i1", "i2"})
     assert len(rec.similar_items("i3", k=4)) == 4
-    with pytest.raises(InputError, match="by its semantic id, too"):
+    with pytest.raises(InputError, match="ids.safetensors"):
+        rec.add_items({"new": {"title": "red thing1"}})
+
+
+def test_new_items_have_the_ids_of_the_quantiser(toy):
+    """As a model that was built with them, untrained: a twin of an item has its codes, its score."""
+    write_items()
+    folder = Path("dataset/toy")
+    text = {"item_text": SMALL["item_text"], "text_dimensions": 6}
+    line = ["ids", "--dataset=toy", "--level_sizes=[4, 4]", "--item_text={fields: [title]}"]
+    assert main([*line, "--text_dimensions=6"]) == 0
+    options = small_options("COBRALite", **SMALL | text, decode="exact")
+    rec = Recommender.load(run("COBRALite", "toy", config_dict=options)["checkpoint"])
+    codes = rec.saved.model.ids.of_item.tolist()
+    features = read_text_features(next(folder.glob("*.lsa.safetensors")))
+    twin = features.vectors[features.tokens.index("i3")]
+    title = read_item_texts(folder / "toy.item", ItemText(("title",)))["i4"]
+    rec.add_items({"new3": twin, "new4": {"title": title}})
+    now = rec.saved.model.ids.of_item.tolist()
+    tokens = rec.items
+    assert now[: len(codes)] == codes
+    assert now[len(codes) :] == [codes[tokens.index("i3")], codes[tokens.index("i4")]]
+    history = [("i1", 5), ("i2", 7)]
+    old3, new3, old4, new4 = rec.scores(history, ["i3", "new3", "i4", "new4"])
+    assert (new3, new4) == pytest.approx((old3, old4), abs=1e-4)
+    table = rec.recommend([history], k=32, exclude_seen=False)
+    assert np.exp(table["score"]).sum() == pytest.approx(1, abs=1e-4)
+
+
+def test_an_id_that_no_item_has_is_refused():
+    ids = SparseIds(torch.tensor([[-1, -1], [0, 1], [2, 1]]), 2)
+    ids.add_items(torch.tensor([[2, 1], [0, 1]]))
+    assert ids.of_item.tolist() == [0, 0, 1, 1, 0]
+    assert [ids.items(one).tolist() for one in (0, 1)] == [[1, 4], [2, 3]]
+    with pytest.raises(InputError, match=r"1 of 2 items .* such as \[0, 2\]"):
+        ids.add_items(torch.tensor([[0, 1], [0, 2]]))
+    assert ids.of_item.tolist() == [0, 0, 1, 1, 0]
+
+
+def test_without_dense_no_text_is_read(shop):
+    Path("dataset/toy/toy.item").unlink()
+    options = small_options("COBRALite", **SMALL, ablation="without_dense")
+    file = run("COBRALite", "toy", config_dict=options)["checkpoint"]
+    assert not list(Path("dataset/toy").glob("*.lsa.*"))
+    rec = Recommender.load(file)
+    with pytest.raises(InputError, match="no text vectors to know new items by"):
         rec.add_items({"new": {"title": "red thing1"}})
 
 
