@@ -12,8 +12,8 @@ from small_data import small_config, small_options
 
 from recbole_hstu.cli import main
 from recbole_hstu.data.data_set import load_dataset
-from recbole_hstu.data.loaders import make_loaders
 from recbole_hstu.data.item_text import ItemText, read_item_texts
+from recbole_hstu.data.loaders import make_loaders
 from recbole_hstu.data.side_feature_file import read_text_features, write_text_features
 from recbole_hstu.layers.causal_decoder import CausalDecoder
 from recbole_hstu.layers.packing import Packing
@@ -162,12 +162,12 @@ def test_a_run_is_ranked_and_served_without_the_ids(shop):
     table = rec.recommend([[("i1", 5), ("i2", 7)]], k=28)
     assert sorted(table["item"]) == sorted({f"i{n}" for n in range(30)} - {"i1", "i2"})
     assert len(rec.similar_items("i3", k=4)) == 4
-    with pytest.raises(InputError, match="ids.safetensors"):
+    with pytest.raises(InputError, match=r"ids\.safetensors"):
         rec.add_items({"new": {"title": "red thing1"}})
 
 
 def test_new_items_have_the_ids_of_the_quantiser(toy):
-    """As a model that was built with them, untrained: a twin of an item has its codes, its score."""
+    """A twin of an item has its codes and its score; both are items like all others."""
     write_items()
     folder = Path("dataset/toy")
     text = {"item_text": SMALL["item_text"], "text_dimensions": 6}
