@@ -81,7 +81,7 @@ class Experiment:
         self.name, self.fields = name, fields
         self.options = {
             **{"protocol": "paper", "mask_seen": True, "epochs": epochs, "show_progress": False},
-            **{"text_encoder": "lsa", "item_text": {"fields": fields}, "seed": 1},
+            **{"item_text": {"fields": fields}, "seed": 1},
         }
         self.fusion = fusion
         config = Config("HSTUText", name, config_dict=self.options)
@@ -98,15 +98,14 @@ class Experiment:
 
     def ids(self, name: str) -> Path:
         """The semantic ids of the items of a data set, by their texts."""
-        text = {key: self.options[key] for key in ("text_encoder", "item_text", "seed")}
-        return make_ids(name, None, text)[0]
+        return make_ids(name, None, {key: self.options[key] for key in ("item_text", "seed")})[0]
 
     def codes_of_new(self, file: Path) -> dict[str, list[int]]:
         """The new items' semantic ids by the quantiser of a file of the others. Left out is an item
         that stands behind more of one id than the training knows: it cannot be generated."""
         made_from = read_quantiser(file)[1]["text_features"]["file"]
         features = read_text_features(file.with_name(made_from))
-        encoder = FurtherTexts(features.path, self.options)
+        encoder = FurtherTexts(features.path, {"text_encoder": "lsa"})
         texts = [encoder.item_text.join(list(row.values())) for row in self.new_items.values()]
         vectors = np.concatenate([features.vectors, encoder.encode(texts)])
         tokens = [*features.tokens, *self.new_items]

@@ -169,16 +169,15 @@ def test_a_run_is_ranked_and_served_without_the_ids(shop):
 def test_new_items_have_the_ids_of_the_quantiser(toy):
     """A twin of an item has its codes and its score; both are items like all others."""
     write_items()
-    folder = Path("dataset/toy")
     text = {"item_text": SMALL["item_text"], "text_dimensions": 6}
     line = ["ids", "--dataset=toy", "--level_sizes=[4, 4]", "--item_text={fields: [title]}"]
     assert main([*line, "--text_dimensions=6"]) == 0
     options = small_options("COBRALite", **SMALL | text, decode="exact")
     rec = Recommender.load(run("COBRALite", "toy", config_dict=options)["checkpoint"])
     codes = rec.saved.model.ids.of_item.tolist()
-    features = read_text_features(next(folder.glob("*.lsa.safetensors")))
+    features = read_text_features(rec.saved.config["text_features_file"])
     twin = features.vectors[features.tokens.index("i3")]
-    title = read_item_texts(folder / "toy.item", ItemText(("title",)))["i4"]
+    title = read_item_texts("dataset/toy/toy.item", ItemText(("title",)))["i4"]
     rec.add_items({"new3": twin, "new4": {"title": title}})
     now = rec.saved.model.ids.of_item.tolist()
     tokens = rec.items
