@@ -35,7 +35,8 @@ class COBRALite(TextModel, SequentialRecommender):
 
         x = id_1, v_1, id_2, v_2, ..;  id_t the vector of a sparse id, v_t = W e_text
         p(id | x)          softmax of a linear head after v_t
-        p(item | id, x)    softmax of psi * cos(query after id, v) over the items of the id
+        p(item | id, x)    softmax of psi * cos(query after id, e) over the items of the id
+        query              direction of e_last + U h, of the last item's text and the state after id
 
     An item's score is the logarithm of the product (BeamFusion), the first softmax sharpened by
     tau. Training adds cross-entropy over the ids and a contrast of the dense query with the items
@@ -57,6 +58,7 @@ class COBRALite(TextModel, SequentialRecommender):
         self.n_kinds = self.with_ids + self.with_dense  # tokens an event
         hidden_size, self.dropout = option(config, "hidden_size"), option(config, "dropout_prob")
         self.temperature = option(config, "temperature")
+        self.mask_seen = bool(config["mask_seen"])
         self.tau, self.psi = option(config, "fusion_tau"), option(config, "fusion_psi")
         self.positions = _normal(self.max_seq_length + 1, hidden_size)
         self.kinds = _normal(self.n_kinds, hidden_size)
@@ -93,7 +95,9 @@ class COBRALite(TextModel, SequentialRecommender):
             )
         self.register_buffer("text", text, persistent=False)
         self.projection = nn.Linear(text.shape[1], hidden_size)
-        self.dense_head = nn.Linear(hidden_size, hidden_size)
+        self.dense_head = nn.Linear(hidden_size, text.shape[1])
+        nn.init.zeros_(self.dense_head.weight)  # untrained, the query is the last item's text
+        nn.init.zeros_(self.dense_head.bias)
 
     def calculate_loss(self, interaction) -> torch.Tensor:
         """Cross-entropy of the next ids and in-batch contrast of the next dense vectors, each a
@@ -102,7 +106,6 @@ class COBRALite(TextModel, SequentialRecommender):
         items = F.pad(history, (0, 1))
         items = items.scatter(1, lengths.unsqueeze(1), interaction[self.ITEM_ID].unsqueeze(1))
         packing = Packing(self.n_kinds * lengths + (self.n_kinds - 1))  # the target's id is read
-        distinct = torch.unique(items[items > 0])
         hidden = self.decoder(self._input(items, packing), packing)
         step = packing.positions // self.n_kinds
         whole = packing.positions % self.n_kinds == self.n_kinds - 1  # another item comes next
@@ -111,18 +114,27 @@ class COBRALite(TextModel, SequentialRecommender):
         if self.with_ids:
             loss = F.cross_entropy(self.sparse_head(hidden[whole]), self.ids.of_item[following])
         if self.with_dense:
-            at = whole
+            at, last = whole, step[whole]
             if self.with_ids:
                 at = ~whole & (step > 0)
-                following = items[packing.source[at], step[at]]
-            loss = loss + self._contrast(hidden[at], following, distinct)
+                last = step[at] - 1
+            row = packing.source[at]
+            query = self._query(hidden[at], items[row, last])
+            loss = loss + self._contrast(query, items[row, last + 1], row, items)
         return loss
 
-    def _contrast(self, hidden, targets: torch.Tensor, distinct: torch.Tensor) -> torch.Tensor:
-        """Targets (T,) against all items of the batch (U,), rising."""
-        candidates = l2_normalise(self.projection(self.text[distinct]))
-        logits = self._query(hidden) @ candidates.t() / self.temperature
-        return F.cross_entropy(logits, torch.searchsorted(distinct, targets))
+    def _contrast(self, query, targets: torch.Tensor, row: torch.Tensor, items: torch.Tensor):
+        """Targets (T,) of rows (T,) against all items of the batch (B, L); where `mask_seen` leaves
+        the items of a history out of its ranking, they are no negatives of their row either."""
+        distinct = torch.unique(F.pad(items.flatten(), (1, 0)))  # the padding comes first
+        logits = query @ l2_normalise(self.text[distinct]).t() / self.temperature
+        target = torch.searchsorted(distinct, targets)
+        own = torch.zeros(len(items), len(distinct), dtype=torch.bool, device=items.device)
+        if self.mask_seen:
+            own.scatter_(1, torch.searchsorted(distinct, items), True)
+        own[:, 0] = True
+        left_out = own[row].scatter(1, target.unsqueeze(1), False)
+        return F.cross_entropy(logits.masked_fill(left_out, -torch.inf), target)
 
     def _input(self, items: torch.Tensor, packing: Packing) -> torch.Tensor:
         """(T, D) tokens of items (B, L)."""
@@ -137,14 +149,15 @@ class COBRALite(TextModel, SequentialRecommender):
         x = x + self.positions[step] + self.kinds[kind]
         return dropout(x, self.dropout, self.training)
 
-    def _query(self, hidden: torch.Tensor) -> torch.Tensor:
-        """(..., D) -> (..., D) of length 1, to be compared with `vectors`."""
-        return l2_normalise(self.dense_head(hidden))
+    def _query(self, hidden: torch.Tensor, last: torch.Tensor) -> torch.Tensor:
+        """(..., D) after items (...) -> (..., text width) of length 1, to be compared with
+        `vectors`: the last item's own, and what the decoder adds to it."""
+        return l2_normalise(l2_normalise(self.text[last]) + self.dense_head(hidden))
 
     @property
     def vectors(self) -> torch.Tensor:
-        """(V, D) the dense vectors of the items, of length 1."""
-        return l2_normalise(self.projection(self.text))
+        """(V, text width) the dense vectors of the items, of length 1."""
+        return l2_normalise(self.text)
 
     def predict(self, interaction) -> torch.Tensor:
         """(B,) score of each row's `item_id`."""
@@ -167,15 +180,17 @@ class COBRALite(TextModel, SequentialRecommender):
         packing = Packing(self.n_kinds * lengths)
         hidden, kept = self.decoder.read(self._input(items, packing), packing)
         last = packing.unorder(hidden[packing.last])
+        last_item = items.gather(1, lengths.unsqueeze(1) - 1)  # (B, 1)
         if not self.with_ids:
             assert vectors is not None
-            return self.psi * self._query(last) @ vectors.t()
+            return self.psi * self._query(last, last_item.squeeze(1)) @ vectors.t()
         log_prob = (self.tau * self.sparse_head(last).log_softmax(-1)).log_softmax(-1)
         if vectors is None:
             return log_prob[:, self.ids.of_item]
         found, number = log_prob.topk(self.width)
         x = self.id_vectors[number] + self.positions[lengths].unsqueeze(1) + self.kinds[0]
-        query = self._query(self.decoder.follow(x, kept, self.n_kinds * lengths))
+        followed = self.decoder.follow(x, kept, self.n_kinds * lengths)
+        query = self._query(followed, last_item)
         return self._fused(found, number, query, vectors)
 
     def _fused(self, found, number, query, vectors: torch.Tensor) -> torch.Tensor:

@@ -91,15 +91,18 @@ def by_hand(model, batch):
         for step, item in enumerate(row[1:], 1):
             logits = model.sparse_head(hidden[2 * step - 1])
             sparse.append(F.cross_entropy(logits, model.ids.of_item[item]))
-            query = F.normalize(model.dense_head(hidden[2 * step]), dim=0)
-            others = F.normalize(model.projection(model.text[in_batch]), dim=1)
-            target = torch.tensor(in_batch.index(item))
-            dense.append(F.cross_entropy(others @ query / model.temperature, target))
+            last = F.normalize(model.text[row[step - 1]], dim=0)
+            query = F.normalize(last + model.dense_head(hidden[2 * step]), dim=0)
+            left_out = set(row) - {item} if model.mask_seen else set()
+            others = [one for one in in_batch if one not in left_out]
+            logits = F.normalize(model.text[others], dim=1) @ query / model.temperature
+            dense.append(F.cross_entropy(logits, torch.tensor(others.index(item))))
     return torch.stack(sparse).mean() + torch.stack(dense).mean()
 
 
-def test_the_loss_by_hand(shop):
-    model, batch, _ = prepared(train_batch_size=12)
+@pytest.mark.parametrize("mask_seen", [False, True])
+def test_the_loss_by_hand(shop, mask_seen):
+    model, batch, _ = prepared(train_batch_size=12, mask_seen=mask_seen)
     torch.testing.assert_close(model.calculate_loss(batch), by_hand(model, batch))
 
 
