@@ -183,7 +183,7 @@ def test_new_items_have_the_ids_of_the_quantiser(toy):
     title = read_item_texts("dataset/toy/toy.item", ItemText(("title",)))["i4"]
     rec.add_items({"new3": twin, "new4": {"title": title}})
     now = rec.saved.model.ids.of_item.tolist()
-    tokens = rec.items
+    tokens = rec.items.tolist()
     assert now[: len(codes)] == codes
     assert now[len(codes) :] == [codes[tokens.index("i3")], codes[tokens.index("i4")]]
     history = [("i1", 5), ("i2", 7)]
