@@ -102,7 +102,8 @@ class Experiment:
 
     def codes_of_new(self, file: Path) -> dict[str, list[int]]:
         """The new items' semantic ids by the quantiser of a file of the others. Left out is an item
-        that stands behind more of one id than the training knows: it cannot be generated."""
+        that stands behind more of one id than the training knows: it cannot be generated, and is
+        left out of the histories, too."""
         made_from = read_quantiser(file)[1]["text_features"]["file"]
         features = read_text_features(file.with_name(made_from))
         encoder = FurtherTexts(features.path, {"text_encoder": "lsa"})
@@ -161,7 +162,7 @@ class Experiment:
 
     def recommended(self, rec: Recommender) -> pd.DataFrame:
         at = self.targets["time"] if rec.needs_time else None
-        return rec.recommend(self.histories, k=max(KS), at=at)
+        return rec.recommend(self.histories, k=max(KS), at=at, on_unknown="warn")
 
     def popular(self) -> pd.DataFrame:
         """The items of most events, but for those of the history, for every user."""
