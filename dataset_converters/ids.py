@@ -57,10 +57,10 @@ def as_ids(column: pa.Array) -> tuple[pa.Array, np.ndarray]:
     if not any(test(column.type) for test in _KINDS):
         return pa.nulls(len(column), ID), np.zeros(len(column), bool)
     ids = column.cast(ID)
-    filled = pc.greater(pc.binary_length(ids), 0).fill_null(False).to_numpy(zero_copy_only=False)
+    clean = pc.greater(pc.binary_length(ids), 0)
     if _may_hold_controls(ids):
-        filled &= ~pc.match_substring_regex(ids, r"[\x00-\x1f\x7f]").fill_null(True).to_numpy(False)
-    return ids, filled
+        clean = pc.and_not(clean, pc.match_substring_regex(ids, r"[\x00-\x1f\x7f]"))
+    return ids, clean.fill_null(False).to_numpy(zero_copy_only=False)
 
 
 def _may_hold_controls(ids: pa.Array) -> bool:
