@@ -110,15 +110,19 @@ def _read(chunk: Chunk, fields: Fields, tally: Tally) -> _Part:
 def _mended(part: _Part, good: np.ndarray, saved: Mapping[int, Row]) -> _Part:
     """The `good` rows of the part, and the `saved` ones with the values given."""
     rows = np.fromiter(saved, np.int64, len(saved))
-    mask = np.zeros(len(good), bool)
-    mask[rows] = True
-    users, items, ratings, times = zip(*saved.values(), strict=True) if saved else ((),) * 4
-    part.rating[rows], part.time[rows] = ratings, times
-    ids = (
-        pc.replace_with_mask(column, pa.array(mask), pa.array(values, ID)).filter(good | mask)
-        for column, values in ((part.user, users), (part.item, items))
+    fixed = np.zeros(len(good), bool)
+    fixed[rows] = True
+    part.rating[rows] = [rating for _, _, rating, _ in saved.values()]
+    part.time[rows] = [time for _, _, _, time in saved.values()]
+    users = pa.array([user for user, _, _, _ in saved.values()], ID)
+    items = pa.array([item for _, item, _, _ in saved.values()], ID)
+    mask, kept = pa.array(fixed), good | fixed
+    return _Part(
+        pc.replace_with_mask(part.user, mask, users).filter(pa.array(kept)),
+        pc.replace_with_mask(part.item, mask, items).filter(pa.array(kept)),
+        part.rating[kept],
+        part.time[kept],
     )
-    return _Part(*ids, part.rating[good | mask], part.time[good | mask])
 
 
 def _ratings(column: pa.Array | None, length: int) -> tuple[np.ndarray, np.ndarray]:
