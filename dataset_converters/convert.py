@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from dataset_converters.atomic import (
     file_names,
@@ -19,6 +22,7 @@ from dataset_converters.atomic import (
 )
 from dataset_converters.event_files import write_interactions, write_parquet
 from dataset_converters.gathering import Fields, gather
+from dataset_converters.ids import ID
 from dataset_converters.interactions import Interactions, doubtful_times, require_rows
 from dataset_converters.reading.chunks import Chunk
 from dataset_converters.reading.lines import Tally, file_facts
@@ -107,13 +111,14 @@ def convert(folder: Path, source: Source, options: Options, parquet: bool = Fals
         inter, item, stats_file, settings = (new / name for name in file_names(folder.name))
         spool = new / "spool.jsonl"
         metadata = _Metadata(source, options, spool)
-        metadata.read(data.item_tokens())
-        data, repeated = _filter(data.sorted_by_time(), metadata, source.dropped, options)
+        metadata.read(data)
+        data.sort_by_time()
+        repeated = _filter(data, metadata, source.dropped, options)
         write_interactions(inter, data)
         if parquet:
             write_parquet(new / parquet_name(folder.name), data)
         if source.items is not None:
-            metadata.write(item, data.item_tokens())
+            metadata.write(item, set(data.item_ids().to_pylist()))
             spool.unlink()
         stats = {
             "name": folder.name,
@@ -145,10 +150,11 @@ class _Metadata:
         self._spool = spool
         self._counts: Counter[str] = Counter()
 
-    def read(self, wanted: Collection[str]) -> None:
-        """Clean and spool the texts of the `wanted` items; the first record of an item counts."""
+    def read(self, data: Interactions) -> None:
+        """Clean and spool the texts of the items of `data`; the first record of an item counts."""
         if self._source.items is None or self._source.item_tally is None:
             return
+        wanted = set(data.item_ids().to_pylist())
         with self._spool.open("w", encoding="utf-8") as file:
             for item, record in self._source.items:
                 if item not in wanted:
@@ -200,23 +206,22 @@ class _Metadata:
 
 def _filter(
     data: Interactions, metadata: _Metadata, dropped: Counter[str], options: Options
-) -> tuple[Interactions, int]:
-    """What stays of `data` (sorted by time), and how many interactions repeated a pair."""
+) -> int:
+    """Drop what is not to stay of `data`, sorted by time; how many rows repeated a pair."""
 
-    def drop(kept: Interactions, reason: str) -> Interactions:
-        if len(kept) < len(data):
-            dropped[reason] += len(data) - len(kept)
-        require_rows(kept, f"dropping interactions: {reason}")
-        return kept
+    def count(rows: int, reason: str) -> None:
+        if rows:
+            dropped[reason] += rows
+        require_rows(data, f"dropping interactions: {reason}")
 
     if metadata.stats() is not None and not options.keep_unknown_items:
-        data = drop(data.of_items(metadata.known), "item without metadata")
+        count(data.keep(data.of_items(metadata.known)), "item without metadata")
     repeats = data.repeats("last" if options.duplicates == "last" else "first")
     if options.duplicates != "keep":
-        data = drop(data.take(~repeats), "repeated (user, item) pair")
+        count(data.keep(~repeats), "repeated (user, item) pair")
     core = f"fewer than {options.user_core} of a user or {options.item_core} of an item"
-    data = drop(data.core(options.user_core, options.item_core), core)
-    return data, int(repeats.sum())
+    count(data.drop_to_core(options.user_core, options.item_core), core)
+    return int(repeats.sum())
 
 
 def _file_stats(tally: Tally) -> dict[str, object]:
@@ -253,7 +258,8 @@ def _warn_about_stock_reader(data: Interactions, metadata: _Metadata) -> None:
             metadata.longest,
             _STOCK_FIELD_LIMIT,
         )
-    missing = sorted((data.item_tokens() | data.user_tokens()) & _STOCK_MISSING)
+    ids = pa.chunked_array([data.item_ids(), data.user_ids()])
+    missing = sorted(set(ids.filter(pc.is_in(ids, pa.array(_STOCK_MISSING, ID))).to_pylist()))
     if missing:
         logger.warning("RecBole's own reader takes these ids for missing: %s", ", ".join(missing))
     if max(abs(int(data.time.min())), abs(int(data.time.max()))) >= 2**53:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from array import array
-from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import count
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dataset_converters.ids import ID, Ids, as_ids
 from dataset_converters.interactions import Interactions, Row
 from dataset_converters.reading.chunks import Chunk, Record
 from dataset_converters.reading.lines import Tally
@@ -48,38 +47,10 @@ class Fields:
 
 
 class _Part(NamedTuple):
-    user: np.ndarray
-    item: np.ndarray
+    user: pa.Array
+    item: pa.Array
     rating: np.ndarray
     time: np.ndarray
-
-
-class _Tokens(defaultdict[str, int]):
-    """Tokens and their codes, in the order in which they were met."""
-
-    def __init__(self) -> None:
-        super().__init__(count().__next__)
-
-    def of_column(self, column: pa.Array) -> np.ndarray:
-        """Codes (N,) int32; -1 for what is no clean token."""
-        if pa.types.is_dictionary(column.type):
-            column = column.cast(column.type.value_type)
-        if pa.types.is_integer(column.type):
-            column = column.cast(pa.string())
-        if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
-            return np.full(len(column), -1, np.int32)
-        encoded = column.dictionary_encode()
-        tokens = encoded.dictionary.to_numpy(zero_copy_only=False)
-        clean = _are_clean(encoded.dictionary)
-        codes = np.full(len(tokens) + 1, -1, np.int32)  # the last one is that of null
-        codes[:-1][clean] = list(map(self.__getitem__, tokens[clean].tolist()))
-        return codes[encoded.indices.fill_null(len(tokens)).to_numpy()]
-
-
-def _are_clean(tokens: pa.Array) -> np.ndarray:
-    """Mask of those that `is_clean_token` takes; Arrow's texts hold no surrogates anyway."""
-    broken = pc.match_substring_regex(tokens, r"[\x00-\x1f\x7f]")
-    return pc.and_not(pc.greater(pc.binary_length(tokens), 0), broken).to_numpy(False)
 
 
 def gather(
@@ -90,54 +61,68 @@ def gather(
     Raises:
         ConversionError: too many records cannot be used.
     """
-    users, items = _Tokens(), _Tokens()
-    columns: list[array[Any]] = [array(code) for code in "iidq"]
+    users, items = Ids(), Ids()
+    ratings, times = array("d"), array("q")
     for chunk in chunks:
         start = 0
-        while start < len(chunk) and (limit is None or len(columns[0]) < limit):
-            stop = len(chunk) if limit is None else start + limit - len(columns[0])
-            part = _read(chunk.cut(start, stop), fields, tally, users, items)
-            for column, values in zip(columns, part, strict=True):
-                column.frombytes(values.tobytes())
+        while start < len(chunk) and (limit is None or len(times) < limit):
+            stop = len(chunk) if limit is None else start + limit - len(times)
+            part = _read(chunk.cut(start, stop), fields, tally)
+            users.append(part.user)
+            items.append(part.item)
+            ratings.frombytes(part.rating.tobytes())
+            times.frombytes(part.time.tobytes())
             start = stop
-        if limit is not None and len(columns[0]) >= limit:
+        if limit is not None and len(times) >= limit:
             break
-    kinds: tuple[Any, ...] = (np.int32, np.int32, np.float64, np.int64)
-    return Interactions(
-        list(users),
-        list(items),
-        *(
-            np.frombuffer(column, kind) if column else np.empty(0, kind)
-            for column, kind in zip(columns, kinds, strict=True)
-        ),
-    )
+    numbers = np.frombuffer(ratings or b"", np.float64), np.frombuffer(times or b"", np.int64)
+    (user_ids, user), (item_ids, item) = users.finish(), items.finish()
+    return Interactions(user_ids, item_ids, user, item, *numbers)
 
 
-def _read(chunk: Chunk, fields: Fields, tally: Tally, users: _Tokens, items: _Tokens) -> _Part:
+def _read(chunk: Chunk, fields: Fields, tally: Tally) -> _Part:
     """The usable rows of a chunk; the others are rejected in their order."""
     rating, rated = _ratings(chunk.columns[fields.rating] if fields.rating else None, len(chunk))
     time, timed = fields.clock.of_column(chunk.columns[fields.time])
-    user = users.of_column(chunk.columns[fields.user])
-    item = items.of_column(chunk.columns[fields.item])
-    part = _Part(user, item, rating, time)
-    good = (user >= 0) & (item >= 0) & rated & timed & chunk.usable()
+    user, known_user = as_ids(chunk.columns[fields.user])
+    item, known_item = as_ids(chunk.columns[fields.item])
+    good = known_user & known_item & rated & timed & chunk.usable()
+    doubtful = np.flatnonzero(~good)
+    saved: dict[int, Row] = {}
     before = tally.records
-    for row in np.flatnonzero(~good).tolist():
+    for row in doubtful.tolist():
         place = row + chunk.offset
         tally.records = before + row + 1
         tally.line = chunk.line(place)
         try:
             if place in chunk.problems:
                 raise ValueError(chunk.problems[place])
-            token, other, part.rating[row], part.time[row] = fields.row(chunk.record(place))
+            saved[row] = fields.row(chunk.record(place))
         except LeftOutError:
             continue
         except _DECISION as error:
             tally.reject(error)
-        else:
-            part.user[row], part.item[row], good[row] = users[token], items[other], True
     tally.records = before + len(chunk)
-    return part if good.all() else _Part(*(column[good] for column in part))
+    part = _Part(user, item, rating, time)
+    return _mended(part, good, saved) if len(doubtful) else part
+
+
+def _mended(part: _Part, good: np.ndarray, saved: Mapping[int, Row]) -> _Part:
+    """The `good` rows of the part, and the `saved` ones with the values given."""
+    rows = np.fromiter(saved, np.int64, len(saved))
+    fixed = np.zeros(len(good), bool)
+    fixed[rows] = True
+    part.rating[rows] = [rating for _, _, rating, _ in saved.values()]
+    part.time[rows] = [time for _, _, _, time in saved.values()]
+    users = pa.array([user for user, _, _, _ in saved.values()], ID)
+    items = pa.array([item for _, item, _, _ in saved.values()], ID)
+    mask, kept = pa.array(fixed), good | fixed
+    return _Part(
+        pc.replace_with_mask(part.user, mask, users).filter(pa.array(kept)),
+        pc.replace_with_mask(part.item, mask, items).filter(pa.array(kept)),
+        part.rating[kept],
+        part.time[kept],
+    )
 
 
 def _ratings(column: pa.Array | None, length: int) -> tuple[np.ndarray, np.ndarray]:

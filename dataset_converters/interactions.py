@@ -3,33 +3,37 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
-from dataclasses import dataclass, replace
-from itertools import pairwise
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from dataset_converters.errors import ConversionError
+from dataset_converters.ordering import stable_order, unsigned
 from dataset_converters.reading.clean_text import is_clean_token
 
 _YEAR_S = 31_536_000
 _MANY_ROWS, _FEW_TIMES = 200, 20
 _INT64_MAX = 2**63 - 1
 _BLOCK = 1 << 20  # rows
+_COLUMNS = ("user", "item", "rating", "time")
 
 Row = tuple[str, str, float, int]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Interactions:
-    """Parallel columns, one entry an interaction, in the source's order until `sorted_by_time`.
+    """Parallel columns, one entry an interaction, in the source's order until `sort_by_time`.
 
-    `user` and `item` (N,) int32 index into the tokens `users` and `items`; `rating` (N,) float64;
-    `time` (N,) int64 in the source's own unit. Tokens may be there without any interaction.
+    `user` and `item` (N,) int32 index into the ids `users` and `items`, texts of Arrow's; `rating`
+    (N,) float64; `time` (N,) int64 in the source's own unit. Ids may be there without any
+    interaction. Rows are dropped and sorted in place, a column at a time: there may be many.
     """
 
-    users: list[str]
-    items: list[str]
+    users: pa.Array
+    items: pa.Array
     user: np.ndarray
     item: np.ndarray
     rating: np.ndarray
@@ -38,74 +42,91 @@ class Interactions:
     def __len__(self) -> int:
         return len(self.user)
 
-    def take(self, rows: np.ndarray) -> Interactions:
-        """These rows only: a mask or indices."""
-        return replace(
-            self,
-            user=self.user[rows],
-            item=self.item[rows],
-            rating=self.rating[rows],
-            time=self.time[rows],
-        )
+    def keep(self, rows: np.ndarray) -> int:
+        """Drop all interactions but those of the mask (N,); returns how many were dropped."""
+        before = len(self)
+        if rows.all():
+            return 0
+        for name in _COLUMNS:
+            column = getattr(self, name)
+            kept = column[rows]
+            column = column[: len(kept)]
+            column[:] = kept
+            setattr(self, name, column)
+        return before - len(self)
 
-    def of_items(self, known: Collection[str]) -> Interactions:
-        """Only the interactions with the items of `known`."""
-        keep = np.fromiter((item in known for item in self.items), bool, len(self.items))
-        return self.take(keep[self.item])
+    def of_items(self, known: Collection[str]) -> np.ndarray:
+        """Mask of the interactions with the items of `known`."""
+        items = self.items.to_pylist()
+        return np.fromiter((item in known for item in items), bool, len(items))[self.item]
 
-    def sorted_by_time(self) -> Interactions:
-        """By user token, then time; ties keep the source's order."""
-        rank = np.empty(len(self.users), np.int64)
-        rank[sorted(range(len(self.users)), key=self.users.__getitem__)] = np.arange(rank.size)
-        least = int(self.time.min()) if len(self) else 0
-        span = int(self.time.max()) - least + 1 if len(self) else 1
-        if len(self.users) * span > _INT64_MAX:
-            return self.take(np.lexsort((self.time, rank[self.user])))
-        rank *= span  # user and time in one number: sorted in a third of the time
-        keys = rank[self.user]
-        keys += self.time - np.int64(least)
-        return self.take(np.argsort(keys, kind="stable"))
+    def sort_by_time(self) -> None:
+        """By user id, then time; ties keep the source's order."""
+        rank = np.empty(len(self.users), np.uint64)
+        rank[pc.sort_indices(self.users).to_numpy()] = np.arange(rank.size, dtype=np.uint64)
+        self._reorder(slice(None), stable_order(rank[self.user]))
+        for start, stop in self._blocks():
+            user, time = self.user[start:stop], self.time[start:stop]
+            same = user[1:] == user[:-1]
+            if (same & (time[1:] < time[:-1])).any():
+                order = stable_order(unsigned(time))
+                place = np.cumsum(np.concatenate(([False], ~same)), dtype=np.uint64)  # of the user
+                self._reorder(slice(start, stop), order[stable_order(place[order])])
+
+    def _reorder(self, rows: slice, order: np.ndarray) -> None:
+        for name in _COLUMNS:
+            column = getattr(self, name)[rows]
+            column[:] = column[order]
+
+    def _blocks(self) -> Iterator[tuple[int, int]]:
+        """Where blocks of whole users begin and end, of rows that stand together by user."""
+        start = 0
+        while start < len(self):
+            stop = min(start + _BLOCK, len(self))
+            while stop < len(self) and self.user[stop] == self.user[stop - 1]:
+                others = self.user[stop : stop + _BLOCK] != self.user[stop]
+                stop += int(others.argmax()) if others.any() else len(others)
+            yield start, stop
+            start = stop
 
     def repeats(self, keep: str) -> np.ndarray:
         """Mask of the interactions that repeat a (user, item) pair; rows must be sorted by time.
 
         `keep` is "first" or "last": the one interaction of each pair that is not marked.
         """
-        mask = np.ones(len(self), bool)
-        starts = np.flatnonzero(np.diff(self.user, prepend=-1))  # a user's rows stand together
-        cuts = np.unique(np.searchsorted(starts, np.arange(0, len(self), _BLOCK)))
-        cuts = starts[cuts[cuts < len(starts)]]
-        for start, stop in pairwise((*cuts.tolist(), len(self))):
-            pairs = self.user[start:stop].astype(np.int64) * max(len(self.items), 1)
-            pairs += self.item[start:stop]
-            seen = pairs[::-1] if keep == "last" else pairs
-            first = np.unique(seen, return_index=True)[1]
-            mask[stop - 1 - first if keep == "last" else start + first] = False
+        mask = np.zeros(len(self), bool)
+        for start, stop in self._blocks():
+            pairs = self.user[start:stop].astype(np.uint64) * np.uint64(max(len(self.items), 1))
+            pairs += self.item[start:stop].astype(np.uint64)
+            order = stable_order(pairs.copy())
+            same = pairs[order[1:]] == pairs[order[:-1]]
+            mask[start + (order[:-1] if keep == "last" else order[1:])[same]] = True
         return mask
 
-    def core(self, users: int, items: int) -> Interactions:
-        """Users with at least `users`, items with at least `items` interactions, until stable."""
-        kept = self
+    def drop_to_core(self, users: int, items: int) -> int:
+        """Keep users with at least `users`, items with at least `items` interactions, until stable;
+        returns how many interactions were dropped."""
+        dropped = 0
         while True:
-            enough = (np.bincount(kept.user, minlength=len(kept.users)) >= users)[kept.user]
-            enough &= (np.bincount(kept.item, minlength=len(kept.items)) >= items)[kept.item]
+            enough = (_counts(self.user, len(self.users)) >= users)[self.user]
+            enough &= (_counts(self.item, len(self.items)) >= items)[self.item]
             if enough.all():
-                return kept
-            kept = kept.take(enough)
+                return dropped
+            dropped += self.keep(enough)
 
-    def item_tokens(self) -> set[str]:
+    def item_ids(self) -> pa.Array:
         """The items that have an interaction."""
-        return {self.items[code] for code in np.flatnonzero(np.bincount(self.item))}
+        return self.items.filter(pa.array(_counts(self.item, len(self.items)) > 0))
 
-    def user_tokens(self) -> set[str]:
+    def user_ids(self) -> pa.Array:
         """The users that have an interaction."""
-        return {self.users[code] for code in np.flatnonzero(np.bincount(self.user))}
+        return self.users.filter(pa.array(_counts(self.user, len(self.users)) > 0))
 
     def counts(self) -> dict[str, int]:
         """Users and items that have an interaction, and the interactions."""
         return {
-            "users": int(np.count_nonzero(np.bincount(self.user))),
-            "items": int(np.count_nonzero(np.bincount(self.item))),
+            "users": int(np.count_nonzero(_counts(self.user, len(self.users)))),
+            "items": int(np.count_nonzero(_counts(self.item, len(self.items)))),
             "interactions": len(self),
         }
 
@@ -114,7 +135,7 @@ class Interactions:
 
         A tie is an interaction at the same time as the same user's one before.
         """
-        lengths = np.bincount(self.user)
+        lengths = _counts(self.user, len(self.users))
         lengths = lengths[lengths > 0]
         ties = (self.user[1:] == self.user[:-1]) & (self.time[1:] == self.time[:-1])
         return {
@@ -127,6 +148,13 @@ class Interactions:
             "time": {"first": int(self.time.min()), "last": int(self.time.max())},
             "ties": int(ties.sum()),
         }
+
+
+def _counts(codes: np.ndarray, length: int) -> np.ndarray:
+    """How often each number below `length` is among the codes, by blocks: numpy copies them."""
+    blocks = range(0, len(codes), 16 * _BLOCK)
+    counts = (np.bincount(codes[n : n + 16 * _BLOCK], minlength=length) for n in blocks)
+    return sum(counts, np.zeros(length, np.int64))
 
 
 def doubtful_times(time: np.ndarray) -> str | None:

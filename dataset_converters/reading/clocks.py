@@ -7,6 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dataset_converters.reading.letters import letters_of
+
 _NUMBER = "^-?[0-9]{1,18}$"  # of 64 bits for certain
 _DATE = "^[12][0-9]{3}-[0-9]{2}-[0-9]{2}([T ][0-9]{2}:[0-9]{2}:[0-9]{2})?$"
 _A_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
@@ -15,10 +17,30 @@ _A_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 def whole_numbers(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     """Whole numbers (N,) int64 of texts or numbers, and a mask (N,) of those that are certain."""
     if pa.types.is_string(column.type):
+        plain = _whole_column(column)
+        if plain is not None:
+            return plain, np.ones(len(column), bool)
         return _cast(column, _mask(pc.match_substring_regex(column, _NUMBER)))
     if pa.types.is_integer(column.type) and column.type != pa.uint64():
         return _cast(column, _mask(column.is_valid()))
     return _uncertain(len(column))
+
+
+def _whole_column(column: pa.Array) -> np.ndarray | None:
+    """The numbers (N,) of a column where every text is one; the usual case, at a third of the cost.
+
+    Between the minus and the nine lie the digits, the point and the slash; Arrow refuses the last
+    two, and knows nothing else that these letters spell.
+    """
+    letters = letters_of(column)
+    if column.null_count or not len(letters):
+        return None
+    if letters.min() < ord("-") or letters.max() > ord("9"):
+        return None
+    try:
+        return column.cast(pa.int64()).to_numpy().copy()
+    except pa.ArrowInvalid:
+        return None
 
 
 def seconds_of_dates(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import errno
+import os
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,7 +11,6 @@ import pytest
 from converted_files import stats_of
 
 from dataset_converters import convert as converting
-from dataset_converters.event_files import write_interactions
 
 GOOD = {"user_id": ["a", "b"], "item_id": [1, 2], "timestamp": [1_600_000_000, 1_600_000_001]}
 
@@ -62,14 +62,31 @@ def test_an_id_that_is_null_is_counted_with_its_row(convert, tmp_path, caplog):
     assert stats_of(folder)["files"][0]["malformed"] == 1
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
-def test_a_full_disk_leaves_the_old_data_set(convert, tmp_path, monkeypatch):
-    folder = made(convert, tmp_path, GOOD)
+@pytest.mark.parametrize("writer", ["write_interactions", "write_parquet", "write_rows"])
+def test_a_disk_that_fills_up_leaves_the_old_data_set(convert, tmp_path, monkeypatch, writer):
+    (tmp_path / "items.csv").write_text("item_id,title\n1,one\n2,two\n")
+    items = ("--items", tmp_path / "items.csv", "--text=title", "--parquet")
+    folder = made(convert, tmp_path, GOOD, *items)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    monkeypatch.setattr(
-        converting,
-        "write_interactions",
-        lambda _, data: write_interactions(Path("/dev/full"), data),
-    )
-    assert "cannot be written (No space left on device)" in made(convert, tmp_path, GOOD)
+    write = getattr(converting, writer)
+
+    def full(path, *more):
+        write(path, *more)
+        path.write_bytes(path.read_bytes()[:10])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(converting, writer, full)
+    error = made(convert, tmp_path, GOOD, *items)
+    assert error == f"error: {folder}: cannot be written (No space left on device)"
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert {path.name for path in folder.parent.iterdir()} == {"x", ".x.lock"}
+
+
+def test_a_parquet_file_damaged_inside_a_page(convert, tmp_path):
+    folder = made(convert, tmp_path, {name: values * 500 for name, values in GOOD.items()})
+    before = (folder / "x.inter").read_bytes()
+    path = tmp_path / "x.parquet"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:4] + b"\xff" * 40 + whole[44:])
+    assert f"{path}: cannot be read" in convert("csv", "--name", "x", "--interactions", path)
+    assert (folder / "x.inter").read_bytes() == before

@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dataset_converters import ids, interactions
 from dataset_converters.gathering import Fields, gather
 from dataset_converters.interactions import Interactions, checked_row
+from dataset_converters.ordering import stable_order
 from dataset_converters.reading.chunks import chunk_of_records
 from dataset_converters.reading.clocks import whole_numbers
 from dataset_converters.reading.lines import Tally
@@ -39,9 +41,15 @@ def gathered(rows, limit=None, size=7) -> Interactions:
 
 
 def rows_of(data):
-    users = [data.users[code] for code in data.user]
-    items = [data.items[code] for code in data.item]
-    return list(zip(users, items, data.rating.tolist(), data.time.tolist(), strict=True))
+    users, items = data.users.to_pylist(), data.items.to_pylist()
+    names = [users[code] for code in data.user], [items[code] for code in data.item]
+    return list(zip(*names, data.rating.tolist(), data.time.tolist(), strict=True))
+
+
+def sorted_data(rows) -> Interactions:
+    data = gathered(rows)
+    data.sort_by_time()
+    return data
 
 
 def frame(rows):
@@ -54,7 +62,36 @@ def ordered(rows):
 
 @given(rows)
 def test_sorted_by_user_and_time_ties_in_file_order(rows):
-    assert rows_of(gathered(rows).sorted_by_time()) == ordered(rows)
+    assert rows_of(sorted_data(rows)) == ordered(rows)
+
+
+@given(rows, st.sampled_from(["first", "last"]))
+def test_blocks_of_users_do_not_matter(rows, keep):
+    whole = sorted_data(rows)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(interactions, "_BLOCK", 2)
+        data = sorted_data(rows)
+        assert rows_of(data) == rows_of(whole)
+        assert np.array_equal(data.repeats(keep), whole.repeats(keep))
+        assert data.counts() == whole.counts()
+
+
+@given(rows)
+def test_ids_are_numbered_alike_however_often_they_are_looked_up(rows):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ids, "_WAITING", 0)
+        data = gathered(rows)
+    assert rows_of(data) == rows
+    assert data.users.to_pylist() == list(dict.fromkeys(row[0] for row in rows))
+
+
+keys = st.integers(0, 3) | st.integers(0, 2**64 - 1)
+
+
+@given(st.lists(keys, max_size=30))
+def test_order_by_whole_numbers(values):
+    order = stable_order(np.array(values, np.uint64))
+    assert order.tolist() == sorted(range(len(values)), key=values.__getitem__)
 
 
 @given(rows, st.integers(1, 50))
@@ -64,7 +101,7 @@ def test_a_limit_takes_the_first_rows(rows, limit):
 
 @given(rows, st.sampled_from(["first", "last"]))
 def test_repeated_pairs_as_pandas_sees_them(rows, keep):
-    repeated = gathered(rows).sorted_by_time().repeats(keep)
+    repeated = sorted_data(rows).repeats(keep)
     wanted = frame(ordered(rows)).duplicated(["user", "item"], keep=keep)
     assert np.array_equal(repeated, wanted.to_numpy())
 
@@ -79,19 +116,23 @@ def test_core_by_peeling_one_at_a_time(rows, users, items):
         if not bad:
             break
         left.remove(bad[0])
-    assert rows_of(gathered(rows).core(users, items)) == left
+    data = gathered(rows)
+    assert data.drop_to_core(users, items) == len(rows) - len(left)
+    assert rows_of(data) == left
 
 
 def test_core_goes_on_until_it_is_stable():
     """A chain: each user has two items, the next user shares one; peeling runs to its end."""
     chain = [(f"u{n}", f"i{m}", 1.0, 0) for n in range(9) for m in (n, n + 1)]
     ring = [("v1", "j1", 1.0, 0), ("v1", "j2", 1.0, 0), ("v2", "j1", 1.0, 0), ("v2", "j2", 1.0, 0)]
-    assert rows_of(gathered(chain + ring).core(2, 2)) == ring
+    data = gathered(chain + ring)
+    assert data.drop_to_core(2, 2) == len(chain)
+    assert rows_of(data) == ring
 
 
 def test_description():
     rows = [("b", "x", 1.0, 5), ("a", "x", 1.0, 7), ("b", "y", 1.0, 5), ("b", "x", 1.0, 9)]
-    data = gathered(rows).sorted_by_time()
+    data = sorted_data(rows)
     assert data.counts() == {"users": 2, "items": 2, "interactions": 4}
     facts = data.describe()
     assert facts["ties"] == 1
