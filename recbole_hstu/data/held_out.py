@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from recbole_hstu.data.sequence_rows import SequenceRows
+from recbole_hstu.data.token_codes import blocks
 from recbole_hstu.support.errors import InputError
 
 
@@ -114,7 +115,10 @@ def sample_of_users(users: torch.Tensor, hashes: NDArray[np.uint64], count: int)
 
 def hash_tokens(tokens: NDArray[np.str_]) -> NDArray[np.uint64]:
     """SipHash of every token, with pandas' fixed key."""
-    return pd.util.hash_array(tokens.astype(object), categorize=False)
+    hashes = np.empty(len(tokens), dtype=np.uint64)
+    for some in blocks(len(tokens)):
+        hashes[some] = pd.util.hash_array(tokens[some].astype(object), categorize=False)
+    return hashes
 
 
 def log_unknown(config: Any, parts: Sequence[Any]) -> None:
