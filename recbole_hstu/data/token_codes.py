@@ -51,7 +51,7 @@ def is_coded(column: pd.Series) -> bool:
 def codes_of(column: pd.Series) -> tuple[NDArray, pd.Index]:
     """(E,) code of every row's token, -1 where there is none, and the (V,) tokens."""
     if is_coded(column):
-        return column.array.codes, column.cat.categories  # type: ignore[union-attr]
+        return column.array.codes, column.cat.categories
     codes, tokens = pd.factorize(column)
     return codes, pd.Index(np.asarray(tokens), dtype=object)
 
