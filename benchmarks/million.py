@@ -3,6 +3,11 @@
     python benchmarks/million.py [--items 1000000] [--text 768] [--threads 2]
     python benchmarks/million.py --items 10000000 --text 0 --learner lazy_adamw --loss_types shared
 
+    python benchmarks/million.py --text 0 --learner adamw,lazy_adamw --loss_types shared --threads 1
+
+Two learners take their steps by turns, and the ratio of their medians is told; the evaluation is
+left out. `--storage float16` is `text_storage_dtype`.
+
 Without text (0) it is HSTU. The peak is that of the whole process, imports included: it holds the
 reading of the side-feature file (3 GB on the disk, written first and removed at the end) and an
 evaluation of 64 users in blocks of items.
@@ -11,6 +16,7 @@ evaluation of 64 users in blocks of items.
 from __future__ import annotations
 
 import argparse
+import statistics
 import subprocess
 import sys
 import time
@@ -33,13 +39,14 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=1_000_000)
     parser.add_argument("--text", type=int, default=768)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--learner", default="adamw", choices=["adamw", "lazy_adamw"])
+    parser.add_argument("--storage", default="float32", choices=["float32", "float16"])
+    parser.add_argument("--learner", default="adamw")
     parser.add_argument("--loss_types", default="sampled,shared")
     parser.add_argument("--loss_type", help=argparse.SUPPRESS)  # of the process that measures
     parser.add_argument("--write", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.write:
-        text_file(args.items, args.text)
+        text_file(args.items, args.text, args.storage)
     elif args.loss_type:
         measure(args)
     else:
@@ -51,32 +58,51 @@ def main() -> None:
                 subprocess.run([*again, f"--loss_type={loss_type}"], check=True)
         finally:
             if args.text:
-                text_file(args.items, args.text).unlink()
+                text_file(args.items, args.text, args.storage).unlink()
 
 
 def measure(args: argparse.Namespace) -> None:
     torch.set_num_threads(args.threads)
     keep_freed_memory()
     started = time.perf_counter()
-    options = {"loss_type": args.loss_type, "learner": args.learner}
-    if args.text:
-        options["text_features_file"] = str(text_file(args.items, args.text))
-    model = make_model(HSTUText if args.text else HSTU, args.items, **options)
-    optimizer = optimizer_of(model, args.learner)
+    steps = {learner: Step(args, learner) for learner in args.learner.split(",")}
     read = time.perf_counter() - started
-    batch = histories(args.items)
-    seconds = []
-    for _ in range(5):
-        started = time.perf_counter()
-        train_step(model, optimizer, batch)
-        seconds.append(time.perf_counter() - started)
+    seconds = [[step() for step in steps.values()] for _ in range(7 if len(steps) > 1 else 5)]
     trained = peak_mib() / 1024
-    taken = evaluate(model, histories(args.items))
     sys.stdout.write(
-        f"{args.items:,} items, text {args.text} wide, {args.loss_type}, {args.learner}: read and "
-        f"built in {read:.1f} s, a step {min(seconds):.3f} s, peak {trained:.1f} GiB; "
-        f"{USERS} users ranked in {taken:.1f} s, peak {peak_mib() / 1024:.1f} GiB\n"
+        f"{args.items:,} items, text {args.text} wide, {args.storage}, {args.loss_type}: read and "
+        f"built in {read:.1f} s, peak {trained:.1f} GiB\n"
     )
+    for place, (learner, step) in enumerate(steps.items()):
+        taken = [row[place] for row in seconds]
+        ratio = statistics.median(row[place] / row[0] for row in seconds)
+        sys.stdout.write(
+            f"{learner}: a step {min(taken):.3f} s, median {statistics.median(taken):.3f} s, "
+            f"{ratio:.2f} times that of {args.learner.split(',')[0]}\n"
+        )
+        if len(steps) == 1:
+            ranked = evaluate(step.model, histories(args.items))
+            sys.stdout.write(
+                f"{USERS} users ranked in {ranked:.1f} s, peak {peak_mib() / 1024:.1f} GiB\n"
+            )
+
+
+class Step:
+    """A model, its learner and a batch; a call takes a step and tells its seconds."""
+
+    def __init__(self, args: argparse.Namespace, learner: str):
+        options = {"loss_type": args.loss_type, "learner": learner}
+        if args.text:
+            file = text_file(args.items, args.text, args.storage)
+            options["text_features_file"] = str(file)
+        self.model = make_model(HSTUText if args.text else HSTU, args.items, **options)
+        self.optimizer = optimizer_of(self.model, learner)
+        self.batch = histories(args.items)
+
+    def __call__(self) -> float:
+        started = time.perf_counter()
+        train_step(self.model, self.optimizer, self.batch)
+        return time.perf_counter() - started
 
 
 def optimizer_of(model: HSTU, learner: str) -> torch.optim.Optimizer:

@@ -208,11 +208,12 @@ def make_model(cls, n_items: int, *, device: str = "cpu", **options):
     return cls(config, dataset).to(device)
 
 
-def text_file(n_items: int, width: int) -> Path:
-    path = Path(f"step-{n_items}-{width}.safetensors")
+def text_file(n_items: int, width: int, storage: Any = "float32") -> Path:
+    path = Path(f"step-{n_items}-{width}-{storage}.safetensors")
     if not path.exists():
         vectors = np.random.default_rng(0).normal(size=(n_items - 1, width)).astype(np.float32)
-        write_text_features(path, {str(i): "" for i in range(1, n_items)}, vectors, {})
+        texts = {str(i): "" for i in range(1, n_items)}
+        write_text_features(path, texts, vectors, {}, storage_dtype=storage)
     return path
 
 

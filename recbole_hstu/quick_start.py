@@ -111,9 +111,9 @@ def _run(
 ) -> tuple[dict[str, Any], Loaded]:
     """What `run` returns, and the model with its data."""
     init_seed(config["seed"], config["reproducibility"])
-    keep_freed_memory()
     with RunLog(config, quiet=on_validation is not None) as log:
         data, train, valid, test, trainer = _prepared(config, log)
+        keep_freed_memory()  # of steps; what reading the data has freed goes back
         trainer.goes_on_by = goes_on_by
         score, valid_result = _fitted(config, trainer, train, valid, saved, on_validation)
         judged = None if on_validation else test

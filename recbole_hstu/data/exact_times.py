@@ -20,6 +20,7 @@ from recbole_hstu.data.prepared.columns import read_columns
 from recbole_hstu.data.prepared.prepare import is_prepared, prepared_set
 from recbole_hstu.data.prepared.prepared_set import PreparedSet
 from recbole_hstu.data.ties import Ties, count_ties, in_hashed_order, places_of_tokens
+from recbole_hstu.data.token_codes import number_tokens
 from recbole_hstu.support.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -109,12 +110,12 @@ class ExactTimes(Dataset):
         frame = self.inter_feat
         if not {self.uid_field, self.iid_field, self.time_field} <= set(frame):
             return
-        places = np.r_[0, 1 + places_of_tokens(self.field2id_token[self.iid_field][1:])]
         users, items, times = (
             frame[field].to_numpy() for field in (self.uid_field, self.iid_field, self.time_field)
         )
-        order = by_user_and_time(torch.as_tensor(users), torch.as_tensor(times))
-        self.ties = count_ties(users, places[items], times, order.numpy())
+        order = by_user_and_time(users, times)
+        places = np.r_[0, 1 + places_of_tokens(self.field2id_token[self.iid_field][1:])]
+        self.ties = count_ties(users, items, times, order, places)
         if self._by_columns:
             self.order_of_events = order
         if self.ties.pattern:
@@ -171,19 +172,11 @@ class ExactTimes(Dataset):
         return in_hashed_order(frame, self.uid_field, self.iid_field, self.time_field)
 
     def _remap(self, remap_list) -> None:
-        """RecBole's, in which a column of categories counts as its tokens as they appear."""
-        counted, coded = [], []
-        for feat, field, ftype in remap_list:
-            frame = feat
-            if isinstance(feat[field].dtype, pd.CategoricalDtype):
-                codes, tokens = pd.factorize(feat[field].array)
-                frame = pd.DataFrame({field: np.asarray(tokens, dtype=object)})
-                coded.append((feat, field, codes, frame))
-            counted.append((frame, field, ftype))
-        super()._remap(counted)
-        for feat, field, codes, frame in coded:
-            ids = np.append(frame[field].to_numpy(), 0)
-            feat[field] = ids[codes]  # the code of a missing one is -1: the padding
+        """RecBole's; columns of categories stay small."""
+        if self._by_columns:
+            number_tokens(self, remap_list)
+        else:
+            super()._remap(remap_list)
 
     def _register_field(self, field, ftype, source, frame) -> None:
         if isinstance(source, FeatureSource) or source != "link":

@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from recbole_hstu.data.sequence_rows import SequenceRows
+from recbole_hstu.data.token_codes import blocks
 from recbole_hstu.support.errors import InputError
 
 
@@ -56,45 +56,47 @@ def cut_times(times: NDArray[np.int64], given: Sequence[float]) -> Cuts:
     return cuts
 
 
-def split_at(rows: SequenceRows, times: torch.Tensor, cuts: Cuts) -> list[SequenceRows]:
-    """Training, validation and test rows.
-
-    A row trains if its target lies before the first cut. Of the rows of a user between the cuts
-    the last one validates, of those after the second cut the last one tests, each with all the
-    user's earlier events as history, also those after the cut: so whoever is active after the
-    second cut is tested on the very row of leave-one-out, and the two differ in what was trained.
+def places_of_cut(
+    times: torch.Tensor, starts: torch.Tensor, ends: torch.Tensor, cut: int
+) -> torch.Tensor:
+    """(U,) of every user the first event from a cut in time on, or one after its last event.
 
     Args:
-        times: (R,) of the rows' targets.
+        times: (E,) of the events by user and time.
+        starts, ends: (U,) of every user the first event, and one after the last.
     """
-    masks = (times < cuts.valid, (times >= cuts.valid) & (times < cuts.test), times >= cuts.test)
-    train, valid, test = (rows.select(mask.nonzero().squeeze(1)) for mask in masks)
-    return [train, valid.last_row_of_each_user(), test.last_row_of_each_user()]
+    places = torch.empty_like(starts)
+    for users in blocks(len(starts)):
+        first, end = starts[users], ends[users]
+        begin = int(first[0])
+        before = (times[begin : int(end[-1])] < cut).cumsum(0)  # sorted within a user
+        before = torch.cat([before.new_zeros(1), before])
+        places[users] = first + before[end - begin] - before[first - begin]
+    return places
 
 
-def log_users_of_cut(users: torch.Tensor, times: torch.Tensor, parts: Any, cuts: Cuts) -> None:
+def log_users_of_cut(events: Sequence[torch.Tensor], asked: Sequence[int], cuts: Cuts) -> None:
     """Count the events of every part, and the users whose first event is all that they have.
 
     Args:
-        users, times: (E,) of all events.
-        parts: for each part the users (R,) of its rows.
+        events: for each part how many events (U,) every user has in it.
+        asked: for each part how many users have a row.
 
     Raises:
         InputError: a part that nobody is left in.
     """
-    part_of = (times >= cuts.valid).long() + (times >= cuts.test).long()  # (E,) 0, 1 or 2
     when = (f"before {cuts.valid}", f"before {cuts.test}", f"from {cuts.test} on")
-    what = ("train", "validate", "test")
-    for place, kept in enumerate(parts):
-        active = users[part_of == place]
-        asked, left = len(kept.unique()), len(active.unique()) - len(kept.unique())
+    for name, time, counts, users in zip(
+        ("train", "validate", "test"), when, events, asked, strict=True
+    ):
+        left = int((counts > 0).sum()) - users
         getLogger().info(
-            f"{len(active):,} events {when[place]} {what[place]}: {asked:,} users; {left:,} more "
+            f"{int(counts.sum()):,} events {time} {name}: {users:,} users; {left:,} more "
             "have no earlier event and are left out"
         )
-        if not asked and place != 1:
+        if not users and name != "validate":
             raise InputError(
-                f"eval_args.split: TS: no user has an event {when[place]} and one "
+                f"eval_args.split: TS: no user has an event {time} and one "
                 "earlier than that; choose other cuts"
             )
 
@@ -114,7 +116,10 @@ def sample_of_users(users: torch.Tensor, hashes: NDArray[np.uint64], count: int)
 
 def hash_tokens(tokens: NDArray[np.str_]) -> NDArray[np.uint64]:
     """SipHash of every token, with pandas' fixed key."""
-    return pd.util.hash_array(tokens.astype(object), categorize=False)
+    hashes = np.empty(len(tokens), dtype=np.uint64)
+    for some in blocks(len(tokens)):
+        hashes[some] = pd.util.hash_array(tokens[some].astype(object), categorize=False)
+    return hashes
 
 
 def log_unknown(config: Any, parts: Sequence[Any]) -> None:

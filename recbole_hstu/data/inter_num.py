@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from recbole_hstu.data.token_codes import codes_of, count_ids
+
 Legal = Callable[[NDArray[np.int64]], NDArray[np.bool_]]
 
 
@@ -22,19 +24,17 @@ class Side(NamedTuple):
         legal: tells of numbers of interactions (V,) which are allowed; None if all are.
     """
 
-    codes: NDArray[np.int64]
+    codes: NDArray[np.integer]
     tokens: pd.Index
     legal: Legal | None
 
     @classmethod
     def of(cls, column: pd.Series, legal: Legal | None) -> Side:
-        codes, tokens = pd.factorize(column)
-        return cls(codes, pd.Index(np.asarray(tokens), dtype=object), legal)
+        return cls(*codes_of(column), legal)
 
     def left(self, stays: NDArray[np.bool_]) -> NDArray[np.int64]:
         """(V,) how many of the interactions that stay each token has."""
-        codes = self.codes if stays.all() else self.codes[stays]
-        return np.bincount(codes, minlength=len(self.tokens))
+        return count_ids(self.codes, len(self.tokens), stays)
 
     def banned(self, counts: NDArray[np.int64]) -> NDArray[np.bool_]:
         """(V,) which tokens have interactions, but an illegal number of them."""
@@ -57,7 +57,7 @@ def keep_legal_numbers(dataset: Any) -> None:
     ]
     stays, left = filter_by_number(*sides)
     if not stays.all():
-        inter.drop(inter.index[~stays], inplace=True)
+        dataset.inter_feat = inter[stays]
     for name, field, given, numbers in zip(names, fields, intervals, left, strict=True):
         feat = getattr(dataset, f"{name}_feat")
         if feat is not None and given:

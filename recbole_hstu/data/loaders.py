@@ -18,6 +18,7 @@ from recbole_hstu.config.properties import recbole_name
 from recbole_hstu.data.exact_times import ExactTimes
 from recbole_hstu.data.held_out import log_unknown
 from recbole_hstu.data.own_rows import sharing
+from recbole_hstu.data.row_numbers import without_lists
 from recbole_hstu.data.sequence_dataset import InteractionDataset, SequenceDataset
 from recbole_hstu.data.sequence_rows import SequenceRows
 from recbole_hstu.distributed import processes
@@ -80,7 +81,7 @@ def make_loaders(config: Config, dataset: Any) -> tuple[Any, Any, Any]:
             loader = SequenceEvalDataLoader if with_history else UserEvalDataLoader
         extra = _knowledge_sampler(config, dataset, phase)
         shuffle = config["shuffle"] if phase == "train" else False
-        loaders.append(loader(config, part, sampler, *extra, shuffle=shuffle))
+        loaders.append(without_lists(loader(config, part, sampler, *extra, shuffle=shuffle)))
     train, valid, test = loaders
     return train, valid, test
 

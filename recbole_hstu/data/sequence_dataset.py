@@ -15,6 +15,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -29,8 +30,8 @@ from recbole_hstu.data.held_out import (
     cut_times,
     hash_tokens,
     log_users_of_cut,
+    places_of_cut,
     sample_of_users,
-    split_at,
 )
 from recbole_hstu.data.sequence_rows import SequenceRows
 from recbole_hstu.support.errors import InputError
@@ -130,8 +131,12 @@ class SequenceDataset(ExactTimes, SequentialDataset):
         view = self.config["sequence_view"] or "prefix"
         if view == "user":
             rows = parts[0].inter_feat
-            all_of_them = self.config["windows"] == "all"
-            parts[0].inter_feat = rows.windows() if all_of_them else rows.last_row_of_each_user()
+            if self.config["windows"] != "all":
+                parts[0].inter_feat = rows.last_row_of_each_user()
+            else:
+                parts[0].inter_feat = (
+                    rows.windows_of_users() if self._row_a_user else rows.windows()
+                )
         elif view == "interaction":
             parts[0] = self._interaction_view(parts[0])
         return parts
@@ -139,9 +144,6 @@ class SequenceDataset(ExactTimes, SequentialDataset):
     def leave_one_out(self, group_by, leave_one_mode) -> list[SequenceDataset]:
         """RecBole's split, without its loop: a user's last rows are held out as long as one
         row is left to train on; the test row comes before the validation row.
-
-        Where a model takes one row a user, or every event that training covers, the training part
-        holds the longest row of each user only.
         """
         modes = {"valid_and_test": (1, 1), "valid_only": (1, 0), "test_only": (0, 1)}
         if leave_one_mode not in modes:
@@ -154,42 +156,61 @@ class SequenceDataset(ExactTimes, SequentialDataset):
         is_valid = last - first >= 2 + test if valid else torch.zeros_like(is_test)
         kept = last - is_test.long() - is_valid.long()
         trains = kept > first
-        one_each = self.config["sequence_view"] in ("user", "interaction")
-        one_each = one_each and self.config["windows"] != "all"
-        train = (self._rows if one_each else self._prefixes)(first[trains], kept[trains])
+        train = self._training_rows(first[trains], kept[trains])
         held_out = (
             self._in_order_of_time(self._rows(first[of_part], (last - back)[of_part]))
             for of_part, back in ((is_valid, is_test.long()), (is_test, 0))
         )
-        parts = [train, *held_out]
+        return self._as_parts(train, *held_out)
+
+    def time_based_split(self, ratios, group_by) -> list[SequenceDataset]:
+        """One cut in time for all users. RecBole's own `TS` cuts the test part off so, but the
+        validation part user by user.
+
+        A row trains if its target lies before the first cut. Of the rows of a user between the cuts
+        the last one validates, of those after the second cut the last one tests, each with all the
+        user's earlier events as history, also those after the cut: so whoever is active after the
+        second cut is tested on the very row of leave-one-out, and the two differ in what was
+        trained.
+        """
+        events = self.event_feat
+        times, first, end = events.interaction[self.time_field], events.starts, events.ends
+        cuts = cut_times(times.numpy(), ratios)
+        marks = [first, *(places_of_cut(times, first, end, cut) for cut in cuts), end]
+        spans = [(stop > begin) & (stop - 1 > first) for begin, stop in pairwise(marks)]
+        rows = [(first[some], stop[some] - 1) for some, stop in zip(spans, marks[1:], strict=True)]
+        counts = [stop - begin for begin, stop in pairwise(marks)]
+        log_users_of_cut(counts, [int(some.sum()) for some in spans], cuts)
+        return self._as_parts(
+            self._training_rows(*rows[0]), *(self._rows(*some) for some in rows[1:])
+        )
+
+    @property
+    def _row_a_user(self) -> bool:
+        """Whether the training part holds the longest row of each user only, for models that take
+        one row a user, or every event that training covers."""
+        args = self.config["eval_args"]
+        one_each = self.config["sequence_view"] in ("user", "interaction")
+        return one_each and args["order"] == "TO" and not {"LS", "TS"}.isdisjoint(args["split"])
+
+    def _training_rows(self, first: torch.Tensor, last: torch.Tensor) -> SequenceRows:
+        return (self._rows if self._row_a_user else self._prefixes)(first, last)
+
+    def _as_parts(self, *parts: SequenceRows) -> list[SequenceDataset]:
+        """Data sets of these rows, without the columns that are not used."""
         self._drop_unused_col()
         for field in (self.config["unused_col"] or {}).get("inter", ()):
             for part in parts:
                 part.drop(field)
         return [self.copy(part) for part in parts]
 
-    def time_based_split(self, ratios, group_by) -> list[SequenceDataset]:
-        """One cut in time for all users, see `split_at`.
-
-        RecBole's own `TS` cuts the test part off so, but the validation part user by user.
-        """
-        rows, events = self.inter_feat, self.event_feat
-        times = events[self.time_field]
-        cuts = cut_times(times.numpy(), ratios)
-        of_targets = rows[self.time_field]
-        self._drop_unused_col()
-        parts = split_at(rows, of_targets, cuts)
-        asked = [part[self.uid_field] for part in parts]
-        log_users_of_cut(events[self.uid_field], times, asked, cuts)
-        return [self.copy(part) for part in parts]
-
     def _keep_train_events(self, train: SequenceDataset) -> None:
         """`train_events`: a user's last ones; they alone make the training part in every view."""
         if self.config["train_events"] is None:
             return
-        before = len(train.inter_feat.covered_events())
+        before = train.inter_feat.n_covered()
         train.inter_feat = train.inter_feat.last_events(self.config["train_events"])
-        kept = len(train.inter_feat.covered_events())
+        kept = train.inter_feat.n_covered()
         self.logger.info(
             f"train_events: {before - kept:,} of {before:,} training events lie before the last "
             f"{self.config['train_events']} of their user and are left out"

@@ -145,6 +145,13 @@ class SequenceRows(Interaction):
         parts = [begin + covered.nonzero().squeeze(1) for begin, covered in self._covered()]
         return torch.cat(parts) if parts else torch.empty(0, dtype=torch.int64)
 
+    def n_covered(self) -> int:
+        """How many events `covered_events` gives."""
+        if not self.length:
+            return 0
+        first, last = self._spans()
+        return int((last - first + 1).sum())
+
     def count_covered(self, field: str, n_ids: int) -> torch.Tensor:
         """(n_ids,) int64, how often each id occurs among the covered events."""
         counts = torch.zeros(n_ids, dtype=torch.int64)
@@ -205,30 +212,41 @@ class SequenceRows(Interaction):
         return self.select(order[is_last])
 
     def windows(self) -> SequenceRows:
-        """As few rows as hold every target once, with `OWN_TARGETS` (M,).
-
-        A user's first window holds its first N targets, each with its whole history. Every later
-        one holds at most N // 2 + 1 targets, so that none has less than half of N events before it.
+        """`windows_of_users` where there is a row for every target.
 
         Raises:
             InputError: the rows of a user are not those of its first events, all of them.
         """
         order = torch.argsort(self._targets, stable=True)
         starts, length = self._starts[order], self.uncut_lengths()[order]
-        is_new = torch.ones(len(order) + 1, dtype=torch.bool)
-        is_new[1:-1] = starts[1:] != starts[:-1]
-        before = torch.cat([length.new_zeros(1), length[:-1]]).masked_fill(is_new[:-1], 0)
+        is_new = torch.ones(len(order), dtype=torch.bool)
+        is_new[1:] = starts[1:] != starts[:-1]
+        before = torch.cat([length.new_zeros(1), length[:-1]]).masked_fill(is_new, 0)
         if (length != before + 1).any():
             raise InputError(
                 "eval_args: this split takes events out of the middle of sequences, and windows "
                 "hold them all; use order: TO"
             )
-        beyond = length - self._width
-        ends = is_new[1:] | ((beyond >= 0) & (beyond % (self._width // 2 + 1) == 0))
-        last = torch.nonzero(ends).squeeze(1)
-        chosen = self.select(order[last])
-        chosen[OWN_TARGETS] = last.diff(prepend=last.new_tensor([-1]))
-        return chosen
+        return self.last_row_of_each_user().windows_of_users()
+
+    def windows_of_users(self) -> SequenceRows:
+        """Of a row a user, its last one: as few rows as hold every target up to it once, with
+        `OWN_TARGETS` (M,), in the order of users and time.
+
+        A user's first window holds its first N targets, each with its whole history. Every later
+        one holds at most N // 2 + 1 targets, so that none has less than half of N events before it.
+        """
+        users = self.select(torch.argsort(self._targets, stable=True))
+        length, step = users.uncut_lengths(), self._width // 2 + 1
+        beyond = (length - self._width).clamp(min=0)
+        counts = 1 + (beyond + step - 1) // step
+        row = torch.repeat_interleave(counts)
+        number = torch.arange(len(row)) - (counts.cumsum(0) - counts)[row]
+        ends = torch.minimum(self._width + number * step, length[row])
+        windows = users.select(row)
+        windows._targets = windows._starts + ends
+        windows[OWN_TARGETS] = torch.where(number == 0, ends, ends.diff(prepend=ends.new_zeros(1)))
+        return windows
 
     def window_targets(self) -> tuple[Interaction, torch.Tensor, torch.Tensor]:
         """The T targets of windows, in order: the fields of their events, (T,) which row each

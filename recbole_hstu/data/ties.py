@@ -13,6 +13,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
+from recbole_hstu.data.token_codes import blocks
+
 _MANY, _EVEN, _CHANCE = 0.05, (0.45, 0.55), 1e-3
 
 
@@ -88,25 +90,34 @@ def count_ties(
     items: NDArray[np.int64],
     times: NDArray[np.int64],
     order: NDArray[np.int64] | None = None,
+    places: NDArray[np.int64] | None = None,
 ) -> Ties:
-    """The ties among events `(E,)` in the file's order; items are places in an order of items.
+    """The ties among events `(E,)` in the file's order.
 
     Args:
         order: the events by user and time, where that is known.
+        places: (V,) of every item, the place in an order of items; itself by default.
     """
     if order is None:
         order = np.lexsort((times, users))
-    users, items, times = users[order], items[order], times[order]
-    same_user = users[1:] == users[:-1]
-    tied = same_user & (times[1:] == times[:-1])
-    ends = np.flatnonzero(np.r_[~same_user, True]) if len(users) else np.zeros(0, np.int64)
-    step = np.sign(items[1:] - items[:-1])[tied]
+    pairs = max(len(order) - 1, 0)
+    same_user, tied = np.zeros(pairs, dtype=bool), np.zeros(pairs, dtype=bool)
+    ascending = descending = 0
+    for part in blocks(pairs):  # and the event after each
+        some = order[part.start : part.stop + 1]
+        of_user, at = users[some], times[some]
+        same_user[part] = of_user[1:] == of_user[:-1]
+        tied[part] = same_user[part] & (at[1:] == at[:-1])
+        item = items[some] if places is None else places[items[some]]
+        ascending += int((item[1:] > item[:-1])[tied[part]].sum())
+        descending += int((item[1:] < item[:-1])[tied[part]].sum())
+    ends = np.flatnonzero(np.r_[~same_user, True]) if len(order) else np.zeros(0, np.int64)
     return Ties(
         neighbours=int(same_user.sum()),
         tied=int(tied.sum()),
         last=float(np.r_[False, tied][ends].mean()) if len(ends) else 0.0,
-        ascending=int((step > 0).sum()),
-        descending=int((step < 0).sum()),
+        ascending=ascending,
+        descending=descending,
     )
 
 

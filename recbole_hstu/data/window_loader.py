@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from recbole.data.interaction import Interaction
 from recbole.data.transform import Equal
 
 from recbole_hstu.data.own_rows import OwnRowsLoader
+from recbole_hstu.data.row_numbers import without_lists
 from recbole_hstu.data.sequence_rows import OWN_TARGETS, SequenceRows
 from recbole_hstu.distributed import processes
 from recbole_hstu.distributed.batch_share import BatchShare, own_places
@@ -134,7 +136,7 @@ class WindowLoader(TrainDataLoader):
             )
         )
 
-    def batches(self) -> list[list[int]]:
+    def batches(self) -> Iterator[list[int]]:
         """The windows of an epoch's batches: a new one begins with the window in which the targets
         so far pass the next multiple of `train_batch_size`."""
         n_windows = len(self._counts)
@@ -142,8 +144,9 @@ class WindowLoader(TrainDataLoader):
         if self.shuffle:
             order = torch.randperm(n_windows, generator=self.generator)
         batch = (self._counts[order].cumsum(0) - 1) // self.step
-        sizes = torch.unique_consecutive(batch, return_counts=True)[1]
-        return [part.tolist() for part in order.split(sizes.tolist())]
+        ends = torch.unique_consecutive(batch, return_counts=True)[1].cumsum(0)
+        # The order is drawn now, the lists are made one after the other.
+        return (order[a:b].tolist() for a, b in pairwise([0, *ends.tolist()]))
 
     def collate_fn(self, index: Any) -> WindowBatch:
         """This process's windows of a batch, or the first where there is none for it."""
@@ -178,6 +181,8 @@ def window_loader(train: Any) -> WindowLoader:
         raise InputError(f"transform: {train.config['transform']} changes every history")
     if train.neg_sample_args.get("dynamic", False):
         raise InputError("train_neg_sample_args: dynamic scores every history on its own")
-    return WindowLoader(
-        train.config, train._dataset.copy(rows.windows()), train._sampler, shuffle=train.shuffle
+    return without_lists(
+        WindowLoader(
+            train.config, train._dataset.copy(rows.windows()), train._sampler, shuffle=train.shuffle
+        )
     )

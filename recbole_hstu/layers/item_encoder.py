@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -17,6 +18,8 @@ FUSIONS = ("sum", "gate", "text_only")
 NEGATIVE_PROJECTIONS = ("shared", "separate")
 # Items in one product of `_Project`.
 BLOCK_ITEMS = 2048
+# Blocks of float16 text that are float32 at once.
+_WIDE_BLOCKS = 16
 # Rows of a table that are drawn at once. Smaller tables are drawn as a whole.
 DRAWN_ROWS = 1 << 20
 
@@ -83,7 +86,8 @@ class FusedEncoder(nn.Module):
         text_only  W e_text
 
     Args:
-        text: (V, text width) float32; frozen, in no checkpoint, kept out of DDP's broadcasts.
+        text: (V, text width) float32 or float16, which stays so in memory; frozen, in no
+            checkpoint, kept out of DDP's broadcasts.
         text_hash: stands for `text` in a checkpoint.
         hidden_size: D.
         fusion: one of the above.
@@ -153,9 +157,9 @@ class FusedEncoder(nn.Module):
             stand_in: for their id vectors, see `stand_in_ids`.
         """
         if self.fusion != "text_only":
-            ids = torch.cat([self.ids, stand_in_ids(stand_in, self.ids, self.text, text)])
-            self.ids = nn.Parameter(ids, requires_grad=False)
-        self.text = torch.cat([self.text, text])
+            stand_ins = stand_in_ids(stand_in, self.ids, self.text.float(), text)
+            self.ids = nn.Parameter(torch.cat([self.ids, stand_ins]), requires_grad=False)
+        self.text = torch.cat([self.text, text.to(self.text.dtype)])
 
     def get_extra_state(self) -> str:
         return self.text_hash
@@ -181,7 +185,8 @@ class _Project(torch.autograd.Function):
     """text @ weight.T + bias for a text that needs no gradient.
 
     The products of both passes go over blocks of items, as one batch: for the few columns that a
-    model has, one product of everything takes a CPU a third longer.
+    model has, one product of everything takes a CPU a third longer. Text in float16 becomes float32
+    some blocks at a time.
 
     Shapes: text (V, K), weight (D, K), bias (D,) -> (V, D).
     """
@@ -189,22 +194,35 @@ class _Project(torch.autograd.Function):
     @staticmethod
     def forward(ctx, text, weight, bias):
         ctx.save_for_backward(text)
-        blocks, rest = _in_blocks(text)
-        columns = weight.t().expand(len(blocks), -1, -1)
-        out = text.new_empty(len(text), len(weight))
-        head, tail = _in_blocks(out)
-        torch.baddbmm(bias, blocks, columns, out=head)
-        torch.addmm(bias, rest, weight.t(), out=tail)
+        out = weight.new_empty(len(text), len(weight))
+        for some, part in _wide(text, out):
+            blocks, rest = _in_blocks(some)
+            head, tail = _in_blocks(part)
+            torch.baddbmm(bias, blocks, weight.t().expand(len(blocks), -1, -1), out=head)
+            torch.addmm(bias, rest, weight.t(), out=tail)
         return out
 
     @staticmethod
     def backward(ctx, grad):
         (text,) = ctx.saved_tensors
-        blocks, rest = _in_blocks(text)
-        grads, grad_rest = _in_blocks(grad)
-        with torch.autocast(grad.device.type, enabled=False):  # one precision for both parts
-            of_weight = torch.bmm(grads.transpose(1, 2), blocks).sum(0)
-            return None, of_weight.addmm_(grad_rest.t(), rest), grad.sum(0)
+        with torch.autocast(grad.device.type, enabled=False):  # one precision for all parts
+            of_parts = []
+            for some, part in _wide(text, grad):
+                blocks, rest = _in_blocks(some)
+                grads, grad_rest = _in_blocks(part)
+                of_weight = torch.bmm(grads.transpose(1, 2), blocks).sum(0)
+                of_parts.append(of_weight.addmm_(grad_rest.t(), rest))
+            return None, sum(of_parts[1:], of_parts[0]), grad.sum(0)
+
+
+def _wide(text: torch.Tensor, others: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Parts of a float16 text as float32 and the same rows of (V, D); any other text whole."""
+    if text.dtype != torch.float16:
+        yield text, others
+        return
+    for start in range(0, len(text), _WIDE_BLOCKS * BLOCK_ITEMS):
+        rows = slice(start, start + _WIDE_BLOCKS * BLOCK_ITEMS)
+        yield text[rows].float(), others[rows]
 
 
 def _in_blocks(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

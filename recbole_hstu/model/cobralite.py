@@ -87,6 +87,7 @@ class COBRALite(TextModel, SequentialRecommender):
 
     def _build_dense(self, config, dataset, hidden_size: int) -> None:
         text, self.text_hash = self.text_vectors(config, dataset)
+        text = text.float()
         directions = l2_normalise(text[1:])
         if (directions - directions[0]).abs().max() < _ALIKE:
             raise InputError(

@@ -32,7 +32,7 @@ class LIS(TextModel, TrainingFree):
         self.text_hash = ""
         if self.bm25 is None:
             vectors, self.text_hash = self.text_vectors(config, dataset)
-            self.register_buffer("vectors", l2_normalise(vectors), persistent=False)
+            self.register_buffer("vectors", l2_normalise(vectors.float()), persistent=False)
 
     def get_extra_state(self) -> str:
         return self.text_hash

@@ -9,6 +9,8 @@ import torch
 from recbole_hstu.config.config import option
 from recbole_hstu.data.side_feature_file import align, read_text_features
 
+_HASHED_ROWS = 1 << 15  # at once, as float32
+
 
 def reads_text(model: type, config) -> bool:
     """Whether a model reads a side-feature file with these options."""
@@ -30,8 +32,8 @@ class TextModel:
     text_width: int | None = None  # of the vectors, once `text_vectors` has read them
 
     def text_vectors(self, config, dataset) -> tuple[torch.Tensor, str]:
-        """The frozen vectors (V, text width) float32 in the order of the item ids, and the hash
-        that stands for them in a checkpoint.
+        """The frozen vectors (V, text width) in the order of the item ids, float32 or float16 as
+        their file has them, and the hash of them as float32, which stands for them in a checkpoint.
 
         Raises:
             InputError: no text vectors, or none for some items.
@@ -43,4 +45,7 @@ class TextModel:
             missing="zero" if config["text_missing"] == "zero" else "error",
         )
         self.text_width = table.shape[1]
-        return torch.from_numpy(table), hashlib.sha256(table.tobytes()).hexdigest()
+        vectors, digest = torch.from_numpy(table), hashlib.sha256()
+        for rows in vectors.split(_HASHED_ROWS):
+            digest.update(rows.float().numpy().data)
+        return vectors, digest.hexdigest()

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-_BLOCK = 1 << 25
+_BLOCK = 1 << 22
 _NOT_PLAIN = (b'"', b"\r")
 
 
@@ -35,62 +35,66 @@ def read_columns(
 
     if len(separator) != 1 or _has(Path(path), _NOT_PLAIN):
         return None
+    columns = {}
     try:
-        table = _table(path, header, fields, separator, time_field)
-        if not table.num_rows:
-            return None
-        left = dict(zip(table.column_names, table.columns, strict=True))
-        del table  # each column goes when its values are there
-        columns = {field: _values(left.pop(field), header[field]) for field in fields}
+        for field in fields:  # one after the other: the texts of one are in memory at a time
+            ftype = "time" if field == time_field else header[field]
+            columns[field] = _values(_column(path, list(header), field, ftype, separator), ftype)
     except (pa.ArrowInvalid, _NotPlain):
         return None
-    return pd.DataFrame(columns, copy=False)
+    return pd.DataFrame(columns, copy=False) if len(columns[field]) else None
 
 
 class _NotPlain(Exception):
     """A cell that only `read_atomic` can judge."""
 
 
-def _table(path: Any, header: dict[str, str], fields: Any, separator: str, time_field: str) -> Any:
+def _column(path: Any, names: list[str], field: str, ftype: str, separator: str) -> Any:
     import pyarrow as pa
     from pyarrow import csv
 
-    kinds = {
-        field: pa.string() if ftype.endswith("seq") else pa.dictionary(pa.int32(), pa.string())
-        for field, ftype in header.items()
-    }
-    if time_field in header:
-        kinds[time_field] = pa.int64()
-    return csv.read_csv(
+    table = csv.read_csv(
         path,
-        csv.ReadOptions(block_size=_BLOCK, skip_rows=1, column_names=list(header)),
+        csv.ReadOptions(block_size=_BLOCK, skip_rows=1, column_names=names),
         csv.ParseOptions(delimiter=separator, quote_char=False),
         csv.ConvertOptions(
-            column_types=kinds,
-            include_columns=list(fields),
+            column_types={field: pa.int64() if ftype == "time" else pa.string()},
+            include_columns=[field],
             null_values=[""],
             strings_can_be_null=True,
         ),
+        pa.system_memory_pool(),  # Arrow's own keeps what it has had
     )
+    return table[field]
 
 
 def _values(column: Any, ftype: str) -> Any:
-    """Of a column of the table: numbers, categories, or texts where it holds sequences."""
-    import pyarrow as pa
-
-    if pa.types.is_int64(column.type):
+    """Of a column of the file: numbers, categories, or texts where it holds sequences."""
+    if ftype == "time":
         if column.null_count:
             raise _NotPlain
         return column.to_numpy()
     if ftype.endswith("seq"):
         return column.to_pandas()
-    values = column.unify_dictionaries().to_pandas()
+    values = _categories(column)
     if ftype == "token":
         return values
-    numbers = pd.to_numeric(pd.Series(values.cat.categories, dtype=object), errors="coerce")
+    numbers = pd.to_numeric(pd.Series(values.categories, dtype=object), errors="coerce")
     if numbers.isna().any():
         raise _NotPlain
-    return np.append(numbers.to_numpy(np.float64), np.nan)[values.cat.codes.to_numpy()]
+    return np.append(numbers.to_numpy(np.float64), np.nan)[values.codes]
+
+
+def _categories(texts: Any) -> pd.Categorical:
+    """Numbered with one dictionary for all blocks: one for each takes twice the time."""
+    coded = texts.dictionary_encode()
+    codes = np.empty(len(coded), dtype=np.int32)
+    start = 0
+    for chunk in coded.chunks:
+        codes[start : start + len(chunk)] = chunk.indices.fill_null(-1)
+        start += len(chunk)
+    tokens = coded.chunk(0).dictionary.to_pandas() if coded.num_chunks else []
+    return pd.Categorical.from_codes(codes, pd.Index(tokens, dtype=object))
 
 
 def _has(path: Path, marks: Collection[bytes]) -> bool:

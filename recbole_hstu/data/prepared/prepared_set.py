@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 from recbole.utils import FeatureSource, FeatureType
 
-from recbole_hstu.data.events import Events, first_of_each_user
+from recbole_hstu.data.events import Events
 from recbole_hstu.data.held_out import hash_tokens
 from recbole_hstu.data.prepared.arrow_files import (
     map_table,
@@ -27,6 +27,7 @@ from recbole_hstu.data.prepared.arrow_files import (
     write_table,
 )
 from recbole_hstu.data.ties import Ties
+from recbole_hstu.data.token_codes import count_ids, taken
 
 _PLAIN = ("field2seqlen", "field2bucketnum", "feat_name_list")
 
@@ -36,19 +37,23 @@ def write_prepared(folder: Path, dataset: Any, more: dict[str, Any]) -> None:
 
     Args:
         folder: an empty one.
-        dataset: an `ExactTimes` data set after `_data_processing`, with `order_of_events`.
+        dataset: an `ExactTimes` data set after `_data_processing`, with `order_of_events`; its
+            interactions are used up, a column after the other.
         more: what else `state` shall hold; plain values.
 
     Raises:
         OSError: the disk is full, or the folder cannot be written.
     """
     frame, user, item = dataset.inter_feat, dataset.uid_field, dataset.iid_field
-    places = dataset.order_of_events
-    starts = first_of_each_user(torch.from_numpy(frame[user].to_numpy())[places])
-    table = {field: _narrow(frame[field])[places.numpy()] for field in frame}
-    write_table(folder, "inter", table)
-    write_table(folder, "places", {"place": _narrow(places.numpy())})
-    write_table(folder, "starts", {"start": starts.numpy()})
+    order = dataset.order_of_events
+    counts = {
+        field: count_ids(frame[field].to_numpy(), dataset.num(field)) for field in (user, item)
+    }
+    starts = (counts[user].cumsum() - counts[user])[counts[user] > 0]
+    fields = list(frame)
+    write_table(folder, "inter", {f: taken(_narrow(frame.pop(f)), order) for f in fields})
+    write_table(folder, "places", {"place": order})
+    write_table(folder, "starts", {"start": starts})
     write_table(folder, "hashes", {"hash": hash_tokens(dataset.field2id_token[user])})
     for feat in dataset.feat_name_list:
         if feat != "inter_feat":
@@ -72,7 +77,7 @@ def write_prepared(folder: Path, dataset: Any, more: dict[str, Any]) -> None:
             for field, values in dataset.field2id_token.items()
         },
         "ties": vars(dataset.ties) if dataset.ties else None,
-        "actions": {user: len(starts), item: int(frame[item].nunique())},
+        "actions": {field: int(np.count_nonzero(counts[field])) for field in counts},
     }
     write_state(folder, state | more)
 
