@@ -80,5 +80,6 @@ def check_sharded(model: Any, config: Settings) -> None:
         raise InputError("enable_scaler: each process would skip steps of its own; leave it out")
     if not hasattr(torch.distributed.checkpoint, "HuggingFaceStorageWriter"):
         raise InputError(
-            f"item_table: sharded writes its checkpoints by torch 2.9 or later, not {torch.__version__}"
+            "item_table: sharded writes its checkpoints by a newer torch than "
+            f"{torch.__version__}; take 2.9 or later"
         )
