@@ -98,7 +98,7 @@ def load_checkpoint(
         device: of the tensors.
         mapped: tensors on the CPU whose bytes are read when they are used.
         with_table: whether a sharded item table is read, too, and stands in `state_dict` as a
-            whole one does. Else `table` says where it is.
+            whole one does, without its moments in `optimizer`. Else `table` says where it is.
 
     Raises:
         InputError: no such file, a file cut short, a file of something else; a sharded table that
@@ -119,7 +119,7 @@ def load_checkpoint(
     if "tokens" not in state:
         raise InputError(f"{path}: a checkpoint of an earlier release; train anew with this one")
     if with_table:
-        table_folder.add_whole(path, state, device)
+        table_folder.add_whole(path, state, device, moments=False)
     return state
 
 

@@ -163,7 +163,8 @@ class Resumable:
         """Of a checkpoint: this process's block of the item table, or all of it."""
         block = table_folder.own_block(self.model, self.optimizer)
         if block is None:
-            table_folder.add_whole(Path(file), state, self.device)
+            moments = "optimizer" in state
+            table_folder.add_whole(Path(file), state, self.device, moments=moments)
         else:
             block.take(Path(file), state)
 

@@ -153,9 +153,8 @@ class PlainTrainer(Epoch, Resumable, Trainer):
         self._add_train_loss_to_tensorboard(epoch, loss)
         shown = {"epoch": epoch, "train_loss": loss, "train_step": epoch}
         self.wandblogger.log_metrics(shown, head="train")
-        if not all(
-            processes.gather(finite_weights(self.model))
-        ):  # its last step did it: nothing to keep
+        if not all(processes.gather(finite_weights(self.model))):
+            # The last step did it: there is nothing to keep.
             raise diverged(
                 f"weights are NaN after epoch {epoch + 1}", self.optimizer, self.last_file
             )

@@ -133,9 +133,11 @@ def own_block(model: Any, optimizer: torch.optim.Optimizer) -> OwnBlock | None:
     return None if blocks_of(model) is None else OwnBlock(model, optimizer)
 
 
-def add_whole(path: Path, state: dict[str, Any], device: Any) -> None:
-    """Give a checkpoint its whole table, as if one process had written it; and its moments, where
-    it has an optimiser's state.
+def add_whole(path: Path, state: dict[str, Any], device: Any, *, moments: bool) -> None:
+    """Give a checkpoint its whole table, as if one process had written it; nothing, where one has.
+
+    Args:
+        moments: whether the optimiser's state gets what belongs to the table, too.
 
     Raises:
         InputError: the folder is missing, or damaged.
@@ -143,11 +145,11 @@ def add_whole(path: Path, state: dict[str, Any], device: Any) -> None:
     table = state.pop("table", None)
     if table is None:
         return
-    names = [IDS, *(table["moments"] if "optimizer" in state else [])]
+    names = [IDS, *(table["moments"] if moments else [])]
     found = {name: torch.empty(table["shape"], device=device) for name in names}
     _read(path, table, found, None)
     state["state_dict"][IDS] = found.pop(IDS)
-    if "optimizer" in state:
+    if moments:
         state["optimizer"]["state"][table["place"]].update(found)
 
 

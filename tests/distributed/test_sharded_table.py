@@ -1,0 +1,100 @@
+"""Trainings of processes that hold a block of the items each equal that of one process."""
+
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from sharded_runs import train_all
+from small_data import random_rows, small_config, small_options, weights, write_inter
+
+from recbole_hstu.data import loaders
+from recbole_hstu.distributed import processes
+from recbole_hstu.distributed.launcher import launch
+from recbole_hstu.layers import item_encoder
+from recbole_hstu.layers.item_encoder import IdEncoder
+from recbole_hstu.quick_start import evaluate, run
+from recbole_hstu.support.errors import InputError
+from recbole_hstu.training import checkpoint
+from recbole_hstu.training.tables.item_table import check_sharded
+
+# 31 items with the padding: four blocks of which the last is shorter. 41 users, 20 a batch: in the
+# last one only the first process has a row.
+OPTIONS = small_options(
+    item_table="sharded",
+    train_batch_size=20,
+    eval_batch_size=7,
+    stopping_step=100,
+    input_dropout_prob=0.0,
+    hidden_dropout_prob=0.0,
+    metrics=["Hit", "NDCG", "ItemCoverage"],
+    mask_seen=True,
+)
+LAZY = {**OPTIONS, "loss_type": "shared", "learner": "lazy_adamw", "weight_decay": 0.1}
+DROPOUT = {**OPTIONS, "loss_type": "shared", "hidden_dropout_prob": 0.5, "epochs": 3}
+
+
+@pytest.fixture(autouse=True)
+def data():
+    write_inter(random_rows(n_users=41))
+
+
+def last(result):
+    return result["checkpoint"].with_suffix(".last.pth")
+
+
+def assert_same(one, other):
+    """Losses and weights to float accuracy, metrics and every user's rank exactly."""
+    for first, second in zip(one["record"].history, other["record"].history, strict=True):
+        assert second.train_loss == pytest.approx(first.train_loss, rel=1e-6)
+        assert dict(second.valid) == dict(first.valid)
+    expected, found = weights(last(one)), weights(last(other))
+    assert list(found.keys() - expected.keys()) == []
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, atol=1e-6, rtol=1e-5)
+    assert other["test_result"] == one["test_result"]
+    assert np.array_equal(other["ranks"].users, one["ranks"].users)
+    assert np.array_equal(other["ranks"].ranks, one["ranks"].ranks)
+    assert other["record"].beyond == one["record"].beyond
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one_and_go_on_with_four():
+    one = train_all([OPTIONS, {**LAZY, "epochs": 3}])
+    two = launch(2, 0, train_all, [
+        {**OPTIONS, "checkpoint_dir": "two"},
+        {**LAZY, "checkpoint_dir": "two"},
+        {**DROPOUT, "checkpoint_dir": "whole"},
+        {**DROPOUT, "checkpoint_dir": "cut", "train_seconds": 1e-9},
+    ])  # fmt: skip
+    assert_same(one[0], two[0])
+    # A file and a folder a checkpoint; in each folder a file a process, with half of the rows.
+    assert len(list(Path("two").iterdir())) == 8
+    state = checkpoint.load_checkpoint(last(two[0]), with_table=False)
+    assert not any("ids" in name for name in state["state_dict"])
+    folder = last(two[0]).with_name(state["table"]["folder"])
+    sizes = [file.stat().st_size for file in folder.iterdir()]
+    assert len(sizes) == 2
+    assert max(sizes) < 3 * 16 * 16 * 4 + 1024  # ids and two moments
+
+    gone_on = launch(4, 0, train_all, [{**OPTIONS, "checkpoint_dir": "four"}])
+    assert_same(one[0], gone_on[0])
+    resume = {"resume": str(last(two[1])), "epochs": 3}
+    assert_same(one[1], launch(4, 0, train_all, [{**LAZY, **resume}])[0])
+
+    again = {**DROPOUT, "checkpoint_dir": "cut", "resume": str(last(two[3]))}
+    (resumed,) = launch(2, 0, train_all, [again])
+    assert resumed["record"].epochs == 3
+    expected = weights(last(two[2]))
+    for name, value in weights(last(resumed)).items():
+        assert torch.equal(value, expected[name]), name
+    read_by_one_process(two[0])
+
+
+def read_by_one_process(result):
+    assert evaluate(result["checkpoint"])["test_result"] == result["test_result"]
+    file = last(result)
+    more = {"resume": str(file), "epochs": 3, "checkpoint_dir": "two"}
+    assert run("HSTU", "toy", config_dict={**OPTIONS, **more})["record"].epochs == 3
