@@ -15,9 +15,11 @@ from recbole_hstu.distributed import processes
 from recbole_hstu.distributed.launcher import launch
 from recbole_hstu.layers import item_encoder
 from recbole_hstu.layers.item_encoder import IdEncoder
+from recbole_hstu.layers.sharded_ids import ShardedIds
 from recbole_hstu.quick_start import evaluate, run
 from recbole_hstu.support.errors import InputError
 from recbole_hstu.training import checkpoint
+from recbole_hstu.training.tables import table_folder
 from recbole_hstu.training.tables.item_table import check_sharded
 
 # 31 items with the padding: four blocks of which the last is shorter. 41 users, 20 a batch: in the
@@ -98,3 +100,69 @@ def read_by_one_process(result):
     file = last(result)
     more = {"resume": str(file), "epochs": 3, "checkpoint_dir": "two"}
     assert run("HSTU", "toy", config_dict={**OPTIONS, **more})["record"].epochs == 3
+
+
+def test_a_damaged_or_missing_folder_is_one_line():
+    """Written by one process, as a block of all rows."""
+    store = torch.distributed.HashStore()
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        items = ShardedIds(n_items=6, hidden_size=2)
+        model = torch.nn.Module()
+        model.items = items
+        optimizer = torch.optim.AdamW(model.parameters())
+        state = {"state_dict": model.state_dict(), "optimizer": optimizer.state_dict()}
+        path = Path("some.pth")
+        with table_folder.OwnBlock(model, optimizer).stored(path, state):
+            pass
+    finally:
+        torch.distributed.destroy_process_group()
+    (folder,) = Path().glob("some.table-*")
+    (file,) = folder.iterdir()
+    whole = {"state_dict": {}, "table": state["table"]}
+    table_folder.add_whole(path, dict(whole), "cpu", moments=False)
+    assert torch.equal(whole["state_dict"][table_folder.IDS], items.own.ids)
+    content = file.read_bytes()
+    file.write_bytes(content[:-4])
+    with pytest.raises(InputError, match="damaged item table"):
+        table_folder.add_whole(path, dict(whole), "cpu", moments=False)
+    file.unlink()
+    with pytest.raises(InputError, match="0 of 6 rows"):
+        table_folder.add_whole(path, dict(whole), "cpu", moments=False)
+    shutil.rmtree(folder)
+    with pytest.raises(InputError, match=r"the item table of some\.pth is missing"):
+        table_folder.add_whole(path, dict(whole), "cpu", moments=False)
+
+
+def test_a_block_has_the_rows_that_it_would_have_among_all(monkeypatch):
+    monkeypatch.setattr(item_encoder, "DRAWN_ROWS", 5)
+    tables = []
+    for block in (None, range(0, 4), range(4, 12), range(12, 13)):
+        torch.manual_seed(0)
+        tables.append(IdEncoder(n_items=13, hidden_size=3, block=block).ids)
+        tables[-1].after = torch.rand(1)
+    whole, *blocks = tables
+    assert torch.equal(torch.cat(blocks), whole)
+    assert len({table.after.item() for table in tables}) == 1
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "message"),
+    [
+        ("HSTU", {"loss_type": "full"}, "loss_type: full reads all items"),
+        ("HSTU", {"clip_grad_norm": {"max_norm": 1}}, "clip_grad_norm: is the norm of all"),
+        ("HSTUText", {}, "item_table: sharded is for HSTU's table of item ids; HSTUText"),
+    ],
+)
+def test_what_a_sharded_table_cannot_do_is_refused(model, options, message):
+    config = small_config(model, item_table="sharded", **options)
+    held = object() if model == "HSTU" else None
+    with pytest.raises(InputError, match=message):
+        check_sharded(SimpleNamespace(items=SimpleNamespace(blocks=held)), config)
+
+
+def test_metrics_that_need_all_scores_are_refused(monkeypatch):
+    monkeypatch.setattr(processes, "count", lambda: 2)
+    config = small_config(item_table="sharded", metrics=["GAUC"], valid_metric="GAUC")
+    with pytest.raises(InputError, match="item_table: sharded ranks in blocks of items"):
+        loaders._check_options(config, SimpleNamespace(item_num=31))
