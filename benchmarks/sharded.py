@@ -48,10 +48,9 @@ def measure(items: int, of: int, learner: str) -> list[str]:
         loss = SharedLoss(model, torch.device("cpu"))
         batch = histories(items)
         lengths = batch["item_length"]
-        share = BatchShare(
-            torch.arange(len(lengths))[processes.rank() :: of], len(lengths), lengths
-        )
-        rows = own_rows(Interaction({k: v[share.places] for k, v in batch.items()}), share)
+        own = torch.arange(processes.rank(), len(lengths), of)
+        share = BatchShare(own, len(lengths), lengths)
+        rows = own_rows(Interaction({k: v[own] for k, v in batch.items()}), share)
         seconds = []
         for _ in range(5):
             started = time.perf_counter()

@@ -81,10 +81,15 @@ def test_two_processes_equal_one_and_go_on_with_four():
     assert len(sizes) == 2
     assert max(sizes) < 3 * 16 * 16 * 4 + 1024  # ids and two moments
 
-    gone_on = launch(4, 0, train_all, [{**OPTIONS, "checkpoint_dir": "four"}])
-    assert_same(one[0], gone_on[0])
-    resume = {"resume": str(last(two[1])), "epochs": 3}
-    assert_same(one[1], launch(4, 0, train_all, [{**LAZY, **resume}])[0])
+    further = {"epochs": 3, "resume": str(last(one[0])), "checkpoint_dir": "saved"}
+    gone_on = launch(4, 0, train_all, [
+        {**OPTIONS, "checkpoint_dir": "four"},
+        {**LAZY, "epochs": 3, "resume": str(last(two[1])), "checkpoint_dir": "two"},
+        {**OPTIONS, **further},
+    ])  # fmt: skip
+    assert_same(two[0], gone_on[0])
+    assert_same(one[1], gone_on[1])
+    assert_same(read_by_one_process(two[0]), gone_on[2])
 
     again = {**DROPOUT, "checkpoint_dir": "cut", "resume": str(last(two[3]))}
     (resumed,) = launch(2, 0, train_all, [again])
@@ -92,14 +97,14 @@ def test_two_processes_equal_one_and_go_on_with_four():
     expected = weights(last(two[2]))
     for name, value in weights(last(resumed)).items():
         assert torch.equal(value, expected[name]), name
-    read_by_one_process(two[0])
 
 
 def read_by_one_process(result):
+    """Evaluated, and trained on."""
     assert evaluate(result["checkpoint"])["test_result"] == result["test_result"]
     file = last(result)
     more = {"resume": str(file), "epochs": 3, "checkpoint_dir": "two"}
-    assert run("HSTU", "toy", config_dict={**OPTIONS, **more})["record"].epochs == 3
+    return run("HSTU", "toy", config_dict={**OPTIONS, **more})
 
 
 def test_a_damaged_or_missing_folder_is_one_line():
