@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch.distributed.checkpoint
+import torch
 
 from recbole_hstu.distributed import processes
 from recbole_hstu.distributed.row_blocks import blocks_of
@@ -78,7 +78,9 @@ def check_sharded(model: Any, config: Settings) -> None:
         )
     if config["enable_scaler"]:
         raise InputError("enable_scaler: each process would skip steps of its own; leave it out")
-    if not hasattr(torch.distributed.checkpoint, "HuggingFaceStorageWriter"):
+    from torch.distributed import checkpoint
+
+    if not hasattr(checkpoint, "HuggingFaceStorageWriter"):
         raise InputError(
             "item_table: sharded writes its checkpoints by a newer torch than "
             f"{torch.__version__}; take 2.9 or later"
