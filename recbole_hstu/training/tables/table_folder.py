@@ -67,7 +67,7 @@ class OwnBlock:
         }
         try:
             yield
-        except BaseException:
+        except InputError:  # it could not be written
             if processes.is_main():
                 shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -204,8 +204,11 @@ def _like(value: Any, shape: torch.Size) -> bool:
 
 
 def _remove_others(file: Path, kept: str) -> None:
-    """Remove the folders that earlier checkpoints of this name have named."""
-    for folder in file.parent.glob(f"{glob.escape(file.stem)}.table-*"):
+    """Remove the folders that earlier checkpoints of this name have named, and what a killed
+    training has left: no other one writes under this name."""
+    name = glob.escape(file.stem)
+    found = [*file.parent.glob(f"{name}.table-*"), *file.parent.glob(f".{name}.table-*.part")]
+    for folder in found:
         if folder.name != kept:
             shutil.rmtree(folder, ignore_errors=True)
 
