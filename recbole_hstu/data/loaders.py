@@ -104,7 +104,7 @@ def log_loaders(config: Settings) -> None:
         getLogger().info(set_color(f"[{phase}]: ", "pink") + shown)
 
 
-def _check_options(config: Settings, dataset: Any) -> None:
+def _check_options(config: Config, dataset: Any) -> None:
     largest = max(config["topk"])
     if largest > dataset.item_num - 1:
         raise InputError(
@@ -125,6 +125,12 @@ def _check_options(config: Settings, dataset: Any) -> None:
                 f"{option}: {config[option]} goes with eval_args mode full, not "
                 f"{', '.join(sorted(modes))}; add --{option}={off}"
             )
+
+    if shares_items(config) and (modes != {"full"} or not _can_rank_in_blocks(config)):
+        raise InputError(
+            "item_table: sharded ranks in blocks of items: no sampled candidates (eval_args mode "
+            "full), and no metric that needs all scores at once, such as GAUC"
+        )
 
 
 def _check_protocol(config: Settings, dataset: Any) -> None:
@@ -160,6 +166,11 @@ def _rows_at_once(wanted: int, n_items: int) -> int:
     return rows
 
 
+def shares_items(config: Settings) -> bool:
+    """Whether each process has some of the items, and ranks all users among them."""
+    return config["item_table"] == "sharded" and processes.count() > 1
+
+
 def _can_rank_in_blocks(config: Config) -> bool:
     """Whether the scores of a batch need not exist at once: a model that compares vectors, and
     no metric that asks for more than ranks and lists."""
@@ -186,7 +197,7 @@ class _SharedEvalDataLoader(FullSortEvalDataLoader):
 
     @sample_size.setter
     def sample_size(self, rows: int) -> None:  # RecBole sets it to the number of rows
-        self.own_rows = processes.own_rows(rows)
+        self.own_rows = processes.own_rows(rows) if self.is_share else range(rows)
         if rows < processes.count():
             raise InputError(
                 f"--nproc={processes.count()}: there are only {rows} users to evaluate; use fewer"
@@ -223,6 +234,8 @@ class SequenceEvalDataLoader(_SharedEvalDataLoader):
         self.is_sequential = True
         scores = config["eval_batch_size"] * dataset.item_num
         self.in_blocks = scores > _MAX_SCORES and _can_rank_in_blocks(config)
+        if shares_items(config):  # and no rows
+            self.in_blocks, self.is_share = True, False
         self.sample_size = len(dataset)
         AbstractDataLoader.__init__(self, config, dataset, sampler, shuffle=shuffle)
 

@@ -17,6 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from recbole_hstu.distributed import processes
 from recbole_hstu.distributed.batch_share import BatchShare
+from recbole_hstu.distributed.row_blocks import blocks_of
 from recbole_hstu.support.errors import InputError
 
 _TOLERANCE = 1e-4  # of the check; float32 leaves about 1e-6
@@ -44,8 +45,13 @@ class SharedLoss:
         rows = _RowsLoss(nn.SyncBatchNorm.convert_sync_batchnorm(model) if norms else model)
         # Buffers are the same everywhere from the start: frozen text vectors, masks. DDP would send
         # them at the start and at every step.
-        buffers = [name for name, _ in rows.named_buffers()]
-        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(rows, buffers)
+        ignored = [name for name, _ in rows.named_buffers()]
+        self._blocks = blocks_of(model)
+        if self._blocks:  # no process has what another one has
+            table: Any = model.items
+            own = set(map(id, table.parameters()))
+            ignored += [name for name, value in rows.named_parameters() if id(value) in own]
+        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(rows, ignored)
         # `static_graph`: parameters that the loss never uses are left alone, as in one process.
         self.ddp = DistributedDataParallel(rows, static_graph=True, gradient_as_bucket_view=True)
 
@@ -60,6 +66,8 @@ class SharedLoss:
         Raises:
             InputError: they do not: a sum, or a loss of rows among each other.
         """
+        if self._blocks:  # its models are known, and all processes have to look up equally often
+            return
         few = torch.arange(min(len(rows), _CHECKED_ROWS))
         share = rows.share.of(few).alone()
         self.model.eval()

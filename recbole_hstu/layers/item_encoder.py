@@ -31,11 +31,20 @@ class IdEncoder(nn.Module):
         n_items: V, padding included.
         hidden_size: D.
         sparse: whether the gradient of a few rows is that of these rows alone.
+        block: the items that it holds, and counts from 0; None is all. They have the vectors that
+            they would have among all, of the same random numbers.
     """
 
-    def __init__(self, *, n_items: int, hidden_size: int, sparse: bool = False):
+    def __init__(
+        self,
+        *,
+        n_items: int,
+        hidden_size: int,
+        sparse: bool = False,
+        block: range | None = None,
+    ):
         super().__init__()
-        self.ids = nn.Parameter(_truncated_normal(n_items, hidden_size))
+        self.ids = nn.Parameter(_truncated_normal(n_items, hidden_size, block=block))
         self.sparse = sparse
 
     def forward(self, rows: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
@@ -236,11 +245,17 @@ def _rows_of(table: torch.Tensor, rows: torch.Tensor | None, sparse: bool = Fals
     return table if rows is None else F.embedding(rows, table, sparse=sparse)
 
 
-def _truncated_normal(*shape: int) -> torch.Tensor:
-    drawn = torch.empty(shape)
-    for block in drawn.split(DRAWN_ROWS):  # torch holds four copies of what it draws
-        nn.init.trunc_normal_(block, std=0.02, a=-0.04, b=0.04)
-    return drawn
+def _truncated_normal(n_rows: int, width: int, block: range | None = None) -> torch.Tensor:
+    """(n_rows, width), or the rows of a block of them."""
+    kept = range(n_rows) if block is None else block
+    table = torch.empty(len(kept), width)
+    for start in range(0, n_rows, DRAWN_ROWS):  # torch holds four copies of what it draws
+        drawn = torch.empty(min(DRAWN_ROWS, n_rows - start), width)
+        nn.init.trunc_normal_(drawn, std=0.02, a=-0.04, b=0.04)
+        first, last = max(start, kept.start), min(start + len(drawn), kept.stop)
+        if first < last:
+            table[first - kept.start : last - kept.start] = drawn[first - start : last - start]
+    return table
 
 
 def _projection(width: int, hidden_size: int) -> nn.Linear:

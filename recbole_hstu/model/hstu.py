@@ -19,11 +19,13 @@ from torch.utils.checkpoint import checkpoint
 
 from recbole_hstu.config.config import option
 from recbole_hstu.data.semantic_id_file import semantic_ids_of
+from recbole_hstu.distributed import processes
 from recbole_hstu.layers.compilation import compiled
 from recbole_hstu.layers.hstu_block import HSTULayer, TimeBuckets, dropout
 from recbole_hstu.layers.item_encoder import CodeEncoder, IdEncoder
 from recbole_hstu.layers.losses import l2_normalise
 from recbole_hstu.layers.packing import Packing
+from recbole_hstu.layers.sharded_ids import ShardedIds
 from recbole_hstu.model.position_loss import PositionLoss
 from recbole_hstu.support.errors import InputError
 
@@ -66,8 +68,12 @@ class HSTU(PositionLoss, SequentialRecommender):
         if config["semantic_ids"] is None:
             if config["id_table"] == "joined":
                 raise InputError("id_table: joined needs semantic_ids, such as rkmeans")
-            sparse = config["learner"] == "lazy_adamw"
-            return IdEncoder(n_items=self.n_items, hidden_size=self.hidden_size, sparse=sparse)
+            sharded = config["item_table"] == "sharded" and processes.count() > 1
+            return (ShardedIds if sharded else IdEncoder)(
+                n_items=self.n_items,
+                hidden_size=self.hidden_size,
+                sparse=config["learner"] == "lazy_adamw",
+            )
         # DDP would send the codes to every process at every step.
         self._ddp_params_and_buffers_to_ignore = ["items.semantic_ids.codes"]
         return CodeEncoder(
@@ -147,7 +153,8 @@ class HSTU(PositionLoss, SequentialRecommender):
             self._tables = None
 
     def item_tables(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """(V, D) vectors of the inputs, and (V, D) of the candidates, normalised."""
+        """(V, D) vectors of the inputs, and (V, D) of the candidates, normalised; see `ShardedIds`
+        for a table that the processes share."""
         if self._tables is not None:
             return self._tables
         inputs, candidates = self.items()

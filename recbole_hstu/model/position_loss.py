@@ -9,6 +9,7 @@ import torch
 from recbole_hstu.config.config import option
 from recbole_hstu.data.sequence_rows import OWN_TARGETS
 from recbole_hstu.distributed.batch_share import BatchShare
+from recbole_hstu.distributed.row_blocks import blocks_of
 from recbole_hstu.layers.draws import Draws
 from recbole_hstu.layers.gbce import gbce, gbce_beta
 from recbole_hstu.layers.items_in_use import ItemsInUse
@@ -86,7 +87,8 @@ class PositionLoss(UserRows):
 
     def _loss(self, interaction, negatives: torch.Tensor | None, n_tokens: int) -> torch.Tensor:
         rows = None
-        if negatives is not None and negatives.numel() + 2 * n_tokens < self.n_items:
+        few = negatives is not None and negatives.numel() + 2 * n_tokens < self.n_items
+        if negatives is not None and (few or blocks_of(self)):
             interaction, negatives, rows = self.for_items_in_use(interaction, negatives)
         inputs, candidates = self.items(rows)
         hidden, packing = self.forward(interaction, inputs)

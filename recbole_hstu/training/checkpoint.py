@@ -18,6 +18,7 @@ from recbole.utils import ModelType
 
 from recbole_hstu.support.errors import InputError
 from recbole_hstu.support.whole_file import is_abandoned, whole_file
+from recbole_hstu.training.tables import table_folder
 
 # What a resumed run may set anew: how long it goes on, where it runs and what it shows.
 _MAY_CHANGE = {
@@ -25,7 +26,7 @@ _MAY_CHANGE = {
     *("state", "worker", "prepared"),
     *("checkpoint_dir", "data_path", "output_path", "device", "gpu_id", "use_gpu", "log_wandb"),
     *("text_features_file", "semantic_ids", "eval_batch_size", "config_files", "metrics", "topk"),
-    *("text_batch_size", "text_device", "nproc", "max_restarts"),
+    *("text_batch_size", "text_device", "nproc", "max_restarts", "item_table"),
 }
 
 
@@ -89,16 +90,19 @@ def save_checkpoint(path: str | Path, state: dict[str, Any]) -> None:
 
 
 def load_checkpoint(
-    path: str | Path, device: Any = "cpu", *, mapped: bool = False
+    path: str | Path, device: Any = "cpu", *, mapped: bool = False, with_table: bool = True
 ) -> dict[str, Any]:
     """Read what `save_checkpoint` wrote.
 
     Args:
         device: of the tensors.
         mapped: tensors on the CPU whose bytes are read when they are used.
+        with_table: whether a sharded item table is read, too, and stands in `state_dict` as a
+            whole one does, without its moments in `optimizer`. Else `table` says where it is.
 
     Raises:
-        InputError: no such file, a file cut short, a file of something else.
+        InputError: no such file, a file cut short, a file of something else; a sharded table that
+            is missing or damaged.
     """
     path = Path(path)
     if not path.is_file():
@@ -114,17 +118,20 @@ def load_checkpoint(
         raise InputError(f"{path}: not a checkpoint of recbole_hstu")
     if "tokens" not in state:
         raise InputError(f"{path}: a checkpoint of an earlier release; train anew with this one")
+    if with_table:
+        table_folder.add_whole(path, state, device, moments=False)
     return state
 
 
 def load_weights(path: str | Path) -> dict[str, Any]:
-    """The weights alone: the optimiser's state, twice their size, is not read.
+    """The weights alone: the optimiser's state, twice their size, is not read. Of a sharded table
+    `table` says where it is.
 
     Raises:
         InputError: see `load_checkpoint`.
     """
-    state = load_checkpoint(path, mapped=True)
-    return {key: state[key] for key in ("state_dict", "other_parameter")}
+    state = load_checkpoint(path, mapped=True, with_table=False)
+    return {key: state[key] for key in ("state_dict", "other_parameter", "table") if key in state}
 
 
 def load_resumable(path: str | Path) -> dict[str, Any]:
@@ -132,15 +139,17 @@ def load_resumable(path: str | Path) -> dict[str, Any]:
 
     Raises:
         InputError: see `load_checkpoint`; or it holds the best epoch, or the file of the best
-            epoch that belongs to it is missing.
+            epoch that belongs to it is missing, or its sharded table.
     """
-    state = load_checkpoint(path, mapped=True)
+    state = load_checkpoint(path, mapped=True, with_table=False)
     last = last_file(path)
     if not Path(path).name.endswith(".last.pth"):
         there = f"go on with --resume={last}" if last.is_file() else f"and {last} is not there"
         raise InputError(f"{path}: holds the best epoch, not the last one; {there}")
     if state["best_valid_result"] and not Path(best_file(path)).is_file():
         raise InputError(f"{best_file(path)}: the best epoch's checkpoint is missing beside {path}")
+    if "table" in state:
+        table_folder.check(Path(path), state["table"])
     return state
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from recbole.utils import set_color
 
 from recbole_hstu.distributed import processes
 from recbole_hstu.training import checkpoint
+from recbole_hstu.training.tables import table_folder
 
 logger = logging.getLogger(__name__)
 
@@ -83,10 +84,21 @@ class Resumable:
 
     def _write(self, file: str | Path, epoch: int) -> None:
         random, *others = processes.gather(checkpoint.random_states(self._generators()))
-        if not processes.is_main():
-            processes.barrier()  # until it is written
-            return
-        state = {
+        block = table_folder.own_block(self.model, self.optimizer)
+        if processes.is_main() or block is not None:
+            weights = {
+                "state_dict": self.model.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+            }
+            with block.stored(Path(file), weights) if block is not None else nullcontext():
+                if processes.is_main():
+                    about = self._about(epoch) | {"random": random, "random_of_others": others}
+                    checkpoint.save_checkpoint(file, about | weights)
+        processes.barrier()  # until it is written
+
+    def _about(self, epoch: int) -> dict[str, Any]:
+        """What a checkpoint holds beside weights and random states."""
+        return {
             "config": self.config.plain(),
             "epoch": epoch,
             "cur_step": self.cur_step,
@@ -95,16 +107,10 @@ class Resumable:
             "best_valid_result": dict(self.best_valid_result or {}),
             "trained_seconds": self.trained_seconds,
             "history": self.history,
-            "state_dict": self.model.state_dict(),
             "other_parameter": checkpoint.encode(self.model.other_parameter()),
-            "optimizer": self.optimizer.state_dict(),
-            "random": random,
-            "random_of_others": others,
             "launch": processes.launch_id(),
             **checkpoint.tokens_kept(self._dataset, self.model),
         }
-        checkpoint.save_checkpoint(file, state)
-        processes.barrier()
 
     def _restore_random_states(self, state: dict[str, Any]) -> None:
         states = [state["random"], *state.get("random_of_others", [])]
@@ -117,7 +123,8 @@ class Resumable:
     def resume_checkpoint(self, resume_file):
         """Go on where `resume_file` (a `.last.pth`) ends: weights, optimiser, epoch, early
         stopping, time used and random generators."""
-        state = checkpoint.load_checkpoint(resume_file, self.device)
+        state = checkpoint.load_checkpoint(resume_file, self.device, with_table=False)
+        self._add_table(resume_file, state)
         self.saved_model_file = checkpoint.best_file(resume_file)
         self.start_epoch = state["epoch"] + 1
         self.cur_step = state["cur_step"]
@@ -147,8 +154,19 @@ class Resumable:
             self._load_weights(self.best_weights)
             return
         file = file or self.saved_model_file
-        self._load_weights(checkpoint.load_weights(file))
+        state = checkpoint.load_weights(file)
+        self._add_table(file, state)
+        self._load_weights(state)
         self.logger.info(f"Loading model structure and parameters from {file}")
+
+    def _add_table(self, file: str | Path, state: dict[str, Any]) -> None:
+        """Of a checkpoint: this process's block of the item table, or all of it."""
+        block = table_folder.own_block(self.model, self.optimizer)
+        if block is None:
+            moments = "optimizer" in state
+            table_folder.add_whole(Path(file), state, self.device, moments=moments)
+        else:
+            block.take(Path(file), state)
 
     def _load_weights(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["state_dict"])

@@ -14,10 +14,11 @@ from recbole.trainer import Trainer
 from recbole.utils import dict2str, early_stopping, get_local_time, get_trainer, set_color
 
 from recbole_hstu.distributed import processes
+from recbole_hstu.distributed.row_blocks import blocks_of
 from recbole_hstu.distributed.shared_loss import SharedLoss
 from recbole_hstu.evaluation.collector import RankEvaluator, SharedCollector
 from recbole_hstu.evaluation.ranks import MISSED
-from recbole_hstu.evaluation.score_blocks import ScoreBlocks
+from recbole_hstu.evaluation.score_blocks import ScoreBlocks, SharedScoreBlocks
 from recbole_hstu.support.interrupts import Interrupts
 from recbole_hstu.support.invocation import command
 from recbole_hstu.training.divergence import diverged, finite_weights
@@ -25,7 +26,7 @@ from recbole_hstu.training.epoch import Epoch
 from recbole_hstu.training.epoch_lines import EpochLines
 from recbole_hstu.training.resumable import Resumable
 from recbole_hstu.training.silence import write_nothing
-from recbole_hstu.training.tables.item_table import lazy_adamw
+from recbole_hstu.training.tables.item_table import check_sharded, lazy_adamw
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +47,7 @@ class PlainTrainer(Epoch, Resumable, Trainer):
         self.config = config
         self.eval_collector, self.evaluator = SharedCollector(config), RankEvaluator(config)
         if processes.count() > 1:
+            check_sharded(model, config)
             self._share_with_others()
         name = f"{config['model']}-{config['dataset']}-{get_local_time()}-{config.digest()}"
         self._name = processes.from_main(name)
@@ -151,7 +153,8 @@ class PlainTrainer(Epoch, Resumable, Trainer):
         self._add_train_loss_to_tensorboard(epoch, loss)
         shown = {"epoch": epoch, "train_loss": loss, "train_step": epoch}
         self.wandblogger.log_metrics(shown, head="train")
-        if not finite_weights(self.model):  # its last step did it: nothing to keep
+        if not all(processes.gather(finite_weights(self.model))):
+            # The last step did it: there is nothing to keep.
             raise diverged(
                 f"weights are NaN after epoch {epoch + 1}", self.optimizer, self.last_file
             )
@@ -236,7 +239,11 @@ class PlainTrainer(Epoch, Resumable, Trainer):
         users = self.model.user_vectors(rows.to(self.device), inputs)
         if seen is not None:
             seen = tuple(part.to(self.device) for part in seen)
-        return rows, ScoreBlocks(users, candidates, seen=seen), target_row, target
+        blocks = blocks_of(self.model)
+        if blocks is None:
+            return rows, ScoreBlocks(users, candidates, seen=seen), target_row, target
+        scores = SharedScoreBlocks(users, candidates, blocks=blocks, seen=seen)
+        return rows, scores, target_row, target
 
     @torch.no_grad()
     def evaluate(self, eval_data, load_best_model=True, model_file=None, show_progress=False):

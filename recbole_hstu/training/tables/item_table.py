@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from recbole_hstu.distributed import processes
+from recbole_hstu.distributed.row_blocks import blocks_of
 from recbole_hstu.support.errors import InputError
 from recbole_hstu.support.settings import Settings
 from recbole_hstu.training.tables.lazy_adamw import LazyAdamW
@@ -18,11 +21,14 @@ def lazy_adamw(model: Any, config: Settings, params: Any, lr: float, decay: floa
         InputError: a model without a table of item ids, several processes, betas or an option that
             it cannot take.
     """
-    if processes.count() > 1:
+    sharded = blocks_of(model) is not None
+    if processes.count() > 1 and not sharded:
         raise InputError(
-            "learner: lazy_adamw trains in one process; leave --nproc out, or use --learner=adamw"
+            "learner: lazy_adamw trains in one process, or a sharded table; leave --nproc out, add "
+            "--item_table=sharded, or use --learner=adamw"
         )
     items = getattr(model, "items", None)
+    items = items.own if items is not None and sharded else items
     table = getattr(items, "ids", None)
     if items is None or table is None or not getattr(items, "sparse", False):
         raise InputError(
@@ -45,3 +51,37 @@ def lazy_adamw(model: Any, config: Settings, params: Any, lr: float, decay: floa
     # Rows that other weights replace have nothing left to make up for.
     items.register_load_state_dict_pre_hook(lambda *_: optimizer.catch_up())
     return optimizer
+
+
+def check_sharded(model: Any, config: Settings) -> None:
+    """Whether a training of several processes can do what `item_table` says.
+
+    Raises:
+        InputError: it cannot.
+    """
+    if config["item_table"] != "sharded":
+        return
+    if blocks_of(model) is None:
+        raise InputError(
+            f"item_table: sharded is for HSTU's table of item ids; {config['model']} with these "
+            "options has another one: use --item_table=replicated"
+        )
+    if config["loss_type"] == "full":
+        raise InputError(
+            "loss_type: full reads all items at every step, which no process has with item_table: "
+            "sharded; use shared or sampled"
+        )
+    if config["clip_grad_norm"]:
+        raise InputError(
+            "clip_grad_norm: is the norm of all gradients, and with item_table: sharded each "
+            "process has those of its items; leave it out"
+        )
+    if config["enable_scaler"]:
+        raise InputError("enable_scaler: each process would skip steps of its own; leave it out")
+    from torch.distributed import checkpoint
+
+    if not hasattr(checkpoint, "HuggingFaceStorageWriter"):
+        raise InputError(
+            "item_table: sharded writes its checkpoints by a newer torch than "
+            f"{torch.__version__}; take 2.9 or later"
+        )
