@@ -91,8 +91,8 @@ def test_two_processes_equal_one_and_go_on_with_four():
     assert_same(one[1], gone_on[1])
     assert_same(read_by_one_process(two[0]), gone_on[2])
 
-    again = {**DROPOUT, "checkpoint_dir": "cut", "resume": str(last(two[3]))}
-    (resumed,) = launch(2, 0, train_all, [again])
+    again = {"checkpoint_dir": "cut", "resume": str(last(two[3])), "train_seconds": None}
+    (resumed,) = launch(2, 0, train_all, [{**DROPOUT, **again}])
     assert resumed["record"].epochs == 3
     expected = weights(last(two[2]))
     for name, value in weights(last(resumed)).items():
