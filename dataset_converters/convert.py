@@ -120,23 +120,35 @@ def convert(folder: Path, source: Source, options: Options, parquet: bool = Fals
         if source.items is not None:
             metadata.write(item, set(data.item_ids().to_pylist()))
             spool.unlink()
-        stats = {
-            "name": folder.name,
-            "source": source.name,
-            "settings": source.settings | asdict(options),
-            **data.counts(),
-            **data.describe(),
-            "repeated_pairs": repeated,
-            "read": read,
-            "dropped": dict(sorted(source.dropped.items())),
-            "metadata": metadata.stats(),
-            "files": [_file_stats(t) for t in (source.row_tally, source.item_tally) if t],
-        }
+        counts = {"read": read, "repeated_pairs": repeated}
+        stats = _statistics(folder.name, source, options, data, metadata, counts)
         write_json(stats_file, stats)
         write_settings(settings, source.item_text)
     _report(folder, stats)
     _warn_about_stock_reader(data, metadata)
     return stats
+
+
+def _statistics(
+    name: str,
+    source: Source,
+    options: Options,
+    data: Interactions,
+    metadata: _Metadata,
+    counts: dict[str, object],
+) -> dict[str, object]:
+    return {
+        "name": name,
+        "source": source.name,
+        "settings": source.settings | asdict(options),
+        **data.counts(),
+        **data.describe(),
+        "repeated_pairs": counts["repeated_pairs"],
+        "read": counts["read"],
+        "dropped": dict(sorted(source.dropped.items())),
+        "metadata": metadata.stats(),
+        "files": [_file_stats(t) for t in (source.row_tally, source.item_tally) if t],
+    }
 
 
 class _Metadata:

@@ -31,7 +31,7 @@ def write_interactions(path: Path, data: Interactions) -> None:
                 _numbers(data.rating[rows]),
                 pa.array(data.time[rows]).cast(ID),
             )
-            file.write(letters_of(_joined(*columns, separator="\t")))
+            file.write(letters_of(_joined(*columns, separator="\t")).data)
         file.write(b"\n")
 
 

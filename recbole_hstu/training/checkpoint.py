@@ -124,8 +124,7 @@ def load_checkpoint(
 
 
 def load_weights(path: str | Path) -> dict[str, Any]:
-    """The weights alone: the optimiser's state, twice their size, is not read. Of a sharded table
-    `table` says where it is.
+    """The weights without the optimiser's state; `table` says where a sharded table is.
 
     Raises:
         InputError: see `load_checkpoint`.

@@ -63,7 +63,13 @@ def write_prepared(folder: Path, dataset: Any, more: dict[str, Any]) -> None:
         if id(tokens_of) not in tokens:
             tokens[id(tokens_of)] = name = f"tokens.{len(tokens)}"
             write_table(folder, name, {"token": tokens_of})
-    state = {
+    actions = {field: int(np.count_nonzero(counts[field])) for field in counts}
+    write_state(folder, _state(dataset, tokens) | {"actions": actions} | more)
+
+
+def _state(dataset: Any, tokens: dict[int, str]) -> dict[str, Any]:
+    """The plain values of a data set; `tokens` names the file of each list of tokens."""
+    return {
         **{name: getattr(dataset, name) for name in _PLAIN},
         "field2type": {field: kind.value for field, kind in dataset.field2type.items()},
         "field2source": {
@@ -77,9 +83,7 @@ def write_prepared(folder: Path, dataset: Any, more: dict[str, Any]) -> None:
             for field, values in dataset.field2id_token.items()
         },
         "ties": vars(dataset.ties) if dataset.ties else None,
-        "actions": {field: int(np.count_nonzero(counts[field])) for field in counts},
     }
-    write_state(folder, state | more)
 
 
 def _narrow(values: Any) -> np.ndarray:

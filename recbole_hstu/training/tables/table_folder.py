@@ -165,7 +165,7 @@ def check(path: Path, table: dict[str, Any]) -> None:
     if not folder.is_dir():
         raise InputError(f"{folder}: the item table of {path.name} is missing; keep both together")
     try:
-        known = dcp.HuggingFaceStorageReader(str(folder)).read_metadata().state_dict_metadata
+        known: Any = dcp.HuggingFaceStorageReader(str(folder)).read_metadata().state_dict_metadata
         rows = {key: sum(chunk.sizes[0] for chunk in known[key].chunks) for key in known}
     except Exception as error:  # safetensors and torch raise many kinds
         raise _damaged(folder, in_a_line(error)) from error
