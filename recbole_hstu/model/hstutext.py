@@ -45,3 +45,5 @@ class HSTUText(TextModel, HSTU):
         """Items behind the others that no training has seen, by their text vectors (n, width)."""
         self.items.add_items(text, stand_in)
         self.n_items += len(text)
+        if self.recent is not None:
+            self.recent.add_items(len(text))
