@@ -41,8 +41,8 @@ def test_what_validates_is_kept_and_tested_and_a_resumed_training_is_the_same(to
     last = part["checkpoint"].with_suffix(".last.pth")
     resumed = run(config_dict={"resume": str(last), "epochs": 4})
     assert resumed["test_result"] == whole["test_result"]
-    of = [e["valid"] for e in resumed["record"].epochs]
-    assert of == [e["valid"] for e in whole["record"].epochs]
+    of = [e.valid for e in resumed["record"].history]
+    assert of == [e.valid for e in whole["record"].history]
 
 
 def test_without_validation_the_last_average_counts(toy):
