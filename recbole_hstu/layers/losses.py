@@ -35,6 +35,7 @@ def sampled_softmax(
     temperature: float,
     positive_table: torch.Tensor | None = None,
     log_weight: float = 0.0,
+    added: torch.Tensor | None = None,
     impl: str = "auto",
 ) -> torch.Tensor:
     """Mean of -log softmax([<q, pos>, <q, neg_1>, ..., <q, neg_R>] / temperature)[0].
@@ -47,12 +48,15 @@ def sampled_softmax(
         temperature: divisor of the similarities.
         positive_table: (V, D) vectors of the positives, where they are not the table's.
         log_weight: added to every negative's logit, see `log_correction`.
+        added: (T, 1 + R) to the similarities of the positive and the negatives, if anything.
         impl: how the products with the negatives are made, same loss and gradients: `dense`
             multiplies with the whole table, block by block, and picks; `sparse` computes the
             picked products alone (CPU, float32 or float64); `gather` copies the vectors of the
             negatives. `auto` takes `dense` for small tables, see `choose_impl`.
     """
     logits = sampled_logits(queries, table, positives, negatives, temperature, positive_table, impl)
+    if added is not None:
+        logits = logits + added / temperature
     return _first_of(logits, log_weight)
 
 
@@ -97,18 +101,21 @@ def shared_softmax(
     temperature: float,
     positive_table: torch.Tensor | None = None,
     log_weight: float = 0.0,
+    added: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """`sampled_softmax` with one draw of R negatives for all T queries: a plain matrix product.
 
     Args:
         negatives: (R,) int64; masked out where one equals a query's positive.
-        queries, table, positives, temperature, positive_table, log_weight: as there.
+        queries, table, positives, temperature, positive_table, log_weight, added: as there.
     """
     table = table.to(queries.dtype)
     queries = queries / temperature
     own = table if positive_table is None else positive_table
     positive = (queries * own[positives]).sum(-1, keepdim=True)
     logits = torch.cat([positive, queries @ table[negatives].t()], dim=1)  # (T, 1 + R)
+    if added is not None:
+        logits = logits + added / temperature
     return _first_of(_without_hits(logits, positives, negatives), log_weight)
 
 

@@ -19,12 +19,14 @@ from torch.utils.checkpoint import checkpoint
 
 from recbole_hstu.config.config import option
 from recbole_hstu.data.semantic_id_file import semantic_ids_of
+from recbole_hstu.data.sequence_dataset import SequenceDataset
 from recbole_hstu.distributed import processes
 from recbole_hstu.layers.compilation import compiled
 from recbole_hstu.layers.hstu_block import HSTULayer, TimeBuckets, dropout
 from recbole_hstu.layers.item_encoder import CodeEncoder, IdEncoder
 from recbole_hstu.layers.losses import l2_normalise
 from recbole_hstu.layers.packing import Packing
+from recbole_hstu.layers.recent_counts import RecentCounts
 from recbole_hstu.layers.sharded_ids import ShardedIds
 from recbole_hstu.model.position_loss import PositionLoss
 from recbole_hstu.support.errors import InputError
@@ -58,6 +60,7 @@ class HSTU(PositionLoss, SequentialRecommender):
         self.read_loss_options(config)
 
         self.items = self.build_item_encoder(config, dataset)
+        self.recent = self.build_recent_counts(config, dataset)
         self.positions = nn.Parameter(torch.empty(self.n_positions, self.hidden_size))
         nn.init.xavier_normal_(self.positions)
         self.layers = nn.ModuleList(
@@ -80,6 +83,22 @@ class HSTU(PositionLoss, SequentialRecommender):
             semantic_ids_of(config, dataset),
             hidden_size=self.hidden_size,
             with_ids=option(config, "id_table") == "joined",
+        )
+
+    def build_recent_counts(self, config, dataset) -> RecentCounts | None:
+        if config["recent_days"] is None:
+            return None
+        none = torch.zeros(0, dtype=torch.int64)
+        items, times = none, none  # without a data set a checkpoint brings them
+        if isinstance(dataset, SequenceDataset):
+            events = dataset.training_events()
+            items, times = events[self.ITEM_ID], events[self.TIME]
+        self._ddp_params_and_buffers_to_ignore = [
+            *getattr(self, "_ddp_params_and_buffers_to_ignore", []),
+            *(f"recent.{name}" for name in ("bins", "items", "scale", "table")),
+        ]
+        return RecentCounts(
+            n_items=self.n_items, days=config["recent_days"], items=items, times=times
         )
 
     def build_layer(self, config) -> nn.Module:
@@ -128,11 +147,23 @@ class HSTU(PositionLoss, SequentialRecommender):
         A query is asked at the time of the event that it predicts, as in the published code
         (`query_time: target`), or at that of its own event (`last`), in training as in ranking.
         """
-        time = asked = packing.pack(interaction[self.TIME_SEQ])
-        if self.query_time == "target":
-            asked = packing.pack(self.shifted(interaction, self.TIME_SEQ, self.TIME))
+        time = packing.pack(interaction[self.TIME_SEQ])
+        asked = self.asked(interaction, packing)
         groups = packing.lines(packing.pad(torch.stack([packing.row, asked, time], dim=-1)))
         return ([TimeBuckets(*group.unbind(-1), n_heads=self.n_heads) for group in groups],)
+
+    def asked(self, interaction, packing: Packing) -> torch.Tensor:
+        """(T,) the time of every query, in packed order."""
+        if self.query_time == "target":
+            return packing.pack(self.shifted(interaction, self.TIME_SEQ, self.TIME))
+        return packing.pack(interaction[self.TIME_SEQ])
+
+    def request_times(self, interaction) -> torch.Tensor:
+        """(B,) the time that each row's last query is asked at."""
+        if self.query_time == "target":
+            return interaction[self.TIME]
+        last = interaction[self.ITEM_SEQ_LEN].unsqueeze(1) - 1
+        return interaction[self.TIME_SEQ].gather(1, last).squeeze(1)
 
     def normalised(self, table: torch.Tensor) -> torch.Tensor:
         return l2_normalise(table) if self.item_l2_norm else table
@@ -163,12 +194,19 @@ class HSTU(PositionLoss, SequentialRecommender):
     def predict(self, interaction) -> torch.Tensor:
         """(B,) score of each row's `item_id`."""
         inputs, candidates = self.item_tables()
-        items = candidates[interaction[self.ITEM_ID]]
-        return (self.user_vectors(interaction, inputs) * items).sum(-1)
+        item = interaction[self.ITEM_ID]
+        scores = (self.user_vectors(interaction, inputs) * candidates[item]).sum(-1)
+        if self.recent is None:
+            return scores
+        times = self.request_times(interaction)
+        return scores + self.recent.of_pairs(times, item.unsqueeze(1)).squeeze(1)
 
     def full_sort_predict(self, interaction) -> torch.Tensor:
         """(B, V) scores of the whole catalogue."""
         inputs, candidates = self.item_tables()
-        return self.user_vectors(interaction, inputs) @ candidates.t()
+        scores = self.user_vectors(interaction, inputs) @ candidates.t()
+        if self.recent is None:
+            return scores
+        return scores + self.recent.at(self.recent.places(self.request_times(interaction)))
 
     full_sort_predict.by_vectors = True  # type: ignore[attr-defined]  # so that blocks will do

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from recbole_hstu.config.config import option
@@ -30,10 +31,11 @@ class HSTUText(TextModel, HSTU):
                 "the same twice, ids are made from text; take HSTU, or fusion: id_only"
             )
         text, text_hash = self.text_vectors(config, dataset)
+        self.text_scale = config["text_scale"]
         # DDP would send the frozen table to every process at every step.
         self._ddp_params_and_buffers_to_ignore = ["items.text"]
         return FusedEncoder(
-            text=text,
+            text=self.scaled(text),
             text_hash=text_hash,
             hidden_size=self.hidden_size,
             fusion=config["fusion"],
@@ -41,7 +43,13 @@ class HSTUText(TextModel, HSTU):
             sparse=config["learner"] == "lazy_adamw",
         )
 
+    def scaled(self, text: torch.Tensor) -> torch.Tensor:
+        """(n, width) text vectors, brought to the length `text_scale`; a zero stays one."""
+        return text if self.text_scale is None else self.text_scale * F.normalize(text, dim=1)
+
     def add_items(self, text: torch.Tensor, stand_in: str) -> None:
         """Items behind the others that no training has seen, by their text vectors (n, width)."""
-        self.items.add_items(text, stand_in)
+        self.items.add_items(self.scaled(text), stand_in)
         self.n_items += len(text)
+        if self.recent is not None:
+            self.recent.add_items(len(text))

@@ -19,6 +19,7 @@ from recbole_hstu.layers.losses import (
     sampled_softmax,
     shared_softmax,
 )
+from recbole_hstu.layers.recent_counts import RecentCounts
 from recbole_hstu.layers.stochastic_length import keep, kept_events, kept_lengths
 from recbole_hstu.model.user_rows import UserRows
 from recbole_hstu.support.errors import InputError
@@ -36,6 +37,8 @@ class PositionLoss(UserRows):
     items: Any
     forward: Any
     normalised: Any
+    recent: RecentCounts | None
+    asked: Any
 
     def read_loss_options(self, config) -> None:
         """Of `properties/model/HSTU.yaml`.
@@ -59,6 +62,11 @@ class PositionLoss(UserRows):
                     "negatives to correct"
                 )
             self.log_weight = log_correction(self.n_items, self.num_negatives)
+        if config["recent_days"] is not None and self.loss_type in ("full", "gbce"):
+            raise InputError(
+                f"recent_days: loss_type {self.loss_type} compares vectors alone; take sampled or "
+                "shared"
+            )
         if self.loss_type == "gbce":
             t = option(config, "gbce_t")
             self.beta = gbce_beta(self.n_items, self.num_negatives, t)
@@ -101,6 +109,10 @@ class PositionLoss(UserRows):
         if self.loss_type == "gbce":
             return gbce(hidden, table, positives, negatives, beta=self.beta, **settings)
         settings["log_weight"] = self.log_weight
+        if self.recent is not None:
+            asked = self.asked(interaction, packing)[self.own(interaction, packing)]
+            items = torch.cat([positives.unsqueeze(1), negatives.expand(len(positives), -1)], dim=1)
+            settings["added"] = self.recent.of_pairs(asked, items if rows is None else rows[items])
         softmax = sampled_softmax if negatives.dim() == 2 else shared_softmax
         return softmax(hidden, table, positives, negatives, **settings)
 

@@ -37,8 +37,12 @@ class UserRows:
         """The hidden states (T, D) of the positions that a row learns at, and the next items (T,),
         in packed order."""
         targets = packing.pack(self.shifted(interaction, self.ITEM_SEQ, self.ITEM_ID))
-        if OWN_TARGETS not in interaction:
-            return hidden, targets
-        others = interaction[self.ITEM_SEQ_LEN] - interaction[OWN_TARGETS]
-        mine = packing.positions >= others[packing.source]
+        mine = self.own(interaction, packing)
         return hidden[mine], targets[mine]
+
+    def own(self, interaction, packing: Packing) -> Any:
+        """Which of the T packed positions a row learns at, as an index."""
+        if OWN_TARGETS not in interaction:
+            return slice(None)
+        others = interaction[self.ITEM_SEQ_LEN] - interaction[OWN_TARGETS]
+        return packing.positions >= others[packing.source]

@@ -65,6 +65,28 @@ class VectorScorer:
         return self.candidates
 
 
+class TimedScorer:
+    """HSTU with `recent_days`: a term of the scores depends on the time of the request."""
+
+    def __init__(self, saved: SavedModel):
+        self.products = VectorScorer(saved)
+        self.model, self.recent = self.products.model, self.products.model.recent
+        self.n_items, self.rows_at_once = self.products.n_items, self.products.rows_at_once
+
+    def prepare(self, batch: Batch) -> torch.Tensor:
+        """(B, D + 1): users' vectors, and the bin of each request."""
+        users = self.products.prepare(batch)
+        places = self.recent.places(self.model.request_times(batch))
+        return torch.cat([users, places.unsqueeze(1).to(users.dtype)], dim=1)
+
+    def scores(self, prepared: torch.Tensor, items: torch.Tensor | slice) -> torch.Tensor:
+        products = self.products.scores(prepared[:, :-1], items)
+        return products + self.recent.at(prepared[:, -1].long(), items)
+
+    def vectors(self) -> torch.Tensor:
+        return self.products.vectors()
+
+
 class CatalogueScorer:
     """Every other model: all scores of a row at once, from RecBole's interface."""
 
@@ -155,7 +177,9 @@ def scorer_of(saved: SavedModel) -> Scorer:
     """The scorer of a model."""
     if isinstance(saved.model, GenerativeRetriever):
         return GenerativeScorer(saved)
-    return VectorScorer(saved) if isinstance(saved.model, HSTU) else CatalogueScorer(saved)
+    if not isinstance(saved.model, HSTU):
+        return CatalogueScorer(saved)
+    return VectorScorer(saved) if saved.model.recent is None else TimedScorer(saved)
 
 
 def index_of(scorer: Scorer) -> Beam | None:

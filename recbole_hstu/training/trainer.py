@@ -19,6 +19,7 @@ from recbole_hstu.distributed.shared_loss import SharedLoss
 from recbole_hstu.evaluation.collector import RankEvaluator, SharedCollector
 from recbole_hstu.evaluation.ranks import MISSED
 from recbole_hstu.evaluation.score_blocks import ScoreBlocks, SharedScoreBlocks
+from recbole_hstu.support.errors import InputError
 from recbole_hstu.support.interrupts import Interrupts
 from recbole_hstu.support.invocation import command
 from recbole_hstu.training.divergence import diverged, finite_weights
@@ -27,6 +28,7 @@ from recbole_hstu.training.epoch_lines import EpochLines
 from recbole_hstu.training.resumable import Resumable
 from recbole_hstu.training.silence import write_nothing
 from recbole_hstu.training.tables.item_table import check_sharded, lazy_adamw
+from recbole_hstu.training.weight_average import average_weights, averaged, take_average
 
 logger = logging.getLogger(__name__)
 
@@ -66,8 +68,22 @@ class PlainTrainer(Epoch, Resumable, Trainer):
         self.logger.info(f"{processes.count()} processes share every batch")
 
     def _build_optimizer(self, **kwargs):
-        """RecBole's, with the betas of adam and adamw (`adam_betas`), fused; and `lazy_adamw`."""
+        """RecBole's, with the betas of adam and adamw (`adam_betas`), fused; `lazy_adamw`; and an
+        average of the weights (`weight_average`)."""
         learner = str(kwargs.get("learner", self.learner)).lower()
+        decay = self.config["weight_average"]
+        if decay is None:
+            return self._optimizer_of(learner, **kwargs)
+        if learner not in ("adam", "adamw") or type(self)._own_loop:
+            what = "a training loop of its own" if type(self)._own_loop else f"learner: {learner}"
+            raise InputError(
+                f"weight_average: {self.config['model']} has {what}; it takes adam or adamw"
+            )
+        optimizer = self._optimizer_of(learner, **kwargs)
+        average_weights(optimizer, decay)
+        return optimizer
+
+    def _optimizer_of(self, learner: str, **kwargs):
         params = kwargs.get("params", self.model.parameters())
         rate: Any = kwargs.get("learning_rate", self.learning_rate)
         decay: Any = kwargs.get("weight_decay", self.weight_decay)
@@ -120,6 +136,8 @@ class PlainTrainer(Epoch, Resumable, Trainer):
         except KeyboardInterrupt:
             self._say_how_to_go_on(epoch)
             raise
+        if self.best_valid_result is None:  # the last epoch counts
+            take_average(self.optimizer)
         has_best = valid_data and Path(self.saved_model_file).exists()
         if saved and not processes.from_main(has_best):
             self._save_checkpoint(epoch - 1, verbose=verbose)
@@ -161,7 +179,8 @@ class PlainTrainer(Epoch, Resumable, Trainer):
         entry = {"epoch": epoch, "seconds": self.trained_seconds, "train_loss": total}
         self.history.append(entry)
         if valid_data and self.eval_step > 0 and (epoch + 1) % self.eval_step == 0:
-            score, result = self._validate(epoch, valid_data, verbose, saved, show_progress)
+            with averaged(self.optimizer):
+                score, result = self._validate(epoch, valid_data, verbose, saved, show_progress)
             entry["valid"] = dict(result)
             if callback_fn:
                 callback_fn(epoch, score)

@@ -35,6 +35,8 @@ def files(tmp_path_factory):
             fusion: trained("HSTUText", fusion=fusion, **TEXT, epochs=1)["checkpoint"].resolve()
             for fusion in ("sum", "gate", "text_only", "id_only")
         }
+        scaled = trained("HSTUText", fusion="text_only", text_scale=3.0, **TEXT, epochs=1)
+        found["scaled"] = scaled["checkpoint"].resolve()
         found["LIS"] = trained("LIS", **TEXT, epochs=1)["checkpoint"].resolve()
         text = next(Path("dataset/toy").glob("*.safetensors")).resolve()
         return {**found, "text": text}
@@ -81,14 +83,17 @@ def test_a_vector_does_what_its_text_does(files):
     pd.testing.assert_frame_equal(by_vector.recommend([HISTORY], k=5, at=10), expected)
 
 
-def test_an_item_with_the_text_and_id_of_another_is_its_twin(files):
+@pytest.mark.parametrize("name", ["text_only", "scaled"])
+def test_an_item_with_the_text_and_id_of_another_is_its_twin(files, name):
     """`text_only` has nothing but the text: a twin has its twin's score."""
-    rec = loaded(files, "text_only")
+    rec = loaded(files, name)
     text = read_item_texts(files["text"].parent / "toy.item", ItemText(("title",)))["i4"]
     rec.add_items({"twin": {"title": text}})
     one, other = rec.scores(HISTORY, ["i4", "twin"], at=10)
     assert one == pytest.approx(other, abs=1e-6)
     assert rec.similar_items("twin", k=1)["item"].tolist() == ["i4"]
+    lengths = rec.saved.model.items.text[1:].norm(dim=1).numpy()
+    assert (lengths == pytest.approx(3)) == (name == "scaled")
 
 
 def test_what_stands_in_for_ids():
