@@ -48,16 +48,13 @@ def sampled_softmax(
         temperature: divisor of the similarities.
         positive_table: (V, D) vectors of the positives, where they are not the table's.
         log_weight: added to every negative's logit, see `log_correction`.
-        added: (T, 1 + R) to the similarities of the positive and the negatives, if anything.
+        added: (T, 1 + R) to the logits of the positive and the negatives, if anything.
         impl: how the products with the negatives are made, same loss and gradients: `dense`
-            multiplies with the whole table, block by block, and picks; `sparse` computes the
-            picked products alone (CPU, float32 or float64); `gather` copies the vectors of the
-            negatives. `auto` takes `dense` for small tables, see `choose_impl`.
+            multiplies with the whole table, block by block, and picks; `sparse` computes what is
+            picked alone (CPU, float32 or 64); `gather` copies the vectors. `auto`: `choose_impl`.
     """
     logits = sampled_logits(queries, table, positives, negatives, temperature, positive_table, impl)
-    if added is not None:
-        logits = logits + added / temperature
-    return _first_of(logits, log_weight)
+    return _first_of(logits, log_weight, added)
 
 
 def sampled_logits(
@@ -114,9 +111,7 @@ def shared_softmax(
     own = table if positive_table is None else positive_table
     positive = (queries * own[positives]).sum(-1, keepdim=True)
     logits = torch.cat([positive, queries @ table[negatives].t()], dim=1)  # (T, 1 + R)
-    if added is not None:
-        logits = logits + added / temperature
-    return _first_of(_without_hits(logits, positives, negatives), log_weight)
+    return _first_of(_without_hits(logits, positives, negatives), log_weight, added)
 
 
 def full_softmax(
@@ -153,8 +148,10 @@ def _without_hits(logits, positives, negatives) -> torch.Tensor:
     return logits.masked_fill(F.pad(negatives == positives.unsqueeze(1), (1, 0)), MASKED)
 
 
-def _first_of(logits: torch.Tensor, log_weight: float) -> torch.Tensor:
+def _first_of(logits, log_weight: float, added: torch.Tensor | None = None) -> torch.Tensor:
     """Mean cross-entropy of the first of (T, 1 + R) logits against the others."""
+    if added is not None:
+        logits = logits + added
     if log_weight:  # the same as adding it to every other logit
         logits = torch.cat([logits[:, :1] - log_weight, logits[:, 1:]], dim=1)
     return F.cross_entropy(logits, logits.new_zeros(len(logits), dtype=torch.int64))

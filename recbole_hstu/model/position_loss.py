@@ -112,7 +112,8 @@ class PositionLoss(UserRows):
         if self.recent is not None:
             asked = self.asked(interaction, packing)[self.own(interaction, packing)]
             items = torch.cat([positives.unsqueeze(1), negatives.expand(len(positives), -1)], dim=1)
-            settings["added"] = self.recent.of_pairs(asked, items if rows is None else rows[items])
+            lately = self.recent.of_pairs(asked, items if rows is None else rows[items])
+            settings["added"] = lately / self.temperature
         softmax = sampled_softmax if negatives.dim() == 2 else shared_softmax
         return softmax(hidden, table, positives, negatives, **settings)
 
