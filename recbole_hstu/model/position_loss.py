@@ -110,7 +110,7 @@ class PositionLoss(UserRows):
             return gbce(hidden, table, positives, negatives, beta=self.beta, **settings)
         settings["log_weight"] = self.log_weight
         if self.recent is not None:
-            asked = self.asked(interaction, packing)[self.own(interaction, packing)]
+            asked = self.asked(interaction, packing)[self.learns_at(interaction, packing)]
             items = torch.cat([positives.unsqueeze(1), negatives.expand(len(positives), -1)], dim=1)
             lately = self.recent.of_pairs(asked, items if rows is None else rows[items])
             settings["added"] = lately / self.temperature

@@ -37,10 +37,10 @@ class UserRows:
         """The hidden states (T, D) of the positions that a row learns at, and the next items (T,),
         in packed order."""
         targets = packing.pack(self.shifted(interaction, self.ITEM_SEQ, self.ITEM_ID))
-        mine = self.own(interaction, packing)
+        mine = self.learns_at(interaction, packing)
         return hidden[mine], targets[mine]
 
-    def own(self, interaction, packing: Packing) -> Any:
+    def learns_at(self, interaction, packing: Packing) -> Any:
         """Which of the T packed positions a row learns at, as an index."""
         if OWN_TARGETS not in interaction:
             return slice(None)
