@@ -156,7 +156,9 @@ def test_what_it_cannot_do_is_said(model, more, message):
 
 def test_several_processes_are_refused(monkeypatch):
     monkeypatch.setattr(processes, "count", lambda: 2)
-    with pytest.raises(InputError, match="lazy_adamw trains in one process; leave --nproc out"):
+    with pytest.raises(
+        InputError, match="lazy_adamw trains in one process, or a sharded table; leave --nproc out"
+    ):
         lazy_adamw(make_model(), {}, [], 0.1, 0.0)
 
 
