@@ -22,6 +22,7 @@ from recbole_hstu.data.row_numbers import without_lists
 from recbole_hstu.data.sequence_dataset import InteractionDataset, SequenceDataset
 from recbole_hstu.data.sequence_rows import SequenceRows
 from recbole_hstu.distributed import processes
+from recbole_hstu.distributed.row_blocks import shares_items
 from recbole_hstu.support.errors import InputError, refused_by_recbole
 from recbole_hstu.support.settings import Settings
 
@@ -164,11 +165,6 @@ def _rows_at_once(wanted: int, n_items: int) -> int:
             f"eval_batch_size: {rows} rows at once, not {wanted}: {n_items:,} scores a row"
         )
     return rows
-
-
-def shares_items(config: Settings) -> bool:
-    """Whether each process has some of the items, and ranks all users among them."""
-    return config["item_table"] == "sharded" and processes.count() > 1
 
 
 def _can_rank_in_blocks(config: Config) -> bool:

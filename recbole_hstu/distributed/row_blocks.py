@@ -10,6 +10,7 @@ import torch.distributed as dist
 
 from recbole_hstu.distributed import processes
 from recbole_hstu.support.errors import InputError
+from recbole_hstu.support.settings import Settings
 
 
 class RowBlocks:
@@ -61,6 +62,11 @@ class RowBlocks:
         if vectors.requires_grad:
             vectors.register_hook(lambda gradient: gradient / self._processes)
         return _Exchange.apply(vectors, take, give, self.group)
+
+
+def shares_items(config: Settings) -> bool:
+    """Whether each process has some of the items, and ranks all users among them."""
+    return config["item_table"] == "sharded" and processes.count() > 1
 
 
 def blocks_of(model: Any) -> RowBlocks | None:

@@ -16,9 +16,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from recbole_hstu.support.errors import InputError
+from recbole_hstu.support.time_unit import ticks_a_second
 
-# Seconds reach this in the year 5138; milliseconds reached it in 1973.
-MILLISECONDS_FROM = 1e11
 SECONDS_A_DAY = 86_400
 # Times are rounded down to a bin, of which the shortest window has so many.
 BINS_A_WINDOW = 4
@@ -57,8 +56,7 @@ class RecentCounts(nn.Module):
         self.n_items = n_items
         self.spans = [round(BINS_A_WINDOW * d / min(days)) for d in days]
         first, last = (int(times.min()), int(times.max())) if len(times) else (0, 0)
-        unit = 1000 if last >= MILLISECONDS_FROM else 1
-        size = max(1, int(min(days) * SECONDS_A_DAY * unit / BINS_A_WINDOW))
+        size = max(1, int(min(days) * SECONDS_A_DAY * ticks_a_second(last) / BINS_A_WINDOW))
         self.register_buffer("bins", ((times - first) // size).int())
         self.register_buffer("items", items.int())
         self.register_buffer("scale", torch.tensor([first, size]))

@@ -20,7 +20,7 @@ from torch.utils.checkpoint import checkpoint
 from recbole_hstu.config.config import option
 from recbole_hstu.data.semantic_id_file import semantic_ids_of
 from recbole_hstu.data.sequence_dataset import SequenceDataset
-from recbole_hstu.distributed import processes
+from recbole_hstu.distributed.row_blocks import shares_items
 from recbole_hstu.layers.compilation import compiled
 from recbole_hstu.layers.hstu_block import HSTULayer, TimeBuckets, dropout
 from recbole_hstu.layers.item_encoder import CodeEncoder, IdEncoder
@@ -71,8 +71,7 @@ class HSTU(PositionLoss, SequentialRecommender):
         if config["semantic_ids"] is None:
             if config["id_table"] == "joined":
                 raise InputError("id_table: joined needs semantic_ids, such as rkmeans")
-            sharded = config["item_table"] == "sharded" and processes.count() > 1
-            return (ShardedIds if sharded else IdEncoder)(
+            return (ShardedIds if shares_items(config) else IdEncoder)(
                 n_items=self.n_items,
                 hidden_size=self.hidden_size,
                 sparse=config["learner"] == "lazy_adamw",

@@ -9,11 +9,9 @@ from typing import Any
 
 from recbole_hstu.data.atomic_file import read_header
 from recbole_hstu.data.item_text import ItemText, read_item_texts
+from recbole_hstu.support.time_unit import ticks_a_second
 
 logger = logging.getLogger(__name__)
-
-# Seconds reach this in the year 5138; milliseconds reached it in 1973.
-_MILLISECONDS_FROM = 1e11
 
 
 class ItemTitles:
@@ -83,7 +81,7 @@ def time_unit(config: Any) -> str:
     except (OSError, ValueError, IndexError):
         logger.warning("%s cannot be read: times are taken for seconds", path)
         return "s"
-    return "ms" if first >= _MILLISECONDS_FROM else "s"
+    return "ms" if ticks_a_second(first) == 1000 else "s"
 
 
 def _atomic(config: Any, suffix: str) -> Path:

@@ -34,6 +34,7 @@ OPTIONS = small_options(
     metrics=["Hit", "NDCG", "ItemCoverage"],
     mask_seen=True,
 )
+DROPOUT = {**OPTIONS, "loss_type": "shared", "hidden_dropout_prob": 0.5, "epochs": 3}
 LAZY = {**OPTIONS, "loss_type": "shared", "learner": "lazy_adamw", "weight_decay": 0.1}
 
 
@@ -67,8 +68,15 @@ def test_two_processes_equal_one_and_go_on_with_four():
     two = launch(2, 0, train_all, [
         {**OPTIONS, "checkpoint_dir": "two"},
         {**LAZY, "checkpoint_dir": "lazy"},  # of its own: a launch goes on where it finds itself
+        {**DROPOUT, "checkpoint_dir": "whole"},
+        {**DROPOUT, "checkpoint_dir": "cut", "train_seconds": 1e-9},
+        {**DROPOUT, "checkpoint_dir": "cut", "resume": "cut", "train_seconds": None},
     ])  # fmt: skip
     assert_same(one[0], two[0])
+    assert [two[place]["record"].epochs for place in (2, 3, 4)] == [3, 1, 3]
+    expected = weights(last(two[2]))
+    for name, value in weights(last(two[4])).items():
+        assert torch.equal(value, expected[name]), name
     # A file and a folder a checkpoint; in each folder a file a process, with half of the rows.
     assert len(list(Path("two").iterdir())) == 4
     state = checkpoint.load_checkpoint(last(two[0]), with_table=False)
