@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from million import optimizer_of
 from peak import peak_mib
 from step import histories, make_model, train_step
 
@@ -27,6 +28,7 @@ from recbole_hstu.support.memory import keep_freed_memory
 from recbole_hstu.support.whole_file import write_whole
 
 ITEMS = (10_000, 30_000, 100_000, 300_000, 1_000_000)
+MANY_ITEMS = (3_000_000, 10_000_000)  # of `lazy_adamw`
 HISTORY = (50, 200, 1_000, 2_000, 4_096, 8_192)
 BATCHES = (32, 64, 128, 256, 512)
 BASE = {"items": 24_587, "history": 50, "mean": 8, "batch": 128, "loss_type": "sampled"}
@@ -38,6 +40,9 @@ def points() -> list[dict[str, Any]]:
         for items in ITEMS:
             if loss_type != "full" or items <= 100_000:
                 made.append(BASE | {"sweep": "items", "items": items, "loss_type": loss_type})
+    for items in (*ITEMS, *MANY_ITEMS):
+        lazy = {"sweep": "items", "items": items, "loss_type": "shared", "learner": "lazy_adamw"}
+        made.append(BASE | lazy)
     for again in (False, True):
         for history in HISTORY:  # 8,192 events in all, every history as long as it may be
             rows = max(1, 8_192 // history)
@@ -79,9 +84,10 @@ def main() -> None:
 def measure(point: dict[str, Any]) -> dict[str, float]:
     before = peak_mib()
     keep_freed_memory()
-    options = {key: point[key] for key in ("loss_type", "activation_checkpointing") if key in point}
+    keys = ("loss_type", "activation_checkpointing", "learner")
+    options = {key: point[key] for key in keys if key in point}
     model = make_model(HSTU, point["items"], MAX_ITEM_LIST_LENGTH=point["history"], **options)
-    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+    optimizer = optimizer_of(model, point.get("learner", "adamw"))
     sizes = {"longest": point["history"], "mean": point["mean"]}
     batch = histories(point["items"], rows=point["batch"], **sizes)
     seconds: list[float] = []
@@ -91,12 +97,9 @@ def measure(point: dict[str, Any]) -> dict[str, float]:
         seconds.append(time.process_time() - started)
     peak = peak_mib() - before
     tokens = int(batch["item_length"].sum())
-    return {
-        "step": min(seconds),
-        "tokens": tokens,
-        "MiB": peak,
-        "evaluation": evaluate(model, point),
-    }
+    cost = {"step": min(seconds), "tokens": tokens, "MiB": peak}
+    # Many items are ranked in blocks: `million.py`.
+    return cost if "learner" in point else cost | {"evaluation": evaluate(model, point)}
 
 
 @torch.no_grad()
@@ -111,16 +114,21 @@ def evaluate(model: HSTU, point: dict[str, Any]) -> float:
     return (time.process_time() - started) * 256 / rows
 
 
+def curve_of(point: dict[str, Any]) -> str:
+    """The loss, and what else is not the default."""
+    again = ", activations again" if point.get("activation_checkpointing") else ""
+    return point["loss_type"] + again + (f", {point['learner']}" if "learner" in point else "")
+
+
 def table(found: list[dict[str, Any]], path: Path) -> None:
     names = ["sweep", "loss", "items", "history", "rows", "events", "step, s", "MiB"]
     rows = []
     for entry in found:
         point = entry["point"]
-        again = ", activations again" if point.get("activation_checkpointing") else ""
-        row = [f"{point['sweep']}{again}", point["loss_type"], f"{point['items']:,}"]
+        row = [point["sweep"], curve_of(point), f"{point['items']:,}"]
         row += [f"{point['history']:,}", str(point["batch"]), f"{entry['tokens']:,}"]
-        row += [f"{entry['step']:.3f}", f"{entry['MiB']:,.0f}", f"{entry['evaluation']:.2f}"]
-        rows.append(row)
+        row += [f"{entry['step']:.3f}", f"{entry['MiB']:,.0f}"]
+        rows.append([*row, f"{entry['evaluation']:.2f}" if "evaluation" in entry else ""])
     text = markdown_table([*names, "256 users, s"], rows)
     write_whole(path, text)
     sys.stdout.write(text)
@@ -137,9 +145,7 @@ def plot(found: list[dict[str, Any]], path: Path) -> None:
         curves: dict[str, list[dict[str, Any]]] = {}
         for entry in found:
             if entry["point"]["sweep"] == sweep:
-                again = entry["point"].get("activation_checkpointing")
-                label = entry["point"]["loss_type"] + (", activations again" if again else "")
-                curves.setdefault(label, []).append(entry)
+                curves.setdefault(curve_of(entry["point"]), []).append(entry)
         for row, (key, words) in enumerate((("step", "step, s"), ("MiB", "peak memory, MiB"))):
             panel = axes[row, column]
             for place, (label, entries) in enumerate(curves.items()):

@@ -56,6 +56,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--stages", default=",".join(STAGES))
     parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--json", action="store_true", help="numbers in place of a table")
     parser.add_argument("--stage", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.stage:
@@ -64,7 +65,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         args.folder = args.folder or Path(folder)
         write_interactions(args.folder / "madeup", args.interactions)
-        rows = [[stage, *shown(child(args, stage))] for stage in args.stages.split(",")]
+        costs = {stage: child(args, stage) for stage in args.stages.split(",")}
+    if args.json:
+        sys.stdout.write(json.dumps(costs))
+        return
+    rows = [[stage, *shown(cost)] for stage, cost in costs.items()]
     names = ["stage", "until the loaders", "processor", "a batch", "a step", "peak", "files' pages"]
     sys.stdout.write(markdown_table(names, rows))
 

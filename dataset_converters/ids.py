@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +21,8 @@ class Ids:
     """The ids of one column and their numbers, in the order in which they were met.
 
     Ids wait until there are enough of them to pay for a new table of all: 64 MiB, or as many bytes
-    as the known ids have. So memory is bounded by the different ids, not by the rows.
+    as the known ids have. So memory is bounded by the different ids, not by the rows. They are
+    numbered in a thread of the column's own, while further ones are read.
     """
 
     def __init__(self) -> None:
@@ -28,23 +30,35 @@ class Ids:
         self._waiting: list[pa.Array] = []
         self._bytes = 0
         self._codes = array("i")
+        self._thread = ThreadPoolExecutor(1)
+        self._numbered: Future[None] | None = None
 
     def append(self, ids: pa.Array) -> None:
         """Add rows (N,) of type `ID`, none of them null."""
         self._waiting.append(ids)
         self._bytes += ids.nbytes
         if self._bytes > max(_WAITING, self._known.nbytes):
-            self._number()
+            self._start()
 
     def finish(self) -> tuple[pa.Array, np.ndarray]:
         """The different ids, and the number (N,) int32 of each row's."""
-        self._number()
+        self._start()
+        self._thread.shutdown()
+        self._wait()
         return self._known, np.frombuffer(self._codes or b"", np.int32)
 
-    def _number(self) -> None:
-        known = [self._known] if len(self._known) else []  # Arrow leaves empty chunks out
-        chunks = pa.chunked_array([*known, *self._waiting], ID).dictionary_encode().chunks
+    def _start(self) -> None:
+        self._wait()
+        self._numbered = self._thread.submit(self._number, self._waiting)
         self._waiting, self._bytes = [], 0
+
+    def _wait(self) -> None:
+        if self._numbered is not None:
+            self._numbered.result()
+
+    def _number(self, waiting: list[pa.Array]) -> None:
+        known = [self._known] if len(self._known) else []  # Arrow leaves empty chunks out
+        chunks = pa.chunked_array([*known, *waiting], ID).dictionary_encode().chunks
         for chunk in chunks[len(known) :]:
             self._known = chunk.dictionary  # that of all chunks
             self._codes.frombytes(chunk.indices.to_numpy().tobytes())
