@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
+from safetensors.numpy import save_file
 
 from recbole_hstu.support.errors import InputError
-from recbole_hstu.support.whole_file import write_whole
+from recbole_hstu.support.whole_file import whole_file
 
 FORMAT = 1
 PADDING = "[PAD]"
@@ -67,12 +67,15 @@ class ItemFile:
         """
         header = json.dumps({**provenance, "format": FORMAT}, sort_keys=True)
         try:
-            # One metadata key: safetensors does not keep several in a fixed order.
-            content = save({**tensors, **token_tensors(tokens)}, metadata={_METADATA_KEY: header})
-            write_whole(path, content)
-        except OSError as error:
+            # By name: as bytes for us to write, the tensors would be in memory twice. One metadata
+            # key: safetensors does not keep several in a fixed order.
+            with whole_file(path) as part:
+                content = {**tensors, **token_tensors(tokens)}
+                save_file(content, part.name, metadata={_METADATA_KEY: header})
+        except (OSError, SafetensorError) as error:
+            why = getattr(error, "strerror", None) or error
             raise InputError(
-                f"{path}: cannot be written ({error.strerror}); free space or name another folder"
+                f"{path}: cannot be written ({why}); free space or name another folder"
             ) from error
 
     def read(
