@@ -20,12 +20,11 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import statistics
 import subprocess
 import sys
 import time
-from typing import NamedTuple
 
+import numpy as np
 import torch
 from peak import own_and_mapped_mib, peak_mib
 from step import histories, make_model, text_file, train_step
@@ -68,13 +67,6 @@ def main() -> None:
                 text_file(args.items, args.text, args.storage).unlink()
 
 
-class Taken(NamedTuple):
-    """Seconds of a step, on the clock and of the processor."""
-
-    clock: float
-    processor: float
-
-
 def measure(args: argparse.Namespace) -> None:
     torch.set_num_threads(args.threads)
     keep_freed_memory()
@@ -82,27 +74,23 @@ def measure(args: argparse.Namespace) -> None:
     ways = itertools.product(args.learner.split(","), args.text_memory.split(","))
     steps = {f"{learner}, text {memory}": Step(args, learner, memory) for learner, memory in ways}
     read = time.perf_counter() - started
-    seconds = [[step() for step in steps.values()] for _ in range(15 if len(steps) > 1 else 5)]
+    rounds = 15 if len(steps) > 1 else 5
+    seconds = np.array([[step() for step in steps.values()] for _ in range(rounds)])
     sys.stdout.write(
         f"{args.items:,} items, text {args.text} wide, {args.storage}, {args.fusion}, "
         f"{args.loss_type}: read and built in {read:.1f} s, {memory_now()}\n"
     )
     for place, (name, step) in enumerate(steps.items()):
-        taken = Taken(*zip(*(row[place] for row in seconds), strict=True))
-        first = Taken(*zip(*(row[0] for row in seconds), strict=True))
-        told = [f"{statistics.median(one):.3f} s" for one in taken]
-        ratios = [f"{statistics.median(map(ratio, *both)):.2f}" for both in zip(taken, first)]
+        clock, processor = np.median(seconds[:, place], axis=0)
+        ratios = np.median(seconds[:, place] / seconds[:, 0], axis=0)
         sys.stdout.write(
-            f"{name}: a step {min(taken.clock):.3f} s, median {told[0]}, of the processor "
-            f"{told[1]}; {ratios[0]} and {ratios[1]} times those of {next(iter(steps))}\n"
+            f"{name}: a step {seconds[:, place, 0].min():.3f} s, median {clock:.3f} s, of the "
+            f"processor {processor:.3f} s; {ratios[0]:.2f} and {ratios[1]:.2f} times those of "
+            f"{next(iter(steps))}\n"
         )
         if len(steps) == 1:
             ranked = evaluate(step.model, histories(args.items))
             sys.stdout.write(f"{USERS} users ranked in {ranked:.1f} s, {memory_now()}\n")
-
-
-def ratio(one: float, other: float) -> float:
-    return one / other
 
 
 def memory_now() -> str:
@@ -111,7 +99,8 @@ def memory_now() -> str:
 
 
 class Step:
-    """A model, its learner and a batch; a call takes a step and tells its seconds."""
+    """A model, its learner and a batch; a call takes a step and tells its seconds, on the clock and
+    of the processor."""
 
     def __init__(self, args: argparse.Namespace, learner: str, text_memory: str):
         options = {"loss_type": args.loss_type, "learner": learner}
@@ -123,10 +112,10 @@ class Step:
         self.optimizer = optimizer_of(self.model, learner)
         self.batch = histories(args.items)
 
-    def __call__(self) -> Taken:
+    def __call__(self) -> tuple[float, float]:
         clock, processor = time.perf_counter(), time.process_time()
         train_step(self.model, self.optimizer, self.batch)
-        return Taken(time.perf_counter() - clock, time.process_time() - processor)
+        return time.perf_counter() - clock, time.process_time() - processor
 
 
 def optimizer_of(model: HSTU, learner: str) -> torch.optim.Optimizer:
