@@ -35,7 +35,7 @@ from recbole_hstu.model.hstutext import HSTUText
 from recbole_hstu.support.memory import keep_freed_memory
 from recbole_hstu.training.tables.item_table import lazy_adamw
 
-USERS = 64  # of the evaluation
+USERS = 64  # of the evaluation, by default
 
 
 def main() -> None:
@@ -47,6 +47,7 @@ def main() -> None:
     parser.add_argument("--text_memory", default="own")
     parser.add_argument("--fusion", default="sum")
     parser.add_argument("--learner", default="adamw")
+    parser.add_argument("--users", type=int, default=USERS, help="of the evaluation; 0: none")
     parser.add_argument("--loss_types", default="sampled,shared")
     parser.add_argument("--loss_type", help=argparse.SUPPRESS)  # of the process that measures
     parser.add_argument("--write", action="store_true", help=argparse.SUPPRESS)
@@ -88,9 +89,9 @@ def measure(args: argparse.Namespace) -> None:
             f"processor {processor:.3f} s; {ratios[0]:.2f} and {ratios[1]:.2f} times those of "
             f"{next(iter(steps))}\n"
         )
-        if len(steps) == 1:
-            ranked = evaluate(step.model, histories(args.items))
-            sys.stdout.write(f"{USERS} users ranked in {ranked:.1f} s, {memory_now()}\n")
+        if args.users and len(steps) == 1:
+            ranked = evaluate(step.model, histories(args.items), args.users)
+            sys.stdout.write(f"{args.users} users ranked in {ranked:.1f} s, {memory_now()}\n")
 
 
 def memory_now() -> str:
@@ -126,9 +127,9 @@ def optimizer_of(model: HSTU, learner: str) -> torch.optim.Optimizer:
 
 
 @torch.no_grad()
-def evaluate(model: HSTU, batch: dict[str, torch.Tensor]) -> float:
+def evaluate(model: HSTU, batch: dict[str, torch.Tensor], users: int) -> float:
     """Seconds to make the item vectors and to rank the first users."""
-    few = {key: values[:USERS] for key, values in batch.items()}
+    few = {key: values[:users] for key, values in batch.items()}
     started = time.perf_counter()
     model.eval()
     inputs, candidates = model.item_tables()
