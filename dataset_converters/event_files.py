@@ -41,7 +41,14 @@ def write_parquet(path: Path, data: Interactions) -> None:
     names = [column.partition(":")[0] for column in INTER_HEADER]
     types = [pa.dictionary(pa.int32(), pa.string())] * 2 + [pa.float64(), pa.int64()]
     schema = pa.schema(list(zip(names, types, strict=True)))
-    with pq.ParquetWriter(path, schema, compression="zstd") as file:
+    *repeat, times = names
+    with pq.ParquetWriter(
+        path,
+        schema,
+        compression="zstd",
+        use_dictionary=repeat,
+        column_encoding={times: "DELTA_BINARY_PACKED"},
+    ) as file:
         for start in range(0, len(data), _ROWS):
             rows = slice(start, start + _ROWS)
             columns = [

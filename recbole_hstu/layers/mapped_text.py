@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 import torch
 import torch.nn.functional as F
 
+_WIDE_ROWS = 1 << 15  # of float16 text that are float32 at once
+
 
 @dataclass(frozen=True, eq=False)
 class MappedText:
@@ -68,4 +70,6 @@ class MappedText:
 
 def to_length(text: torch.Tensor, length: float) -> torch.Tensor:
     """(..., K) vectors, every one brought to this length; a zero stays one."""
-    return length * F.normalize(text, dim=-1)
+    # As float32, in which alone the least length that `normalize` divides by is not 0.
+    parts = (length * F.normalize(part.float(), dim=-1) for part in text.split(_WIDE_ROWS))
+    return torch.cat([part.to(text.dtype) for part in parts])

@@ -34,7 +34,7 @@ class HSTUText(TextModel, HSTU):
                 f"semantic_ids: {config['semantic_ids']} with fusion: {config['fusion']} would say "
                 "the same twice, ids are made from text; take HSTU, or fusion: id_only"
             )
-        read = self.mapped_text if _stays_mapped(config) else self.text_vectors
+        read = self.mapped_text if stays_mapped(config) else self.text_vectors
         text, text_hash = read(config, dataset)
         self.text_scale = config["text_scale"]
         # DDP would send the frozen table to every process at every step.
@@ -64,7 +64,7 @@ class HSTUText(TextModel, HSTU):
             self.recent.add_items(len(text))
 
 
-def _stays_mapped(config) -> bool:
+def stays_mapped(config) -> bool:
     """Whether the text vectors stay in their file: where the CPU computes."""
     if config["text_memory"] != "mapped":
         return False

@@ -1,11 +1,12 @@
 """`text_memory: mapped`: the text stays in its file, and nothing else is another."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from golden_model import N_ITEMS, Settings, dataset
+from golden_model import Settings, dataset
 from hstu_batches import make_batch, outcome, text_model
 from served import ITEM_TEXT, toy_with_text, trained
 from small_data import weights
@@ -14,9 +15,9 @@ from recbole_hstu import Recommender
 from recbole_hstu.cli import main
 from recbole_hstu.data.side_feature_file import read_text_features, write_text_features
 from recbole_hstu.layers.mapped_text import MappedText
-from recbole_hstu.model import text_model as module
+from recbole_hstu.model import hstutext
 from recbole_hstu.model.text_model import TextModel
-from recbole_hstu.quick_start import run
+from recbole_hstu.training import checkpoint
 
 OPTIONS = {"item_text": ITEM_TEXT, "text_dimensions": 6, "text_storage_dtype": "float16"}
 OPTIONS |= {"text_scale": 3.0, "loss_type": "shared"}
@@ -25,7 +26,7 @@ OPTIONS |= {"text_scale": 3.0, "loss_type": "shared"}
 def test_a_training_is_the_same_and_either_way_goes_on_with_the_other():
     toy_with_text()
     own, mapped = (
-        trained("HSTUText", **OPTIONS, text_memory=memory, checkpoint_dir=memory)
+        trained("HSTUText", **OPTIONS, text_memory=memory, checkpoint_dir=memory, epochs=1)
         for memory in ("own", "mapped")
     )
     assert [e.train_loss for e in mapped["record"].history] == [
@@ -41,8 +42,9 @@ def test_a_training_is_the_same_and_either_way_goes_on_with_the_other():
         rec.add_items({"new": {"title": "quick red thing1"}})
     one, other = (rec.recommend([[("i1", 5), ("new", 7)]], k=20, at=9) for rec in served)
     assert other.equals(one)
-    last = mapped["checkpoint"].with_suffix(".last.pth")
-    run("HSTUText", "toy", config_dict={"resume": str(last), "text_memory": "own", "epochs": 3})
+    state = checkpoint.load_checkpoint(mapped["checkpoint"])
+    plain = state["config"] | {"text_memory": "own"}
+    checkpoint.check_settings(state, mapped["checkpoint"], SimpleNamespace(plain=lambda: plain))
 
 
 @pytest.mark.parametrize("missing", [False, True])
@@ -73,35 +75,30 @@ def test_a_file_that_is_replaced_stays_as_it_was_where_it_is_mapped(text_file):
     assert not torch.equal(text_model(text_file, text_memory="mapped").items.text[:], before)
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux alone tells")
-def test_no_copy_is_made_of_the_mapped_vectors(tmp_path, monkeypatch):
-    """Of 30 MiB, of which all are read for their hash; a table has them in its own memory."""
-    monkeypatch.setattr(module, "_HASHED_ROWS", 2)
-    path = tmp_path / "large.safetensors"
-    texts = {str(i): "" for i in range(1, N_ITEMS + 1)}
-    write_text_features(path, texts, np.ones((N_ITEMS, 1 << 17), np.float32), {})
-    config, kept, taken = Settings(text_features_file=path), [], []
-    for read in (TextModel().mapped_text, TextModel().text_vectors):
-        before = memory()
-        kept.append(read(config, dataset()))
-        taken.append([now - then for now, then in zip(memory(), before, strict=True)])
-    (own, mapped), (own_of_table, _) = taken
-    assert own < 8 < 24 < mapped
-    assert own_of_table > 24
-    assert kept[0][1] == kept[1][1]
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="Linux alone tells")
+def test_mapped_vectors_lie_in_the_file_and_those_of_a_table_do_not(text_file):
+    config = Settings(text_features_file=text_file)
+    mapped, _ = TextModel().mapped_text(config, dataset())
+    table, _ = TextModel().text_vectors(config, dataset())
+    assert file_at(mapped.vectors) == str(text_file)
+    assert file_at(table) != str(text_file)
 
 
-def memory():
-    """MiB that are this process's own, and of mapped files."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    values = dict(line.split(":", 1) for line in lines)
-    return [int(values[name].split()[0]) / 1024 for name in ("RssAnon", "RssFile")]
+def file_at(tensor):
+    """The file that is mapped where a tensor lies."""
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        place, *_, name = line.split()
+        first, end = (int(address, 16) for address in place.split("-"))
+        if first <= tensor.data_ptr() < end:
+            return name
+    return None
 
 
-def test_elsewhere_than_on_the_cpu_the_vectors_move_as_ever(text_file, caplog):
-    model = text_model(text_file, text_memory="mapped", device=torch.device("meta"))
-    assert torch.is_tensor(model.items.text)
-    assert "text_memory: mapped is for the CPU; the vectors lie in meta" in caplog.text
+def test_elsewhere_than_on_the_cpu_the_vectors_move_as_ever(caplog):
+    config = {"text_memory": "mapped", "device": torch.device("cpu")}
+    assert hstutext.stays_mapped(config)
+    assert not hstutext.stays_mapped(config | {"device": torch.device("cuda")})
+    assert "text_memory: mapped is for the CPU; the vectors lie in cuda" in caplog.text
 
 
 @pytest.mark.parametrize("model", ["LIS", "COBRALite", "HSTU"])
