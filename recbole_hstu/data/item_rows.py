@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from recbole_hstu.support.errors import InputError
-from recbole_hstu.support.whole_file import whole_file
+from recbole_hstu.support.whole_file import write_whole
 
 FORMAT = 1
 PADDING = "[PAD]"
@@ -67,15 +67,13 @@ class ItemFile:
         """
         header = json.dumps({**provenance, "format": FORMAT}, sort_keys=True)
         try:
-            # By name: as bytes for us to write, the tensors would be in memory twice. One metadata
-            # key: safetensors does not keep several in a fixed order.
-            with whole_file(path) as part:
-                content = {**tensors, **token_tensors(tokens)}
-                save_file(content, part.name, metadata={_METADATA_KEY: header})
-        except (OSError, SafetensorError) as error:
-            why = getattr(error, "strerror", None) or error
+            # One metadata key: safetensors does not keep several in a fixed order. As bytes: its
+            # `save_file` puts a file of its own in the place of ours, which no one has locked.
+            content = save({**tensors, **token_tensors(tokens)}, metadata={_METADATA_KEY: header})
+            write_whole(path, content)
+        except OSError as error:
             raise InputError(
-                f"{path}: cannot be written ({why}); free space or name another folder"
+                f"{path}: cannot be written ({error.strerror}); free space or name another folder"
             ) from error
 
     def read(
