@@ -19,8 +19,9 @@ from recbole_hstu.layers.sharded_ids import ShardedIds
 from recbole_hstu.training import checkpoint
 from recbole_hstu.training.tables.table_folder import OwnBlock
 """
-# One epoch's checkpoint, written by a process that has all rows. It counts what it writes to the
-# disk (a table, then the file that names it) and what it removes, and dies at the moment `place`.
+# One epoch's checkpoint, written by a process that has all rows. It counts what it brings to the
+# disk and what it removes, and dies at the moment `place`: 1 the table, 2 the part of its folder
+# (which has its name by then), 3 the file that names it, 4 the folder of the last epoch.
 JOB = """
 epoch, place = map(int, word.split())
 def counted(call):
@@ -67,11 +68,16 @@ def written():
 def test_a_killed_save_leaves_a_whole_checkpoint_and_the_next_one_removes_its_remains():
     with Victims(SETUP, JOB) as victims:
         assert not victims.run("1 0")
-        # In the folder; behind it; in the file; before the folder of the last one is removed.
-        for place, kept in ((1, 1), (2, 2), (3, 3), (4, 5)):
-            assert victims.run(f"{place + 1} {place}")
-            assert epoch_kept() == kept
+        for place in (1, 3):  # in the folder; in the file that names it
+            assert victims.run(f"2 {place}")
+            assert epoch_kept() == 1
             assert len(written()) > 2
-            assert not victims.run(f"{place + 1} 0")
-            assert epoch_kept() == place + 1
-            assert len(written()) == 2
+        assert not victims.run("2 0")
+        assert epoch_kept() == 2
+        assert len(written()) == 2
+        assert victims.run("3 4")  # before the folder of the last epoch is removed
+        assert epoch_kept() == 3
+        assert len(written()) == 3
+        assert not victims.run("4 0")
+        assert epoch_kept() == 4
+        assert len(written()) == 2
