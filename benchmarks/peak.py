@@ -1,4 +1,4 @@
-"""The peak memory of this process, or of what it holds on a GPU."""
+"""The memory of this process, now and at its peak, or of what it holds on a GPU."""
 
 from __future__ import annotations
 
@@ -22,6 +22,16 @@ def peak_mib(device: str = "cpu") -> float:
     if device == "cuda":
         return torch.cuda.max_memory_allocated() / 2**20
     if STATUS.exists():
-        line = next(x for x in STATUS.read_text().splitlines() if x.startswith("VmHWM"))
-        return int(line.split()[1]) / 1024
+        return _status("VmHWM")
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def own_and_mapped_mib() -> tuple[float, float]:
+    """MiB that this process holds for itself now, and of mapped files, which it shares with every
+    process that maps them. Linux alone can tell."""
+    return _status("RssAnon"), _status("RssFile")
+
+
+def _status(name: str) -> float:
+    line = next(x for x in STATUS.read_text().splitlines() if x.startswith(f"{name}:"))
+    return int(line.split()[1]) / 1024

@@ -36,6 +36,7 @@ from recbole_hstu.model.hstutext import HSTUText
 from recbole_hstu.support.memory import keep_freed_memory
 
 BATCH, NEGATIVES, ROUNDS = 128, 512, 15
+ROWS = 1 << 16  # of text vectors that are drawn at once
 FUSIONS = ("id_only", "sum")
 KINDS = ("published", "sampled", "shared", "full")
 
@@ -209,11 +210,18 @@ def make_model(cls, n_items: int, *, device: str = "cpu", **options):
 
 
 def text_file(n_items: int, width: int, storage: Any = "float32") -> Path:
+    """Drawn text vectors, their rows in another order than the ids, and never all in memory."""
     path = Path(f"step-{n_items}-{width}-{storage}.safetensors")
-    if not path.exists():
-        vectors = np.random.default_rng(0).normal(size=(n_items - 1, width)).astype(np.float32)
-        texts = {str(i): "" for i in range(1, n_items)}
-        write_text_features(path, texts, vectors, {}, storage_dtype=storage)
+    if path.exists():
+        return path
+    generator, rows = np.random.default_rng(0), path.with_suffix(".rows")
+    vectors = np.memmap(rows, storage, "w+", shape=(n_items - 1, width))
+    for start in range(0, len(vectors), ROWS):
+        part = vectors[start : start + ROWS]
+        part[:] = generator.standard_normal(part.shape, np.float32)
+    texts = dict.fromkeys(map(str, (1 + generator.permutation(len(vectors))).tolist()), "")
+    write_text_features(path, texts, vectors, {}, storage_dtype=storage)
+    rows.unlink()
     return path
 
 

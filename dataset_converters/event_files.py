@@ -36,14 +36,34 @@ def write_interactions(path: Path, data: Interactions) -> None:
 
 
 def write_parquet(path: Path, data: Interactions) -> None:
-    """Write the interactions under the names of the `.inter` file, ids as dictionaries."""
+    """Write the interactions under the names of the `.inter` file, ids as dictionaries: those of
+    a row group are its own ids, in the order in which they occur."""
     names = [column.partition(":")[0] for column in INTER_HEADER]
-    columns = [
-        pa.DictionaryArray.from_arrays(pa.array(codes), ids.cast(pa.string()))
-        for ids, codes in ((data.users, data.user), (data.items, data.item))
-    ]
-    table = pa.table([*columns, pa.array(data.rating), pa.array(data.time)], names)
-    pq.write_table(table, path, row_group_size=_ROWS, compression="zstd")
+    types = [pa.dictionary(pa.int32(), pa.string())] * 2 + [pa.float64(), pa.int64()]
+    schema = pa.schema(list(zip(names, types, strict=True)))
+    *repeat, times = names
+    with pq.ParquetWriter(
+        path,
+        schema,
+        compression="zstd",
+        use_dictionary=repeat,
+        column_encoding={times: "DELTA_BINARY_PACKED"},
+    ) as file:
+        for start in range(0, len(data), _ROWS):
+            rows = slice(start, start + _ROWS)
+            columns = [
+                _own_dictionary(data.users, data.user[rows]),
+                _own_dictionary(data.items, data.item[rows]),
+                pa.array(data.rating[rows]),
+                pa.array(data.time[rows]),
+            ]
+            file.write_table(pa.table(columns, schema=schema))
+
+
+def _own_dictionary(ids: pa.Array, codes: np.ndarray) -> pa.DictionaryArray:
+    """Rows (N,) of ids by their numbers (N,), with a dictionary of the ids that occur."""
+    own = pa.array(codes).dictionary_encode()
+    return pa.DictionaryArray.from_arrays(own.indices, ids.take(own.dictionary).cast(pa.string()))
 
 
 def _fields(ids: pa.Array) -> pa.Array:

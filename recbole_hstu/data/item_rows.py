@@ -67,7 +67,8 @@ class ItemFile:
         """
         header = json.dumps({**provenance, "format": FORMAT}, sort_keys=True)
         try:
-            # One metadata key: safetensors does not keep several in a fixed order.
+            # One metadata key: safetensors does not keep several in a fixed order. As bytes: its
+            # `save_file` puts a file of its own in the place of ours, which no one has locked.
             content = save({**tensors, **token_tensors(tokens)}, metadata={_METADATA_KEY: header})
             write_whole(path, content)
         except OSError as error:

@@ -162,12 +162,35 @@ def align(
     """The vectors in the order of RecBole's item ids.
 
     Args:
-        features: the file.
-        tokens: `dataset.field2id_token[iid_field]`, whose entry 0 is "[PAD]".
-        missing: what to do with an item that has no row: raise, or give zeros and log how many.
+        features, tokens, missing: of `item_rows`.
 
     Returns:
         (n_items, dim), float32 or float16 as stored; row 0, the padding, is zero.
+
+    Raises:
+        InputError: see `item_rows`.
+    """
+    rows = item_rows(features, tokens, missing=missing)
+    table = np.take(features.vectors, rows, axis=0, mode="clip")
+    table[rows < 0] = 0.0
+    return table
+
+
+def item_rows(
+    features: TextFeatures,
+    tokens: Sequence[str] | np.ndarray,
+    *,
+    missing: Literal["error", "zero"] = "error",
+) -> np.ndarray:
+    """Where the vectors of RecBole's items stand in the file.
+
+    Args:
+        features: the file.
+        tokens: `dataset.field2id_token[iid_field]`, whose entry 0 is "[PAD]".
+        missing: what to do with an item that has no row: raise, or log how many have zeros.
+
+    Returns:
+        (n_items,) int64; -1 for the padding and for an item without a row.
 
     Raises:
         InputError: an item without a row, a token twice, entry 0 is not the padding.
@@ -183,9 +206,7 @@ def align(
                 "again, or accept zero rows with text_missing: zero"
             )
         logger.warning("%s: %s and get zeros: %s", features.path, what, named)
-    table = np.take(features.vectors, rows, axis=0, mode="clip")
-    table[rows < 0] = 0.0
-    return table
+    return rows
 
 
 def _read(path: Path, names: Sequence[str]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from recbole_hstu.data.semantic_id_file import SemanticIds
+from recbole_hstu.layers.mapped_text import MappedText
 from recbole_hstu.layers.semantic_codes import SemanticCodes
 from recbole_hstu.layers.stand_in_ids import stand_in_ids
 from recbole_hstu.support.errors import InputError
@@ -18,8 +19,8 @@ FUSIONS = ("sum", "gate", "text_only")
 NEGATIVE_PROJECTIONS = ("shared", "separate")
 # Items in one product of `_Project`.
 BLOCK_ITEMS = 2048
-# Blocks of float16 text that are float32 at once.
-_WIDE_BLOCKS = 16
+# Blocks of text that are gathered, and float32, at once.
+_PART_BLOCKS = 16
 # Rows of a table that are drawn at once. Smaller tables are drawn as a whole.
 DRAWN_ROWS = 1 << 20
 
@@ -95,8 +96,8 @@ class FusedEncoder(nn.Module):
         text_only  W e_text
 
     Args:
-        text: (V, text width) float32 or float16, which stays so in memory; frozen, in no
-            checkpoint, kept out of DDP's broadcasts.
+        text: (V, text width) float32 or float16, which stays so in memory, or where its file
+            lies; frozen, in no checkpoint, kept out of DDP's broadcasts.
         text_hash: stands for `text` in a checkpoint.
         hidden_size: D.
         fusion: one of the above.
@@ -108,12 +109,12 @@ class FusedEncoder(nn.Module):
         InputError: an unknown fusion or projection.
     """
 
-    text: torch.Tensor
+    text: torch.Tensor | MappedText
 
     def __init__(
         self,
         *,
-        text: torch.Tensor,
+        text: torch.Tensor | MappedText,
         text_hash: str,
         hidden_size: int,
         fusion: str = "sum",
@@ -129,7 +130,10 @@ class FusedEncoder(nn.Module):
                 raise InputError(f"{key}: {value}; known are {', '.join(known)}")
         n_items, width = text.shape
         self.text_hash = text_hash
-        self.register_buffer("text", text, persistent=False)
+        if isinstance(text, MappedText):
+            self.text = text
+        else:
+            self.register_buffer("text", text, persistent=False)
         if fusion != "text_only":
             self.ids = nn.Parameter(_truncated_normal(n_items, hidden_size))
         self.projection = _projection(width, hidden_size)
@@ -143,14 +147,21 @@ class FusedEncoder(nn.Module):
     def forward(self, rows: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """The table of inputs and positives and the table of negatives and candidates, (V, D)
         each, or (U, D) of the items `rows` (U,) alone; the very same with a shared projection."""
-        text = _rows_of(self.text, rows)
+        text = self._text(rows)
         ids = None if self.fusion == "text_only" else _rows_of(self.ids, rows, self.sparse)
         inputs = self._fuse(ids, text, self.projection)
         if not hasattr(self, "negative_projection"):
             return inputs, inputs
         return inputs, self._fuse(ids, text, self.negative_projection)
 
-    def _fuse(self, ids: torch.Tensor | None, text: torch.Tensor, linear: nn.Linear):
+    def _text(self, rows: torch.Tensor | None) -> torch.Tensor | MappedText:
+        if rows is None:
+            return self.text
+        return self.text[rows] if isinstance(self.text, MappedText) else _rows_of(self.text, rows)
+
+    def _fuse(
+        self, ids: torch.Tensor | None, text: torch.Tensor | MappedText, linear: nn.Linear
+    ) -> torch.Tensor:
         projected = _Project.apply(text, linear.weight, linear.bias)
         if ids is None:
             return projected
@@ -166,9 +177,12 @@ class FusedEncoder(nn.Module):
             stand_in: for their id vectors, see `stand_in_ids`.
         """
         if self.fusion != "text_only":
-            stand_ins = stand_in_ids(stand_in, self.ids, self.text.float(), text)
+            stand_ins = stand_in_ids(stand_in, self.ids, self.text, text)
             self.ids = nn.Parameter(torch.cat([self.ids, stand_ins]), requires_grad=False)
-        self.text = torch.cat([self.text, text.to(self.text.dtype)])
+        if isinstance(self.text, MappedText):
+            self.text = self.text.with_items(text)
+        else:
+            self.text = torch.cat([self.text, text.to(self.text.dtype)])
 
     def get_extra_state(self) -> str:
         return self.text_hash
@@ -193,18 +207,17 @@ def check_text_hash(before: Any, now: str) -> None:
 class _Project(torch.autograd.Function):
     """text @ weight.T + bias for a text that needs no gradient.
 
-    The products of both passes go over blocks of items, as one batch: for the few columns that a
-    model has, one product of everything takes a CPU a third longer. Text in float16 becomes float32
-    some blocks at a time.
+    The products of both passes go over blocks of items, some of them as one batch: for the few
+    columns that a model has, one product of everything takes a CPU a third longer.
 
     Shapes: text (V, K), weight (D, K), bias (D,) -> (V, D).
     """
 
     @staticmethod
     def forward(ctx, text, weight, bias):
-        ctx.save_for_backward(text)
+        ctx.text = text
         out = weight.new_empty(len(text), len(weight))
-        for some, part in _wide(text, out):
+        for some, part in _parts(text, out):
             blocks, rest = _in_blocks(some)
             head, tail = _in_blocks(part)
             torch.baddbmm(bias, blocks, weight.t().expand(len(blocks), -1, -1), out=head)
@@ -213,25 +226,24 @@ class _Project(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad):
-        (text,) = ctx.saved_tensors
+        of_weight = grad.new_zeros(grad.shape[1], ctx.text.shape[1])
         with torch.autocast(grad.device.type, enabled=False):  # one precision for all parts
-            of_parts = []
-            for some, part in _wide(text, grad):
+            for some, part in _parts(ctx.text, grad):
                 blocks, rest = _in_blocks(some)
                 grads, grad_rest = _in_blocks(part)
-                of_weight = torch.bmm(grads.transpose(1, 2), blocks).sum(0)
-                of_parts.append(of_weight.addmm_(grad_rest.t(), rest))
-            return None, sum(of_parts[1:], of_parts[0]), grad.sum(0)
+                of_part = torch.bmm(grads.transpose(1, 2), blocks).sum(0)
+                of_weight += of_part.addmm_(grad_rest.t(), rest)
+            return None, of_weight, grad.sum(0)
 
 
-def _wide(text: torch.Tensor, others: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Parts of a float16 text as float32 and the same rows of (V, D); any other text whole."""
-    if text.dtype != torch.float16:
-        yield text, others
-        return
-    for start in range(0, len(text), _WIDE_BLOCKS * BLOCK_ITEMS):
-        rows = slice(start, start + _WIDE_BLOCKS * BLOCK_ITEMS)
-        yield text[rows].float(), others[rows]
+def _parts(
+    text: torch.Tensor | MappedText, others: torch.Tensor
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Parts of a text, in the dtype of (V, D), and the same rows of that."""
+    n_rows = _PART_BLOCKS * BLOCK_ITEMS
+    for start in range(0, len(text), n_rows):
+        rows = slice(start, start + n_rows)
+        yield text[rows].to(others.dtype), others[rows]
 
 
 def _in_blocks(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

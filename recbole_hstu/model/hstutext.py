@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
+
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from recbole_hstu.config.config import option
 from recbole_hstu.layers.item_encoder import FusedEncoder
+from recbole_hstu.layers.mapped_text import MappedText, to_length
 from recbole_hstu.model.hstu import HSTU
 from recbole_hstu.model.text_model import TextModel
 from recbole_hstu.support.errors import InputError
+
+logger = logging.getLogger(__name__)
 
 
 class HSTUText(TextModel, HSTU):
@@ -30,7 +34,8 @@ class HSTUText(TextModel, HSTU):
                 f"semantic_ids: {config['semantic_ids']} with fusion: {config['fusion']} would say "
                 "the same twice, ids are made from text; take HSTU, or fusion: id_only"
             )
-        text, text_hash = self.text_vectors(config, dataset)
+        read = self.mapped_text if stays_mapped(config) else self.text_vectors
+        text, text_hash = read(config, dataset)
         self.text_scale = config["text_scale"]
         # DDP would send the frozen table to every process at every step.
         self._ddp_params_and_buffers_to_ignore = ["items.text"]
@@ -43,9 +48,13 @@ class HSTUText(TextModel, HSTU):
             sparse=config["learner"] == "lazy_adamw",
         )
 
-    def scaled(self, text: torch.Tensor) -> torch.Tensor:
+    def scaled(self, text):
         """(n, width) text vectors, brought to the length `text_scale`; a zero stays one."""
-        return text if self.text_scale is None else self.text_scale * F.normalize(text, dim=1)
+        if self.text_scale is None:
+            return text
+        if isinstance(text, MappedText):
+            return text.to_length(self.text_scale)
+        return to_length(text, self.text_scale)
 
     def add_items(self, text: torch.Tensor, stand_in: str) -> None:
         """Items behind the others that no training has seen, by their text vectors (n, width)."""
@@ -53,3 +62,13 @@ class HSTUText(TextModel, HSTU):
         self.n_items += len(text)
         if self.recent is not None:
             self.recent.add_items(len(text))
+
+
+def stays_mapped(config) -> bool:
+    """Whether the text vectors stay in their file: where the CPU computes."""
+    if config["text_memory"] != "mapped":
+        return False
+    if config["device"].type == "cpu":
+        return True
+    logger.warning("text_memory: mapped is for the CPU; the vectors lie in %s", config["device"])
+    return False

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Literal
 
+import numpy as np
 import torch
 
 from recbole_hstu.config.config import option
-from recbole_hstu.data.side_feature_file import align, read_text_features
+from recbole_hstu.data.side_feature_file import (
+    TextFeatures,
+    align,
+    item_rows,
+    read_text_features,
+)
+from recbole_hstu.layers.mapped_text import MappedText
 
 _HASHED_ROWS = 1 << 15  # at once, as float32
 
@@ -29,7 +37,7 @@ class TextModel:
     """
 
     needs_text_features = True
-    text_width: int | None = None  # of the vectors, once `text_vectors` has read them
+    text_width: int | None = None  # of the vectors, once they were read
 
     def text_vectors(self, config, dataset) -> tuple[torch.Tensor, str]:
         """The frozen vectors (V, text width) in the order of the item ids, float32 or float16 as
@@ -38,14 +46,34 @@ class TextModel:
         Raises:
             InputError: no text vectors, or none for some items.
         """
-        features = read_text_features(option(config, "text_features_file"))
-        table = align(
-            features,
-            dataset.field2id_token[dataset.iid_field],
-            missing="zero" if config["text_missing"] == "zero" else "error",
-        )
+        table = torch.from_numpy(align(*_file_and_items(config, dataset), missing=_missing(config)))
         self.text_width = table.shape[1]
-        vectors, digest = torch.from_numpy(table), hashlib.sha256()
-        for rows in vectors.split(_HASHED_ROWS):
-            digest.update(rows.float().numpy().data)
-        return vectors, digest.hexdigest()
+        return table, _hash_of(table)
+
+    def mapped_text(self, config, dataset) -> tuple[MappedText, str]:
+        """What `text_vectors` gives, but the vectors stay where their file lies.
+
+        Raises:
+            InputError: see `text_vectors`.
+        """
+        features, tokens = _file_and_items(config, dataset)
+        rows = torch.from_numpy(item_rows(features, tokens, missing=_missing(config)))
+        text = MappedText.of_file(torch.from_numpy(features.vectors), rows)
+        self.text_width = features.dim
+        return text, _hash_of(text)
+
+
+def _file_and_items(config, dataset) -> tuple[TextFeatures, np.ndarray]:
+    features = read_text_features(option(config, "text_features_file"))
+    return features, dataset.field2id_token[dataset.iid_field]
+
+
+def _missing(config) -> Literal["error", "zero"]:
+    return "zero" if config["text_missing"] == "zero" else "error"
+
+
+def _hash_of(text: torch.Tensor | MappedText) -> str:
+    digest = hashlib.sha256()
+    for start in range(0, len(text), _HASHED_ROWS):
+        digest.update(text[start : start + _HASHED_ROWS].float().numpy().data)
+    return digest.hexdigest()

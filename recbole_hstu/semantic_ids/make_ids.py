@@ -21,7 +21,7 @@ from recbole_hstu.data.semantic_id_file import (
     semantic_ids_path,
     write_semantic_ids,
 )
-from recbole_hstu.data.side_feature_file import TextFeatures, align, read_text_features
+from recbole_hstu.data.side_feature_file import TextFeatures, item_rows, read_text_features
 from recbole_hstu.encoders import ensure_text_features
 from recbole_hstu.records.run_log import RunLog
 from recbole_hstu.semantic_ids.further_ids import further_ids, method_module, with_options_of
@@ -115,7 +115,7 @@ def _features(config: Config) -> TextFeatures:
         output_folder=Path(config["output_path"]) / config["dataset"],
     )
     features = read_text_features(file)
-    align(features, data.field2id_token[data.iid_field])  # every item has one
+    item_rows(features, data.field2id_token[data.iid_field])  # every item has one
     return features
 
 

@@ -23,7 +23,7 @@ NOT_DECISIVE = frozenset(
         "prepared",
         *("config_files", "show_progress", "verbose", "state", "log_wandb", "wandb_project"),
         *("save_dataset", "dataset_save_path", "save_dataloaders", "dataloaders_save_path"),
-        *("text_features_file", "text_device", "text_batch_size"),
+        *("text_features_file", "text_device", "text_batch_size", "text_memory"),
     }
 )
 

@@ -26,7 +26,7 @@ _MAY_CHANGE = {
     *("state", "worker", "prepared"),
     *("checkpoint_dir", "data_path", "output_path", "device", "gpu_id", "use_gpu", "log_wandb"),
     *("text_features_file", "semantic_ids", "eval_batch_size", "config_files", "metrics", "topk"),
-    *("text_batch_size", "text_device", "nproc", "max_restarts", "item_table"),
+    *("text_batch_size", "text_device", "text_memory", "nproc", "max_restarts", "item_table"),
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,8 +17,10 @@ from recbole_hstu.data.side_feature_file import (
     text_hash,
     write_text_features,
 )
+from recbole_hstu.support import whole_file
 from recbole_hstu.support.errors import InputError
 
+FULL = Path("/dev/full")
 TEXTS = {"b": "two", "a": "one", "Ünï": "three"}
 VECTORS = np.arange(6, dtype=np.float32).reshape(3, 2) + 1
 
@@ -124,6 +127,22 @@ def test_numbers_that_are_not_finite_are_never_written(file, value):
         write_text_features(file, TEXTS, VECTORS * 1.2e4, {}, storage_dtype="float16")
     assert file.read_bytes() == before
     assert not list(file.parent.glob("*.part"))
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="no /dev/full on this system")
+def test_a_full_disk_is_one_line_and_the_file_stays(file, monkeypatch):
+    def on_full_disk(path):
+        part = path.with_name(f".{path.name}.full.part")
+        part.symlink_to(FULL)
+        return part, part.open("wb")
+
+    monkeypatch.setattr(whole_file, "_new_part", on_full_disk)
+    before = file.read_bytes()
+    with pytest.raises(InputError, match=r"cannot be written .*No space left on device") as error:
+        write_text_features(file, TEXTS, VECTORS, {})
+    assert "\n" not in str(error.value)
+    assert file.read_bytes() == before
+    assert [path.name for path in file.parent.iterdir()] == [file.name]
 
 
 def test_wrong_shape_is_refused(tmp_path):

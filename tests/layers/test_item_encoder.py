@@ -42,7 +42,7 @@ def test_product_with_the_text_stays_in_float32_under_autocast():
 @pytest.mark.parametrize("fusion", ["sum", "gate", "text_only"])
 def test_float16_text_is_widened_in_parts_to_the_same_table(fusion, monkeypatch):
     monkeypatch.setattr(item_encoder, "BLOCK_ITEMS", 4)
-    monkeypatch.setattr(item_encoder, "_WIDE_BLOCKS", 2)
+    monkeypatch.setattr(item_encoder, "_PART_BLOCKS", 2)
     half = torch.randn(27, 6).half()  # three parts of eight and three rows more
     found = []
     for text in (half, half.float()):
