@@ -9,7 +9,6 @@ from pathlib import Path
 
 from dataset_converters.atomic import dataset_folder, dataset_lock, is_whole
 from dataset_converters.convert import Options, convert
-from dataset_converters.downloads.fetcher import Fetcher
 from dataset_converters.reading.lines import MAX_MALFORMED
 from dataset_converters.sources import amazon2023, steam
 from dataset_converters.sources.paper_counts import compare
@@ -50,14 +49,15 @@ def convert_by_name(
     Raises:
         ConversionError: the files cannot be had, read or written.
     """
-    known = source_of(name)
-    if known is None:
+    if (known := source_of(name)) is None:
         return False
     category = amazon2023.category_of(name) if known == "amazon2023" else None
     folder = dataset_folder(out_dir, name)
     with dataset_lock(folder):
         if is_whole(folder):
             return True
+        from dataset_converters.downloads.fetcher import Fetcher  # brings requests
+
         fetcher = Fetcher(raw, folder.parent / "raw", offline=offline_by_environment(), say=say)
         say(f"{folder} has no data set yet: converting {name} from its publisher's files")
         if category is None:

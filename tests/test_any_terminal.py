@@ -1,11 +1,14 @@
 """What a command has to say, it says on every terminal."""
 
+import io
 import os
 import subprocess
 import sys
 
 import pytest
 from small_data import command
+
+from recbole_hstu.cli import main
 
 SAID = "±†‡é"
 
@@ -37,8 +40,11 @@ def test_signs_that_it_does_not_know(encoding, shown):
     assert on_terminal(encoding, "-c", code) == shown
 
 
-def test_a_study_ends_with_its_table(toy):
-    line = command(model="Pop", seeds="1,2", baseline="Pop")
-    shown = on_terminal("ascii", "-m", "recbole_hstu.cli", *line)
+def test_a_study_ends_with_its_table(toy, monkeypatch):
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", terminal)
+    assert main(command(model="Pop", seeds="1,2", baseline="Pop")) == 0
+    terminal.flush()
+    shown = terminal.buffer.getvalue()
     assert b"~ 0.0000" in shown
     assert b"Mean ~ standard deviation over seeds." in shown

@@ -1,5 +1,6 @@
 """The doctor: what it says of a sound environment, and of injected faults."""
 
+import importlib
 import os
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from pathlib import Path
 from missing_modules import environment_without
 
 from recbole_hstu import doctor
-from recbole_hstu.doctor import BAD, NOTE, OK
+from recbole_hstu.doctor import BAD, NOTE, OK, Finding
 
 SLOW = ["transformers", "openai", "optuna", "matplotlib", "bm25s"]
 
@@ -35,11 +36,20 @@ def test_without_the_extras_the_main_job_works_and_nothing_is_left_behind():
     assert sorted(p.name for p in Path().iterdir()) == ["blocker"]
 
 
-def test_a_package_that_recbole_needs_is_named_with_its_mend():
-    status, out = doctor_without("tensorboard", *SLOW)
-    assert status == 1
+def test_a_package_that_recbole_needs_is_named_with_its_mend(monkeypatch, capsys):
+    importing = importlib.import_module
+
+    def without_tensorboard(name):
+        if name == "recbole.trainer":
+            raise ModuleNotFoundError("No module named 'tensorboard'", name="tensorboard")
+        return importing(name)
+
+    monkeypatch.setattr(importlib, "import_module", without_tensorboard)
+    monkeypatch.setattr(doctor, "_rehearsal", lambda: Finding(BAD, "HSTU, made-up data", ""))
+    assert doctor.main() == 1
+    out = capsys.readouterr().out
     (line,) = [i for i, text in enumerate(out.splitlines()) if text.startswith("BAD   recbole ")]
-    assert "No module named 'tensorboard" in out.splitlines()[line]
+    assert "No module named 'tensorboard'" in out.splitlines()[line]
     assert "-> pip install tensorboard" in out.splitlines()[line + 1]
     assert "The main job works" not in out
 

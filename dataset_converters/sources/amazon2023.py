@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from dataset_converters.convert import Source
-from dataset_converters.downloads.fetcher import Fetcher
 from dataset_converters.errors import ConversionError
 from dataset_converters.gathering import Fields
 from dataset_converters.interactions import Row, checked_row
@@ -16,6 +16,9 @@ from dataset_converters.reading.clocks import whole_numbers
 from dataset_converters.reading.csv_chunks import Layout, csv_chunks
 from dataset_converters.reading.lines import Tally, parse_json_object, read_blocks, read_lines
 from dataset_converters.reading.tables import first_line
+
+if TYPE_CHECKING:
+    from dataset_converters.downloads.fetcher import Fetcher
 
 CATEGORIES = (
     "All_Beauty",

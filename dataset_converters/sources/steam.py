@@ -8,18 +8,21 @@ from collections import Counter
 from collections.abc import Iterator
 from datetime import date
 from functools import cache, partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
 from dataset_converters.convert import Source
-from dataset_converters.downloads.fetcher import Fetcher
 from dataset_converters.gathering import Fields, LeftOutError
 from dataset_converters.interactions import Row, checked_row
 from dataset_converters.reading.chunks import Chunk, Record, chunk_of_records
 from dataset_converters.reading.clean_text import plain_text
 from dataset_converters.reading.lines import Tally, read_blocks, read_lines, text_of
 from dataset_converters.reading.literals import dict_parser
+
+if TYPE_CHECKING:
+    from dataset_converters.downloads.fetcher import Fetcher
 
 VARIANTS = ("full", "published")
 TEXT_FIELDS = ("app_name", "publisher", "developer", "genres", "tags", "specs")

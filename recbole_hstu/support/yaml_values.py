@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import re
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +61,12 @@ YamlLoader.add_implicit_resolver(
 )
 
 
+@lru_cache(maxsize=64)
+def _parsed(text: str) -> Any:
+    """A configuration reads some eight files, and a search or a study the same ones every time."""
+    return yaml.load(text, Loader=YamlLoader)
+
+
 def load_yaml(path: str | Path) -> dict[str, Any]:
     """The mapping in a YAML file, empty for an empty file.
 
@@ -66,7 +74,7 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
         InputError: the file is missing, is not YAML or is not a mapping.
     """
     try:
-        content = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=YamlLoader)
+        content = copy.deepcopy(_parsed(Path(path).read_text(encoding="utf-8")))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -1,12 +1,14 @@
 """Processes that torch's launcher starts, again after a death, and on several machines."""
 
 import os
+import pickle
 import socket
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import ModuleType
 
 import psutil
 import pytest
@@ -15,7 +17,7 @@ import torch
 from small_data import random_rows, small_config, small_options, weights, write_inter
 
 from recbole_hstu.data.data_set import load_dataset
-from recbole_hstu.distributed import processes
+from recbole_hstu.distributed import launcher, processes
 from recbole_hstu.quick_start import run
 from recbole_hstu.training.preparation import build_model, make_trainer
 
@@ -40,12 +42,10 @@ def start():
     def start(*before, model="held_model:Held", **options):
         given = [f"--{key}={value}" for key, value in options.items()]
         words = [str(ROOT / "run_recbole.py"), f"--model={model}", "--dataset=toy", *given]
-        with Path(f"said{len(begun)}.txt").open("w") as said:
-            process = subprocess.Popen(
-                [sys.executable, *before, *words], env=ENVIRONMENT, stderr=said
-            )
-        begun.append(process)
-        return process
+        line, number = [sys.executable, *before, *words], len(begun)
+        with Path(f"said{number}.txt").open("w") as said, Path(f"out{number}.txt").open("w") as out:
+            begun.append(subprocess.Popen(line, env=ENVIRONMENT, stdout=out, stderr=said))
+        return begun[-1]
 
     yield start
     for process in begun:
@@ -65,19 +65,29 @@ def wait_for_a_checkpoint(process):
         time.sleep(0.02)
 
 
-def assert_trained_as(whole):
+OPTIONS = small_options(epochs=4, protocol="paper")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """The weights that two processes end with, dropout included, if nothing happens to them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("undisturbed"))
+        write_inter(random_rows(n_users=41))
+        whole = run("held_model:Held", "toy", config_dict={**OPTIONS, "nproc": 2})
+        return weights(whole["checkpoint"].with_suffix(".last.pth"))
+
+
+def assert_trained_as(undisturbed):
     (last,) = Path("saved").glob("*.last.pth")
-    expected = weights(whole["checkpoint"].with_suffix(".last.pth"))
     for name, value in weights(last).items():
-        assert torch.equal(value, expected[name]), name
+        assert torch.equal(value, undisturbed[name]), name
 
 
 @pytest.mark.slow
-def test_a_job_that_loses_a_process_starts_again_by_itself(start):
-    """And ends with the very weights of an undisturbed one, dropout included."""
-    options = small_options(epochs=4, protocol="paper", nproc=2, max_restarts=1)
+def test_a_job_that_loses_a_process_starts_again_by_itself(start, undisturbed):
     Path("hold-saved").touch()
-    process = start(**options)
+    process = start(**OPTIONS, nproc=2, max_restarts=1)
     wait_for_a_checkpoint(process)
     children = psutil.Process(process.pid).children()
     workers = [p for p in children if any("spawn_main" in part for part in p.cmdline())]
@@ -86,22 +96,20 @@ def test_a_job_that_loses_a_process_starts_again_by_itself(start):
     Path("hold-saved").unlink()
     assert process.wait(timeout=400) == 0, said()
     assert "started again, goes on from saved/Held-toy" in said()
-    options["checkpoint_dir"] = "undisturbed"
-    assert_trained_as(run("held_model:Held", "toy", config_dict=options))
+    assert_trained_as(undisturbed)
 
 
 @pytest.mark.slow
-def test_two_machines_one_of_which_loses_its_process(start):
+def test_two_machines_one_of_which_loses_its_process(start, undisturbed):
     """Two of torch's launchers that meet are what two machines with a shared folder are."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         place = f"127.0.0.1:{free.getsockname()[1]}"
-    options = small_options(epochs=4, protocol="paper")
     torchrun = ["-m", "torch.distributed.run", "--nnodes=2", "--nproc_per_node=1"]
     torchrun += ["--rdzv_backend=c10d", f"--rdzv_endpoint={place}", "--rdzv_id=job"]
     torchrun += ["--max_restarts=1", "--local_addr=127.0.0.1", "--monitor_interval=0.1"]
     Path("hold-saved").touch()
-    machines = [start(*torchrun, **options) for _ in range(2)]
+    machines = [start(*torchrun, **OPTIONS) for _ in range(2)]
     wait_for_a_checkpoint(machines[0])
     below = [child for m in machines for child in psutil.Process(m.pid).children()]
     (second,) = [p for p in below if p.environ().get("RANK") == "1"]
@@ -109,8 +117,9 @@ def test_two_machines_one_of_which_loses_its_process(start):
     Path("hold-saved").unlink()
     assert [machine.wait(timeout=400) for machine in machines] == [0, 0], said()
     assert said().count("started again, goes on from saved/Held-toy") == 1
-    options |= {"checkpoint_dir": "undisturbed", "nproc": 2}
-    assert_trained_as(run("held_model:Held", "toy", config_dict=options))
+    shown = "".join(file.read_text() for file in Path().glob("out*.txt"))
+    assert shown.count("ndcg@5") == 1  # one process prints the table
+    assert_trained_as(undisturbed)
 
 
 def test_a_start_is_not_mistaken_for_the_one_before():
@@ -160,29 +169,39 @@ def train():
 """
 
 
-def script(call, name="mine.py", **options):
-    text = SCRIPT.format(options=small_options(epochs=1, nproc=2, **options), call=call)
-    words, given = ([name], None) if name else (["-"], text)
-    if name:
-        Path(name).write_text(text)
-    line = [sys.executable, *words]
-    done = subprocess.run(
-        line, env=ENVIRONMENT, input=given, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stdout
+def script(call):
+    return SCRIPT.format(options=small_options(epochs=1, nproc=2), call=call)
 
 
 @pytest.mark.slow
 def test_a_model_of_the_main_script():
-    out = script('if __name__ == "__main__":\n    train()')
-    assert 0 <= float(out) <= 1
+    Path("mine.py").write_text(script('if __name__ == "__main__":\n    train()'))
+    line = [sys.executable, "mine.py"]
+    done = subprocess.run(line, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert 0 <= float(done.stdout) <= 1
     assert len(list(Path("saved").glob("Mine-toy-*.pth"))) == 2
 
 
-def test_a_script_that_every_process_would_run_again():
-    said = script("train()")
+@pytest.fixture
+def typed(monkeypatch, capsys):
+    """Runs a text as the main module of this process, and gives what it prints."""
+
+    def typed(text, file=None):
+        main = ModuleType("__main__")
+        if file is not None:
+            main.__file__ = str(file)
+        monkeypatch.setitem(sys.modules, "__main__", main)
+        exec(compile(text, file or "<stdin>", "exec"), vars(main))
+        return capsys.readouterr().out
+
+    return typed
+
+
+def test_a_script_that_every_process_would_run_again(typed):
+    Path("mine.py").write_text(script("train()"))
+    said = typed(script("train()"), Path("mine.py"))
     assert said.startswith("--nproc: ")
     assert said.endswith(
         'mine.py, line 16: stands outside of `if __name__ == "__main__":`, so that every process '
@@ -191,6 +210,13 @@ def test_a_script_that_every_process_would_run_again():
     assert not Path("saved").exists()
 
 
-def test_a_model_typed_into_an_interpreter():
-    assert "typed into a notebook or an interpreter" in script("train()", name=None)
+def test_a_model_typed_into_an_interpreter(typed):
+    assert "typed into a notebook or an interpreter" in typed(script("train()"))
     assert not Path("saved").exists()
+
+
+def test_a_process_ends_with_the_one_that_has_started_it(monkeypatch):
+    """Here that it looks out for it; a search whose command is killed shows that it ends."""
+    begun = []
+    monkeypatch.setattr(launcher, "end_with_parent", lambda: begun.append("looks out"))
+    assert launcher._work(pickle.dumps((len, (begun,)))) == 1

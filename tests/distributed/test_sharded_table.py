@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from sharded_runs import train_all
+from launched_runs import in_turn, train
 from small_data import random_rows, small_config, small_options, weights, write_inter
 
 from recbole_hstu.data import loaders
@@ -22,7 +22,7 @@ from recbole_hstu.training import checkpoint
 from recbole_hstu.training.tables import table_folder
 from recbole_hstu.training.tables.item_table import check_sharded
 
-# 31 items with the padding: four blocks of which the last is shorter. 41 users, 20 a batch: in the
+# 31 items with the padding: three blocks of which the last is shorter. 41 users, 20 a batch: in the
 # last one only the first process has a row.
 OPTIONS = small_options(
     item_table="sharded",
@@ -63,15 +63,15 @@ def assert_same(one, other):
 
 
 @pytest.mark.slow
-def test_two_processes_equal_one_and_go_on_with_four():
-    one = train_all([OPTIONS, {**LAZY, "epochs": 3}])
-    two = launch(2, 0, train_all, [
+def test_two_processes_equal_one_and_go_on_with_three():
+    one = [train("HSTU", options) for options in (OPTIONS, {**LAZY, "epochs": 3})]
+    two = launch(2, 0, in_turn, [(train, "HSTU", options) for options in (
         {**OPTIONS, "checkpoint_dir": "two"},
         {**LAZY, "checkpoint_dir": "lazy"},  # of its own: a launch goes on where it finds itself
         {**DROPOUT, "checkpoint_dir": "whole"},
         {**DROPOUT, "checkpoint_dir": "cut", "train_seconds": 1e-9},
         {**DROPOUT, "checkpoint_dir": "cut", "resume": "cut", "train_seconds": None},
-    ])  # fmt: skip
+    )])  # fmt: skip
     assert_same(one[0], two[0])
     assert [two[place]["record"].epochs for place in (2, 3, 4)] == [3, 1, 3]
     expected = weights(last(two[2]))
@@ -87,11 +87,11 @@ def test_two_processes_equal_one_and_go_on_with_four():
     assert max(sizes) < 3 * 16 * 16 * 4 + 1024  # ids and two moments
 
     further = {"epochs": 3, "resume": str(last(one[0])), "checkpoint_dir": "saved"}
-    gone_on = launch(4, 0, train_all, [
-        {**OPTIONS, "checkpoint_dir": "four"},
+    gone_on = launch(3, 0, in_turn, [(train, "HSTU", options) for options in (
+        {**OPTIONS, "checkpoint_dir": "three"},
         {**LAZY, "epochs": 3, "resume": str(last(two[1])), "checkpoint_dir": "lazy"},
         {**OPTIONS, **further},
-    ])  # fmt: skip
+    )])  # fmt: skip
     assert_same(two[0], gone_on[0])
     assert_same(one[1], gone_on[1])
     assert_same(read_by_one_process(two[0]), gone_on[2])

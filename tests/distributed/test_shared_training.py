@@ -12,12 +12,14 @@ import psutil
 import pytest
 import torch
 from hstu_batches import make_model
+from launched_runs import in_turn, tables_after_two_steps, train
 from small_data import random_rows, small_config, small_options, weights, write_inter
 
 from recbole_hstu.cli import main
 from recbole_hstu.data.data_set import load_dataset
 from recbole_hstu.data.loaders import make_loaders
 from recbole_hstu.distributed import processes
+from recbole_hstu.distributed.launcher import launch
 from recbole_hstu.distributed.shared_loss import SharedLoss
 from recbole_hstu.quick_start import run
 from recbole_hstu.studies.compare import compare_models
@@ -70,111 +72,42 @@ def assert_same(one, other):
     assert other["record"].beyond == one["record"].beyond
 
 
-@pytest.mark.parametrize(
-    ("model", "more"),
-    [
-        ("HSTU", {"metrics": ["Hit", "NDCG", "ItemCoverage"], "mask_seen": True, "windows": "all"}),
-        ("HSTUText", {"loss_type": "shared", "stochastic_length_alpha": 1.2}),
-        ("SASRec", {"clip_grad_norm": {"max_norm": 0.5}}),
-    ],
-)
-def test_two_processes_equal_one(model, more):
-    options = without_dropout(model, **more)
-    one = run(model, "toy", config_dict=options)
-    two = run(model, "toy", config_dict={**options, "nproc": 2, "checkpoint_dir": "two"})
-    assert_same(one, two)
-    assert len(set(two["ranks"].users)) == len(two["ranks"].users) == 41
-    assert len(list(Path("two").iterdir())) == 2  # one process writes
-    assert len(list(Path(f"log/{model}").glob("*.log"))) == 2
+SHARED = {
+    "HSTU": {"metrics": ["Hit", "NDCG", "ItemCoverage"], "mask_seen": True, "windows": "all"},
+    "HSTUText": {"loss_type": "shared", "stochastic_length_alpha": 1.2},
+    "SASRec": {"clip_grad_norm": {"max_norm": 0.5}},
+}
+DROPOUT = small_options(epochs=3)
 
 
-def torchrun(*arguments, processes=2):
-    line = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    line += [f"--nproc_per_node={processes}", str(ROOT / "run_recbole.py"), *arguments]
-    return subprocess.Popen(
-        line, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+def test_two_processes_equal_one():
+    """And, with dropout, a cut training the whole one; a frozen text table is never sent."""
+    options = {model: without_dropout(model, **more) for model, more in SHARED.items()}
+    cut = {**DROPOUT, "checkpoint_dir": "cut"}
+    whole, first, resumed, (tables, projections), *two = launch(2, 0, in_turn, [
+        (train, "HSTU", {**DROPOUT, "checkpoint_dir": "whole"}),
+        (train, "HSTU", {**cut, "train_seconds": 1e-9}),
+        (train, "HSTU", {**cut, "resume": "cut", "train_seconds": None}),
+        (tables_after_two_steps,),
+        *((train, model, {**options[model], "checkpoint_dir": model}) for model in SHARED),
+    ])  # fmt: skip
+    for model, shared in zip(SHARED, two, strict=True):
+        assert_same(run(model, "toy", config_dict=options[model]), shared)
+        assert len(set(shared["ranks"].users)) == len(shared["ranks"].users) == 41
+        assert len(list(Path(model).iterdir())) == 2  # one process writes
+    assert [len(list(Path(f"log/{model}").glob("*.log"))) for model in SHARED] == [5, 2, 2]
+    # The random state of every process comes back; the time limit is shared.
+    assert (first["record"].epochs, resumed["record"].epochs) == (1, 3)
+    assert resumed["test_result"] == whole["test_result"]
+    expected = weights(whole["checkpoint"].with_suffix(".last.pth"))
+    for name, value in weights(resumed["checkpoint"].with_suffix(".last.pth")).items():
+        assert torch.equal(value, expected[name]), name
+    assert [table.unique().tolist() for table in tables] == [[0], [1]]
+    assert torch.equal(*projections)  # parameters are sent, at the start
 
 
 def as_arguments(options):
     return [f"--{key}={value}" for key, value in options.items()]
-
-
-def test_torchrun_equals_one():
-    options = without_dropout("HSTU")
-    one = run("HSTU", "toy", config_dict=options)
-    more = as_arguments({**options, "checkpoint_dir": "two"})
-    process = torchrun("--model=HSTU", "--dataset=toy", *more)
-    out, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err
-    assert out.count("ndcg@5") == 1  # one process prints the table
-    (last,) = Path("two").glob("*.last.pth")
-    expected = weights(one["checkpoint"].with_suffix(".last.pth"))
-    for name, value in weights(last).items():
-        torch.testing.assert_close(value, expected[name], atol=3e-6, rtol=1e-5)
-
-
-def test_a_resumed_run_ends_with_the_very_weights():
-    """With dropout, and so with the random state of every process; the time limit is shared."""
-    options = small_options(epochs=3, nproc=2)
-    whole = run("HSTU", "toy", config_dict=options)
-    options["checkpoint_dir"] = "interrupted"
-    first = run("HSTU", "toy", config_dict={**options, "train_seconds": 1e-9})
-    assert first["record"].epochs == 1
-    last = first["checkpoint"].with_suffix(".last.pth")
-    options |= {"resume": str(last), "train_seconds": None}
-    resumed = run("HSTU", "toy", config_dict=options)
-    assert resumed["test_result"] == whole["test_result"]
-    expected = weights(whole["checkpoint"].with_suffix(".last.pth"))
-    for name, value in weights(last).items():
-        assert torch.equal(value, expected[name]), name
-
-
-# Two processes with different frozen tables: after a step each still has its own.
-OWN_TABLE = """
-import os, sys, torch
-import torch.distributed as dist
-from recbole.data.interaction import Interaction
-from recbole_hstu.data.own_rows import own_rows
-from recbole_hstu.distributed import processes
-from recbole_hstu.distributed.batch_share import BatchShare
-from recbole_hstu.distributed.shared_loss import SharedLoss
-from recbole_hstu.layers.item_encoder import FusedEncoder
-
-class Model(torch.nn.Module):
-    device = torch.device("cpu")
-
-    def __init__(self):
-        super().__init__()
-        text = torch.full((5, 3), float(processes.rank()))
-        self.items = FusedEncoder(text=text, text_hash="", hidden_size=2)
-
-    def calculate_loss(self, batch):
-        return self.items()[0][batch["item"]].mean()
-
-with processes.together({"nproc": 2, "device": torch.device("cpu")}):
-    torch.manual_seed(processes.rank())
-    model = Model()
-    loss = SharedLoss(model, model.device)
-    own = torch.tensor([processes.rank(), processes.rank() + 2])
-    rows = own_rows(Interaction({"item": own}), BatchShare(own, 4))
-    for _ in range(2):
-        loss(rows).backward()
-    assert (model.items.text == processes.rank()).all()
-    first, second = processes.gather(model.items.projection.weight.detach())
-    assert torch.equal(first, second)  # parameters are sent, at the start
-"""
-
-
-def test_the_frozen_text_table_is_never_sent():
-    store = torch.distributed.TCPStore("127.0.0.1", 0, 2, True, wait_for_workers=False)
-    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port), "WORLD_SIZE": "2"}
-    place["TORCHELASTIC_USE_AGENT_STORE"] = "True"  # the store is here
-    line = [sys.executable, "-c", OWN_TABLE]
-    two = [
-        subprocess.Popen(line, env={**ENVIRONMENT, **place, "RANK": str(rank)}) for rank in (0, 1)
-    ]
-    assert [process.wait(120) for process in two] == [0, 0]
 
 
 def second_of(started):
@@ -239,26 +172,6 @@ def test_ctrl_c_ends_all(study):
     assert started.returncode == 130, err
     assert "the same command again goes on" in err
     follower.wait(10)
-
-
-def test_the_others_do_not_outlive_the_first(study):
-    started, follower = study
-    started.kill()
-    follower.wait(10)
-
-
-def test_a_death_under_torchrun_ends_the_job():
-    options = small_options(epochs=100000, protocol="paper")
-    process = torchrun("--model=HSTU", "--dataset=toy", *as_arguments(options))
-    until = time.monotonic() + 400
-    while not list(Path("saved").glob("*.last.pth")) and time.monotonic() < until:
-        assert process.poll() is None, process.communicate()[1]
-        time.sleep(0.05)
-    second = [p for p in psutil.Process(process.pid).children() if p.environ()["RANK"] == "1"]
-    second[0].kill()
-    _, err = process.communicate(timeout=60)
-    assert process.returncode != 0
-    assert "Signal 9" in err
 
 
 @pytest.mark.parametrize(
