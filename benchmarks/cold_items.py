@@ -25,9 +25,9 @@ import pandas as pd
 
 from recbole_hstu import Recommender
 from recbole_hstu.config.config import Config
-from recbole_hstu.data.atomic_file import read_atomic
-from recbole_hstu.data.semantic_id_file import codes_by_token, read_quantiser
-from recbole_hstu.data.side_feature_file import read_text_features
+from recbole_hstu.data.files.atomic_file import read_atomic
+from recbole_hstu.data.files.semantic_id_file import codes_by_token, read_quantiser
+from recbole_hstu.data.files.side_feature_file import read_text_features
 from recbole_hstu.encoders.further_texts import FurtherTexts
 from recbole_hstu.quick_start import run
 from recbole_hstu.semantic_ids.further_ids import further_ids

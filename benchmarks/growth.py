@@ -24,8 +24,8 @@ from step import histories, make_model, train_step
 from recbole_hstu.evaluation.ranks import target_ranks
 from recbole_hstu.model.hstu import HSTU
 from recbole_hstu.reports.text_tables import markdown_table
+from recbole_hstu.support.files.whole_file import write_whole
 from recbole_hstu.support.memory import keep_freed_memory
-from recbole_hstu.support.whole_file import write_whole
 
 ITEMS = (10_000, 30_000, 100_000, 300_000, 1_000_000)
 MANY_ITEMS = (3_000_000, 10_000_000)  # of `lazy_adamw`

@@ -19,7 +19,7 @@ from typing import Any
 from orders import ROOT, convert, make_orders
 
 from recbole_hstu.reports.text_tables import markdown_table
-from recbole_hstu.support.whole_file import write_whole
+from recbole_hstu.support.files.whole_file import write_whole
 
 SIZES = "1000000,3000000,10000000,30000000,100000000"
 STAGES = ("convert", "prepare", "start")

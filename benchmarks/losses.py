@@ -20,7 +20,7 @@ import matplotlib.pyplot as plt
 from recbole_hstu.quick_start import run
 from recbole_hstu.reports.plots import COLOURS, DASHES, MARKERS
 from recbole_hstu.reports.text_tables import markdown_table
-from recbole_hstu.support.whole_file import write_whole
+from recbole_hstu.support.files.whole_file import write_whole
 
 METRICS = ("hit@10", "ndcg@10", "mrr")
 

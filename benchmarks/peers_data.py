@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from recbole_hstu.data.atomic_file import read_atomic
+from recbole_hstu.data.files.atomic_file import read_atomic
 from recbole_hstu.evaluation.metrics import mean_metrics
 from recbole_hstu.evaluation.ranks import MISSED
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from recbole_hstu.layers.hstu_block import LAYER_NORM_EPS, HSTULayer, time_buckets
+from recbole_hstu.layers.blocks.hstu_block import LAYER_NORM_EPS, HSTULayer, time_buckets
 from recbole_hstu.layers.losses import MASKED
 from recbole_hstu.model.hstutext import HSTUText
 

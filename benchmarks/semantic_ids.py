@@ -20,7 +20,7 @@ from peak import peak_mib
 from step import histories, train_step
 
 from recbole_hstu.config.config import Config
-from recbole_hstu.data.semantic_id_file import SemanticIds
+from recbole_hstu.data.files.semantic_id_file import SemanticIds
 from recbole_hstu.model.hstu import HSTU
 from recbole_hstu.support.memory import keep_freed_memory
 

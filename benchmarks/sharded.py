@@ -18,7 +18,7 @@ from peak import peak_mib
 from recbole.data.interaction import Interaction
 from step import histories, make_model
 
-from recbole_hstu.data.own_rows import own_rows
+from recbole_hstu.data.rows.own_rows import own_rows
 from recbole_hstu.distributed import processes
 from recbole_hstu.distributed.batch_share import BatchShare
 from recbole_hstu.distributed.launcher import launch

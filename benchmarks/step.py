@@ -30,7 +30,7 @@ from peak import peak_mib
 from published import Published
 
 from recbole_hstu.config.config import Config
-from recbole_hstu.data.side_feature_file import write_text_features
+from recbole_hstu.data.files.side_feature_file import write_text_features
 from recbole_hstu.layers.losses import sampled_softmax
 from recbole_hstu.model.hstutext import HSTUText
 from recbole_hstu.support.memory import keep_freed_memory

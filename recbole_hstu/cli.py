@@ -16,10 +16,10 @@ from typing import Any
 
 from recbole_hstu import __version__
 from recbole_hstu.config.command_line import read_options
-from recbole_hstu.support.command_help import command_help, overview
+from recbole_hstu.support.commands.command_help import command_help, overview
+from recbole_hstu.support.commands.invocation import command
+from recbole_hstu.support.commands.terminal import write_to_any_terminal
 from recbole_hstu.support.errors import InputError, ProcessDied, packages_needed
-from recbole_hstu.support.invocation import command
-from recbole_hstu.support.terminal import write_to_any_terminal
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -16,7 +16,7 @@ from recbole_hstu.queries.make_queries import own_options
 from recbole_hstu.semantic_ids.make_ids import split_options
 from recbole_hstu.studies.compare import STUDY_OPTIONS
 from recbole_hstu.studies.plan import named_models, plan_runs
-from recbole_hstu.support.command_help import about
+from recbole_hstu.support.commands.command_help import about
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]

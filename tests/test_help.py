@@ -10,9 +10,9 @@ from recbole_hstu import cli
 from recbole_hstu.config.command_line import read_options
 from recbole_hstu.config.model_registry import recbole_models
 from recbole_hstu.config.option_tables import options_page
-from recbole_hstu.support.command_help import about
-from recbole_hstu.support.installed import PROPERTIES
-from recbole_hstu.support.invocation import command
+from recbole_hstu.support.commands.command_help import about
+from recbole_hstu.support.commands.invocation import command
+from recbole_hstu.support.files.installed import PROPERTIES
 
 COMMANDS = list(cli._COMMANDS)
 

@@ -20,8 +20,8 @@ from recbole_hstu.data.data_set import load_dataset
 from recbole_hstu.evaluation.ranks import MISSED
 from recbole_hstu.model.hstu import HSTU
 from recbole_hstu.quick_start import run
+from recbole_hstu.support.commands.interrupts import Interrupts
 from recbole_hstu.support.errors import InputError
-from recbole_hstu.support.interrupts import Interrupts
 from recbole_hstu.training import checkpoint
 from recbole_hstu.training.preparation import build_model
 from recbole_hstu.training.train_view import in_train_view

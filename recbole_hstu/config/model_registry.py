@@ -21,9 +21,9 @@ import torch
 from recbole.utils import ModelType
 
 from recbole_hstu.config.properties import named_configurations
+from recbole_hstu.support.commands.invocation import command
 from recbole_hstu.support.errors import InputError, missing_package
-from recbole_hstu.support.installed import PROPERTIES
-from recbole_hstu.support.invocation import command
+from recbole_hstu.support.files.installed import PROPERTIES
 from recbole_hstu.support.yaml_values import load_yaml
 
 OWN_MODELS = {

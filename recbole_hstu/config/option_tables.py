@@ -24,7 +24,7 @@ from recbole_hstu.config.properties import (
     named_configurations,
     settings_file,
 )
-from recbole_hstu.support.command_help import columns
+from recbole_hstu.support.commands.command_help import columns
 
 _WIDTH, _INDENT = 100, 34
 _ABOUT = """\

@@ -13,7 +13,7 @@ import recbole.config
 from dataset_converters import source_of
 from recbole_hstu.config.options import Option, inherit, read_options
 from recbole_hstu.support.errors import InputError
-from recbole_hstu.support.installed import PROPERTIES
+from recbole_hstu.support.files.installed import PROPERTIES
 from recbole_hstu.support.yaml_values import load_yaml
 
 RECBOLE_PROPERTIES = Path(recbole.config.__file__).parents[1] / "properties"

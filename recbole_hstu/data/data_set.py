@@ -9,9 +9,9 @@ from typing import Any
 import dataset_converters
 from recbole_hstu.config.config import Config
 from recbole_hstu.data.loaders import create_dataset
+from recbole_hstu.support.commands.invocation import command
 from recbole_hstu.support.errors import InputError, in_a_line
-from recbole_hstu.support.installed import PROPERTIES
-from recbole_hstu.support.invocation import command
+from recbole_hstu.support.files.installed import PROPERTIES
 
 
 def load_dataset(config: Config) -> Any:

@@ -13,14 +13,14 @@ from recbole.data.dataset.dataset import Dataset
 from recbole.data.interaction import Interaction
 from recbole.utils import FeatureSource, FeatureType
 
-from recbole_hstu.data.atomic_file import read_atomic, read_header
-from recbole_hstu.data.events import by_user_and_time
+from recbole_hstu.data.files.atomic_file import read_atomic, read_header
+from recbole_hstu.data.files.token_codes import number_tokens
 from recbole_hstu.data.inter_num import keep_legal_numbers
 from recbole_hstu.data.prepared.columns import read_columns
 from recbole_hstu.data.prepared.prepare import is_prepared, prepared_set
 from recbole_hstu.data.prepared.prepared_set import PreparedSet
+from recbole_hstu.data.rows.events import by_user_and_time
 from recbole_hstu.data.ties import Ties, count_ties, in_hashed_order, places_of_tokens
-from recbole_hstu.data.token_codes import number_tokens
 from recbole_hstu.support.errors import InputError
 
 logger = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from recbole_hstu.data.token_codes import blocks
+from recbole_hstu.data.files.token_codes import blocks
 from recbole_hstu.support.errors import InputError
 
 

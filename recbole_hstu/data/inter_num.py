@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from recbole_hstu.data.token_codes import codes_of, count_ids
+from recbole_hstu.data.files.token_codes import codes_of, count_ids
 
 Legal = Callable[[NDArray[np.int64]], NDArray[np.bool_]]
 

@@ -17,10 +17,10 @@ from recbole_hstu.config.config import Config
 from recbole_hstu.config.properties import recbole_name
 from recbole_hstu.data.exact_times import ExactTimes
 from recbole_hstu.data.held_out import log_unknown
-from recbole_hstu.data.own_rows import sharing
-from recbole_hstu.data.row_numbers import without_lists
+from recbole_hstu.data.rows.own_rows import sharing
+from recbole_hstu.data.rows.row_numbers import without_lists
+from recbole_hstu.data.rows.sequence_rows import SequenceRows
 from recbole_hstu.data.sequence_dataset import InteractionDataset, SequenceDataset
-from recbole_hstu.data.sequence_rows import SequenceRows
 from recbole_hstu.distributed import processes
 from recbole_hstu.distributed.row_blocks import shares_items
 from recbole_hstu.support.errors import InputError, refused_by_recbole

@@ -24,7 +24,6 @@ from recbole.data.dataset import SequentialDataset
 from recbole.data.dataset.dataset import Dataset
 from recbole.data.interaction import Interaction
 
-from recbole_hstu.data.events import Events, first_of_each_user
 from recbole_hstu.data.exact_times import ExactTimes, Pending
 from recbole_hstu.data.held_out import (
     cut_times,
@@ -33,7 +32,8 @@ from recbole_hstu.data.held_out import (
     places_of_cut,
     sample_of_users,
 )
-from recbole_hstu.data.sequence_rows import SequenceRows
+from recbole_hstu.data.rows.events import Events, first_of_each_user
+from recbole_hstu.data.rows.sequence_rows import SequenceRows
 from recbole_hstu.support.errors import InputError
 
 logger = logging.getLogger(__name__)

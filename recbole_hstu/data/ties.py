@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from recbole_hstu.data.token_codes import blocks
+from recbole_hstu.data.files.token_codes import blocks
 
 _MANY, _EVEN, _CHANCE = 0.05, (0.45, 0.55), 1e-3
 

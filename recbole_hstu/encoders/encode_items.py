@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from recbole_hstu import __version__
-from recbole_hstu.data.item_rows import PADDING, first_ten
-from recbole_hstu.data.item_text import ItemText, read_item_texts
-from recbole_hstu.data.side_feature_file import (
+from recbole_hstu.data.files.item_rows import PADDING, first_ten
+from recbole_hstu.data.files.item_text import ItemText, read_item_texts
+from recbole_hstu.data.files.side_feature_file import (
     TextHeader,
     read_text_header,
     text_hash,
@@ -27,7 +27,7 @@ from recbole_hstu.encoders.base import Encoder
 from recbole_hstu.encoders.options import TextOptions
 from recbole_hstu.encoders.vector_cache import encode_texts
 from recbole_hstu.support.errors import InputError, in_a_line
-from recbole_hstu.support.file_lock import one_at_a_time
+from recbole_hstu.support.files.file_lock import one_at_a_time
 
 _CLASSES = {
     "lsa": "LSAEncoder",

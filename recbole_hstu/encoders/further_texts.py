@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from recbole_hstu.data.item_text import ItemText
-from recbole_hstu.data.side_feature_file import read_encoder_state, read_text_header
+from recbole_hstu.data.files.item_text import ItemText
+from recbole_hstu.data.files.side_feature_file import read_encoder_state, read_text_header
 from recbole_hstu.encoders.encode_items import build_encoder, scaled
 from recbole_hstu.encoders.options import TextOptions
 from recbole_hstu.encoders.vector_cache import encode_texts

@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 
 from recbole_hstu.encoders.base import Encoder
-from recbole_hstu.support.cache_folder import cache_folder
 from recbole_hstu.support.errors import InputError, in_a_line
-from recbole_hstu.support.file_lock import one_at_a_time
+from recbole_hstu.support.files.cache_folder import cache_folder
+from recbole_hstu.support.files.file_lock import one_at_a_time
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS identity (json TEXT NOT NULL, dim INTEGER NOT NULL);

@@ -14,15 +14,15 @@ from recbole.utils import InputType
 from torch import nn
 
 from recbole_hstu.config.config import option
-from recbole_hstu.data.semantic_id_file import semantic_ids_of
-from recbole_hstu.layers.causal_decoder import CausalDecoder
-from recbole_hstu.layers.hstu_block import dropout
-from recbole_hstu.layers.item_encoder import check_text_hash
+from recbole_hstu.data.files.semantic_id_file import semantic_ids_of
+from recbole_hstu.layers.blocks.causal_decoder import CausalDecoder
+from recbole_hstu.layers.blocks.hstu_block import dropout
+from recbole_hstu.layers.blocks.packing import Packing
+from recbole_hstu.layers.items.item_encoder import check_text_hash
+from recbole_hstu.layers.items.semantic_codes import SemanticCodes
+from recbole_hstu.layers.items.sparse_ids import SparseIds
 from recbole_hstu.layers.losses import l2_normalise
-from recbole_hstu.layers.packing import Packing
-from recbole_hstu.layers.semantic_codes import SemanticCodes
-from recbole_hstu.layers.sparse_ids import SparseIds
-from recbole_hstu.model.text_model import TextModel
+from recbole_hstu.model.parts.text_model import TextModel
 from recbole_hstu.support.errors import InputError
 
 # Weights of attention that exist at once while ids are followed: 64 MiB.

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from recbole_hstu.layers.ligr_block import LiGRLayer
+from recbole_hstu.layers.blocks.ligr_block import LiGRLayer
 from recbole_hstu.model.sasrecss import SASRecSS
 
 

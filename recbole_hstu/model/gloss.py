@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from recbole_hstu.data.item_rows import first_ten
-from recbole_hstu.data.query_file import read_queries
+from recbole_hstu.data.files.item_rows import first_ten
+from recbole_hstu.data.files.query_file import read_queries
 from recbole_hstu.encoders.further_texts import FurtherTexts
 from recbole_hstu.layers.losses import l2_normalise
 from recbole_hstu.model.lis import LIS

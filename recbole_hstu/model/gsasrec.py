@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from recbole_hstu.layers.softmax_block import LAYER_NORM_EPS, SoftmaxLayer
+from recbole_hstu.layers.blocks.softmax_block import LAYER_NORM_EPS, SoftmaxLayer
 from recbole_hstu.model.sasrecss import SASRecSS
 
 

@@ -18,17 +18,17 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from recbole_hstu.config.config import option
-from recbole_hstu.data.semantic_id_file import semantic_ids_of
+from recbole_hstu.data.files.semantic_id_file import semantic_ids_of
 from recbole_hstu.data.sequence_dataset import SequenceDataset
 from recbole_hstu.distributed.row_blocks import shares_items
-from recbole_hstu.layers.compilation import compiled
-from recbole_hstu.layers.hstu_block import HSTULayer, TimeBuckets, dropout
-from recbole_hstu.layers.item_encoder import CodeEncoder, IdEncoder
+from recbole_hstu.layers.blocks.compilation import compiled
+from recbole_hstu.layers.blocks.hstu_block import HSTULayer, TimeBuckets, dropout
+from recbole_hstu.layers.blocks.packing import Packing
+from recbole_hstu.layers.items.item_encoder import CodeEncoder, IdEncoder
+from recbole_hstu.layers.items.recent_counts import RecentCounts
+from recbole_hstu.layers.items.sharded_ids import ShardedIds
 from recbole_hstu.layers.losses import l2_normalise
-from recbole_hstu.layers.packing import Packing
-from recbole_hstu.layers.recent_counts import RecentCounts
-from recbole_hstu.layers.sharded_ids import ShardedIds
-from recbole_hstu.model.position_loss import PositionLoss
+from recbole_hstu.model.parts.position_loss import PositionLoss
 from recbole_hstu.support.errors import InputError
 
 

@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 from recbole_hstu.config.config import option
-from recbole_hstu.layers.item_encoder import FusedEncoder
-from recbole_hstu.layers.mapped_text import MappedText, to_length
+from recbole_hstu.layers.items.item_encoder import FusedEncoder
+from recbole_hstu.layers.items.mapped_text import MappedText, to_length
 from recbole_hstu.model.hstu import HSTU
-from recbole_hstu.model.text_model import TextModel
+from recbole_hstu.model.parts.text_model import TextModel
 from recbole_hstu.support.errors import InputError
 
 logger = logging.getLogger(__name__)

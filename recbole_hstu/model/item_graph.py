@@ -16,7 +16,7 @@ from scipy.sparse import coo_matrix, csr_matrix
 
 from recbole_hstu.config.config import option
 from recbole_hstu.data.sequence_dataset import SequenceDataset
-from recbole_hstu.model.training_free import TrainingFree
+from recbole_hstu.model.parts.training_free import TrainingFree
 
 # Transitions weighed at once: about 500 MB.
 MAX_PAIRS = 1 << 23

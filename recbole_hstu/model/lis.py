@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 
 from recbole_hstu.config.config import option
-from recbole_hstu.layers.item_encoder import check_text_hash
+from recbole_hstu.layers.items.item_encoder import check_text_hash
 from recbole_hstu.layers.losses import l2_normalise
-from recbole_hstu.model.bm25 import BM25
-from recbole_hstu.model.text_model import TextModel
-from recbole_hstu.model.training_free import TrainingFree
+from recbole_hstu.model.parts.bm25 import BM25
+from recbole_hstu.model.parts.text_model import TextModel
+from recbole_hstu.model.parts.training_free import TrainingFree
 
 
 class LIS(TextModel, TrainingFree):

@@ -12,7 +12,7 @@ import torch
 
 from recbole_hstu.config.config import option
 from recbole_hstu.data.sequence_dataset import SequenceDataset
-from recbole_hstu.model.training_free import TrainingFree
+from recbole_hstu.model.parts.training_free import TrainingFree
 
 
 class RecentPop(TrainingFree):

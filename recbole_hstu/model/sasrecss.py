@@ -12,8 +12,8 @@ from typing import Any
 from torch import nn
 
 from recbole_hstu.config.config import option
-from recbole_hstu.layers.packing import Packing
-from recbole_hstu.layers.softmax_block import SoftmaxLayer, same_row_mask
+from recbole_hstu.layers.blocks.packing import Packing
+from recbole_hstu.layers.blocks.softmax_block import SoftmaxLayer, same_row_mask
 from recbole_hstu.model.hstu import HSTU
 
 

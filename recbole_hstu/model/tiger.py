@@ -18,7 +18,7 @@ from torch import nn
 from recbole_hstu.config.config import option
 from recbole_hstu.layers.codes.decoding import exact_scores
 from recbole_hstu.layers.codes.trie import CodeTrie
-from recbole_hstu.model.generative_retriever import GenerativeRetriever
+from recbole_hstu.model.parts.generative_retriever import GenerativeRetriever
 from recbole_hstu.support.errors import InputError
 
 # Cached keys and values that exist at once, as numbers: 128 MiB.

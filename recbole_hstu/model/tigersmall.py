@@ -16,13 +16,13 @@ from torch import nn
 
 from recbole_hstu.config.config import option
 from recbole_hstu.distributed.batch_share import BatchShare
+from recbole_hstu.layers.blocks.hstu_block import dropout
+from recbole_hstu.layers.blocks.ligr_block import LiGRLayer
+from recbole_hstu.layers.blocks.packing import Packing
+from recbole_hstu.layers.blocks.softmax_block import same_row_mask
 from recbole_hstu.layers.codes.code_decoder import CodeDecoder, CodeDecoding
-from recbole_hstu.layers.hstu_block import dropout
-from recbole_hstu.layers.ligr_block import LiGRLayer
-from recbole_hstu.layers.packing import Packing
-from recbole_hstu.layers.softmax_block import same_row_mask
-from recbole_hstu.model.generative_retriever import GenerativeRetriever
-from recbole_hstu.model.user_rows import UserRows
+from recbole_hstu.model.parts.generative_retriever import GenerativeRetriever
+from recbole_hstu.model.parts.user_rows import UserRows
 
 # Numbers that the prefixes of a beam take at once: 64 MiB.
 MAX_NUMBERS = 1 << 24

@@ -12,7 +12,7 @@ import torch
 from tqdm import tqdm
 
 from recbole_hstu.support.errors import InputError, in_a_line
-from recbole_hstu.support.whole_file import whole_folder
+from recbole_hstu.support.files.whole_file import whole_folder
 
 IGNORED = -100  # a label that transformers leaves out of the loss
 

@@ -10,13 +10,13 @@ from typing import Any
 from recbole_hstu.config.config import Config
 from recbole_hstu.config.properties import settings_file
 from recbole_hstu.data.data_set import load_dataset
-from recbole_hstu.data.item_text import texts_of_items
-from recbole_hstu.data.query_file import write_queries
+from recbole_hstu.data.files.item_text import texts_of_items
+from recbole_hstu.data.files.query_file import write_queries
 from recbole_hstu.queries.language_model import LanguageModel
 from recbole_hstu.queries.prompts import INSTRUCTION, answer, histories, prompt
 from recbole_hstu.records.run_log import RunLog
 from recbole_hstu.support.errors import InputError
-from recbole_hstu.support.installed import PROPERTIES
+from recbole_hstu.support.files.installed import PROPERTIES
 from recbole_hstu.support.yaml_values import load_yaml
 
 logger = logging.getLogger(__name__)

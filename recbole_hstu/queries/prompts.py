@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from recbole_hstu.data.query_file import ITEM_MARK
+from recbole_hstu.data.files.query_file import ITEM_MARK
 
 INSTRUCTION = (
     "A customer bought these items, the oldest first. Name the one item that the customer buys "

@@ -11,7 +11,7 @@ import torch
 from recbole.utils import ModelType
 
 from recbole_hstu import __version__
-from recbole_hstu.data.sequence_rows import SequenceRows
+from recbole_hstu.data.rows.sequence_rows import SequenceRows
 from recbole_hstu.evaluation.beyond import list_metrics, tie_share
 from recbole_hstu.evaluation.metrics import metric_names
 from recbole_hstu.evaluation.segments import (

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recbole_hstu.support.errors import InputError
-from recbole_hstu.support.whole_file import whole_file
+from recbole_hstu.support.files.whole_file import whole_file
 
 SUFFIX = ".ranks.npz"
 VERSION = 1

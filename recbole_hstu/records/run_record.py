@@ -15,7 +15,7 @@ from recbole_hstu.evaluation.segments import Segment
 from recbole_hstu.records.rank_file import SUFFIX as RANK_SUFFIX
 from recbole_hstu.records.rank_file import RankFile, write_rank_file
 from recbole_hstu.support.errors import InputError
-from recbole_hstu.support.whole_file import write_whole
+from recbole_hstu.support.files.whole_file import write_whole
 
 SUFFIX = ".run.json"
 VERSION = 1

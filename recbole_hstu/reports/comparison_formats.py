@@ -11,7 +11,7 @@ from recbole_hstu.reports.text_tables import (
     markdown_table,
     terminal_table,
 )
-from recbole_hstu.support.terminal import terminal_width
+from recbole_hstu.support.commands.terminal import terminal_width
 
 MARKS = {"better": "†", "worse": "‡", "": ""}
 NO_VALUE = "-"

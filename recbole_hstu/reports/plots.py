@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from recbole_hstu.records.run_record import OK, RunRecord
 from recbole_hstu.support.errors import InputError
-from recbole_hstu.support.whole_file import write_whole
+from recbole_hstu.support.files.whole_file import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -23,7 +23,7 @@ from recbole_hstu.reports.study_table import (
     write_tables,
 )
 from recbole_hstu.support.errors import InputError
-from recbole_hstu.support.whole_file import write_whole
+from recbole_hstu.support.files.whole_file import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -13,7 +13,7 @@ from recbole_hstu.records.run_record import OK, RunRecord
 from recbole_hstu.reports.comparison_formats import to_csv, to_latex, to_markdown
 from recbole_hstu.reports.comparison_table import Table, comparison_table
 from recbole_hstu.support.errors import InputError
-from recbole_hstu.support.whole_file import write_whole
+from recbole_hstu.support.files.whole_file import write_whole
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from texttable import Texttable
 
-from recbole_hstu.support.terminal import terminal_width
+from recbole_hstu.support.commands.terminal import terminal_width
 
 _MARKDOWN = re.compile(r"([\\`*_\[\]<>|~$&#])")
 _GAP = 3  # between two columns of the terminal

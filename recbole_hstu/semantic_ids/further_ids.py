@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from recbole_hstu.data.semantic_id_file import codes_by_token, read_quantiser
+from recbole_hstu.data.files.semantic_id_file import codes_by_token, read_quantiser
 from recbole_hstu.support.errors import InputError
 
 _MODULES = {"rkmeans": "residual_kmeans", "rqvae": "rqvae"}

@@ -13,15 +13,15 @@ import numpy as np
 from recbole_hstu import __version__
 from recbole_hstu.config.config import Config
 from recbole_hstu.config.properties import settings_file
-from recbole_hstu.data.atomic_file import read_atomic, read_header
 from recbole_hstu.data.data_set import load_dataset
-from recbole_hstu.data.semantic_id_file import (
+from recbole_hstu.data.files.atomic_file import read_atomic, read_header
+from recbole_hstu.data.files.semantic_id_file import (
     METHODS,
     read_quantiser,
     semantic_ids_path,
     write_semantic_ids,
 )
-from recbole_hstu.data.side_feature_file import TextFeatures, item_rows, read_text_features
+from recbole_hstu.data.files.side_feature_file import TextFeatures, item_rows, read_text_features
 from recbole_hstu.encoders import ensure_text_features
 from recbole_hstu.records.run_log import RunLog
 from recbole_hstu.semantic_ids.further_ids import further_ids, method_module, with_options_of
@@ -29,7 +29,7 @@ from recbole_hstu.semantic_ids.quantised import told_apart
 from recbole_hstu.semantic_ids.residual_kmeans import unit_length
 from recbole_hstu.semantic_ids.worth import Worth, worth
 from recbole_hstu.support.errors import InputError
-from recbole_hstu.support.installed import PROPERTIES
+from recbole_hstu.support.files.installed import PROPERTIES
 from recbole_hstu.support.yaml_values import load_yaml
 
 _CATEGORIES = ("categories", "category", "genres", "genre", "class")

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from recbole_hstu.data.atomic_file import read_header
-from recbole_hstu.data.item_text import ItemText, read_item_texts
+from recbole_hstu.data.files.atomic_file import read_header
+from recbole_hstu.data.files.item_text import ItemText, read_item_texts
 from recbole_hstu.support.time_unit import ticks_a_second
 
 logger = logging.getLogger(__name__)

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from recbole_hstu.data.atomic_file import read_atomic
-from recbole_hstu.data.item_rows import first_ten
+from recbole_hstu.data.files.atomic_file import read_atomic
+from recbole_hstu.data.files.item_rows import first_ten
 from recbole_hstu.support.errors import InputError
 
 

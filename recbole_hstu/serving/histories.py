@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from recbole_hstu.data.item_rows import first_ten
+from recbole_hstu.data.files.item_rows import first_ten
 from recbole_hstu.support.errors import InputError
 
 ON_UNKNOWN = ("raise", "warn", "ignore")

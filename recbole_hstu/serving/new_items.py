@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from recbole_hstu.data.item_rows import first_ten
-from recbole_hstu.data.item_text import ItemText
-from recbole_hstu.data.semantic_id_file import codes_by_token, semantic_ids_path
+from recbole_hstu.data.files.item_rows import first_ten
+from recbole_hstu.data.files.item_text import ItemText
+from recbole_hstu.data.files.semantic_id_file import codes_by_token, semantic_ids_path
 from recbole_hstu.encoders.further_texts import FurtherTexts
-from recbole_hstu.layers.stand_in_ids import STAND_INS
-from recbole_hstu.model.generative_retriever import GenerativeRetriever
+from recbole_hstu.layers.items.stand_in_ids import STAND_INS
+from recbole_hstu.model.parts.generative_retriever import GenerativeRetriever
 from recbole_hstu.semantic_ids.further_ids import further_ids
 from recbole_hstu.serving.saved_model import SavedModel
 from recbole_hstu.support.errors import InputError

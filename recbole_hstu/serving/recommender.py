@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from recbole_hstu.data.item_rows import first_ten
+from recbole_hstu.data.files.item_rows import first_ten
 from recbole_hstu.evaluation.top_k import check_k, top_k
 from recbole_hstu.serving.batches import Batches
 from recbole_hstu.serving.events_of_users import EventsOfUsers, read_events

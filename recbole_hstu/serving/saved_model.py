@@ -17,8 +17,8 @@ from recbole_hstu.config.config import Config
 from recbole_hstu.config.model_registry import find_model
 from recbole_hstu.config.properties import model_files
 from recbole_hstu.data.loaders import create_dataset
-from recbole_hstu.layers.semantic_codes import kept_ids
-from recbole_hstu.model.text_model import reads_text
+from recbole_hstu.layers.items.semantic_codes import kept_ids
+from recbole_hstu.model.parts.text_model import reads_text
 from recbole_hstu.serving.stand_in import StandIn
 from recbole_hstu.support.errors import InputError, in_a_line
 from recbole_hstu.training import checkpoint

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 
 from recbole_hstu.evaluation.top_k import BLOCK_SCORES, Pairs
-from recbole_hstu.model.generative_retriever import GenerativeRetriever
 from recbole_hstu.model.hstu import HSTU
+from recbole_hstu.model.parts.generative_retriever import GenerativeRetriever
 from recbole_hstu.serving.batches import Batch
 from recbole_hstu.serving.saved_model import SavedModel
 from recbole_hstu.support.errors import InputError

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from recbole_hstu.data.semantic_id_file import SemanticIds
+from recbole_hstu.data.files.semantic_id_file import SemanticIds
 from recbole_hstu.support.errors import InputError
 
 

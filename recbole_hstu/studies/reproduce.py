@@ -16,9 +16,9 @@ from recbole_hstu.studies.run_identity import NOT_DECISIVE
 from recbole_hstu.studies.study import run_study
 from recbole_hstu.studies.study_log import study_log
 from recbole_hstu.support.errors import InputError
-from recbole_hstu.support.installed import PROPERTIES
+from recbole_hstu.support.files.installed import PROPERTIES
+from recbole_hstu.support.files.whole_file import write_whole
 from recbole_hstu.support.secrets import masked
-from recbole_hstu.support.whole_file import write_whole
 from recbole_hstu.support.yaml_values import load_yaml
 
 

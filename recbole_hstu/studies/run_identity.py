@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_hstu.config.properties import PROPERTIES, settings_file
-from recbole_hstu.data.semantic_id_file import semantic_ids_path
+from recbole_hstu.data.files.semantic_id_file import semantic_ids_path
 from recbole_hstu.studies.plan import PlannedRun
 
 # Where things lie and how they are shown: a run with other values here is the same run. The data

@@ -33,10 +33,10 @@ from recbole_hstu.records.run_record import (
 from recbole_hstu.studies.plan import PlannedRun
 from recbole_hstu.studies.run_identity import changed_options, run_identity
 from recbole_hstu.studies.side_by_side import on_gpu, side_by_side
+from recbole_hstu.support.commands.invocation import command
 from recbole_hstu.support.errors import InputError, ProcessDied
-from recbole_hstu.support.invocation import command
+from recbole_hstu.support.files.whole_file import write_whole
 from recbole_hstu.support.secrets import masked
-from recbole_hstu.support.whole_file import write_whole
 from recbole_hstu.training import checkpoint
 
 logger = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ import torch
 from recbole.utils import ModelType
 
 from recbole_hstu.support.errors import InputError
-from recbole_hstu.support.whole_file import is_abandoned, whole_file
+from recbole_hstu.support.files.whole_file import is_abandoned, whole_file
 from recbole_hstu.training.tables import table_folder
 
 # What a resumed run may set anew: how long it goes on, where it runs and what it shows.

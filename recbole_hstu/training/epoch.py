@@ -12,10 +12,10 @@ from recbole.utils import get_gpu_usage, set_color
 from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
-from recbole_hstu.data.window_loader import WindowBatch
+from recbole_hstu.data.rows.window_loader import WindowBatch
 from recbole_hstu.distributed import processes
 from recbole_hstu.distributed.shared_loss import SharedLoss
-from recbole_hstu.support.interrupts import Interrupts
+from recbole_hstu.support.commands.interrupts import Interrupts
 from recbole_hstu.training import checkpoint
 from recbole_hstu.training.divergence import diverged, users_of
 from recbole_hstu.training.loss_reading import LossReading

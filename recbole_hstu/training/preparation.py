@@ -13,7 +13,7 @@ from recbole_hstu.config.checkpoint_settings import checkpoint_settings
 from recbole_hstu.config.config import Config
 from recbole_hstu.config.properties import recbole_name
 from recbole_hstu.encoders import ensure_text_features
-from recbole_hstu.model.text_model import reads_text
+from recbole_hstu.model.parts.text_model import reads_text
 from recbole_hstu.support.errors import InputError, refused_by_recbole
 from recbole_hstu.support.yaml_values import load_yaml
 from recbole_hstu.training import checkpoint

@@ -16,7 +16,7 @@ import torch
 from recbole.data.interaction import Interaction
 from torch import nn
 
-from recbole_hstu.data.window_loader import WindowBatch, WindowLoader, window_loader
+from recbole_hstu.data.rows.window_loader import WindowBatch, WindowLoader, window_loader
 from recbole_hstu.distributed import processes
 from recbole_hstu.support.errors import ANY_REASON, InputError, in_a_line
 from recbole_hstu.training import checkpoint

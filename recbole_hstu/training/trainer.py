@@ -19,9 +19,9 @@ from recbole_hstu.distributed.shared_loss import SharedLoss
 from recbole_hstu.evaluation.collector import RankEvaluator, SharedCollector
 from recbole_hstu.evaluation.ranks import MISSED
 from recbole_hstu.evaluation.score_blocks import ScoreBlocks, SharedScoreBlocks
+from recbole_hstu.support.commands.interrupts import Interrupts
+from recbole_hstu.support.commands.invocation import command
 from recbole_hstu.support.errors import InputError
-from recbole_hstu.support.interrupts import Interrupts
-from recbole_hstu.support.invocation import command
 from recbole_hstu.training.divergence import diverged, finite_weights
 from recbole_hstu.training.epoch import Epoch
 from recbole_hstu.training.epoch_lines import EpochLines

@@ -25,8 +25,8 @@ from sqlalchemy.engine import URL
 
 from recbole_hstu.studies.run_identity import changed_options
 from recbole_hstu.support.errors import InputError
+from recbole_hstu.support.files.whole_file import write_whole
 from recbole_hstu.support.secrets import masked
-from recbole_hstu.support.whole_file import write_whole
 from recbole_hstu.tuning.halving import Halving
 from recbole_hstu.tuning.space import Space
 from recbole_hstu.tuning.storage import open_storage, read_url

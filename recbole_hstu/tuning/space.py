@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_hstu.support.errors import InputError
-from recbole_hstu.support.installed import PROPERTIES
+from recbole_hstu.support.files.installed import PROPERTIES
 from recbole_hstu.support.yaml_values import load_yaml
 
 logger = logging.getLogger(__name__)

@@ -21,11 +21,11 @@ from recbole_hstu.reports.text_tables import (
     terminal_table,
 )
 from recbole_hstu.studies.run_identity import NOT_DECISIVE
+from recbole_hstu.support.commands.invocation import command
 from recbole_hstu.support.errors import InputError, in_a_line
-from recbole_hstu.support.invocation import command
+from recbole_hstu.support.files.whole_file import write_whole
 from recbole_hstu.support.plain_values import plain_value
 from recbole_hstu.support.secrets import masked
-from recbole_hstu.support.whole_file import write_whole
 from recbole_hstu.support.yaml_values import load_yaml
 from recbole_hstu.tuning.search import Search
 from recbole_hstu.tuning.trials_plots import importance_bars, parallel_coordinates

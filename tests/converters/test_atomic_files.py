@@ -22,7 +22,7 @@ from dataset_converters.reading.clean_text import is_clean_token, plain_text
 from dataset_converters.reading.lines import find_file, read_raw_lines
 from dataset_converters.sources.own_data import Columns, open_source
 
-read_atomic = pytest.importorskip("recbole_hstu.data.atomic_file").read_atomic
+read_atomic = pytest.importorskip("recbole_hstu.data.files.atomic_file").read_atomic
 
 tokens = st.text(st.characters(), min_size=1).filter(is_clean_token) | st.sampled_from(
     ["NA", "null", '"', '""', " ", "1e5", "007", "nan", "#N/A", "'", "\u2028", "\ufeff"]

@@ -11,7 +11,7 @@ import recbole
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recbole_hstu.data.item_text import ItemText, clean, read_item_texts
+from recbole_hstu.data.files.item_text import ItemText, clean, read_item_texts
 from recbole_hstu.support.errors import InputError
 
 RAW = Path(__file__).parents[2].parent / "shared" / "data" / "raw"

@@ -18,7 +18,7 @@ from recbole_hstu.data.exact_times import ExactTimes
 from recbole_hstu.data.loaders import create_dataset, make_loaders
 from recbole_hstu.data.prepared import arrow_files, prepare
 from recbole_hstu.support.errors import InputError
-from recbole_hstu.support.file_lock import one_at_a_time
+from recbole_hstu.support.files.file_lock import one_at_a_time
 
 HEADER = "user_id:token\titem_id:token\trating:float\ttags:token_seq\ttimestamp:float"
 FIELDS = {"inter": ["user_id", "item_id", "rating", "tags", "timestamp"]}

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from small_data import random_rows, small_config, write_inter
 
-from recbole_hstu.data import loaders, row_numbers
+from recbole_hstu.data import loaders
 from recbole_hstu.data.loaders import create_dataset, make_loaders
+from recbole_hstu.data.rows import row_numbers
 
 
 def epochs(**options):

@@ -7,13 +7,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from recbole_hstu.data.semantic_id_file import (
+from recbole_hstu.data.files.semantic_id_file import (
     read_quantiser,
     read_semantic_ids,
     semantic_ids_path,
     write_semantic_ids,
 )
-from recbole_hstu.data.side_feature_file import write_text_features
+from recbole_hstu.data.files.side_feature_file import write_text_features
 from recbole_hstu.support.errors import InputError
 
 TOKENS = ["b", "a", "Ünï"]

@@ -10,15 +10,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from recbole_hstu.data.side_feature_file import (
+from recbole_hstu.data.files.side_feature_file import (
     align,
     read_text_features,
     read_text_header,
     text_hash,
     write_text_features,
 )
-from recbole_hstu.support import whole_file
 from recbole_hstu.support.errors import InputError
+from recbole_hstu.support.files import whole_file
 
 FULL = Path("/dev/full")
 TEXTS = {"b": "two", "a": "one", "Ünï": "three"}

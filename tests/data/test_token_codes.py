@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from recbole.utils import FeatureType
 
-from recbole_hstu.data import events, token_codes
-from recbole_hstu.data.events import by_user_and_time
+from recbole_hstu.data.files import token_codes
+from recbole_hstu.data.files.token_codes import blocks, count_ids, number_tokens
+from recbole_hstu.data.rows import events
+from recbole_hstu.data.rows.events import by_user_and_time
 from recbole_hstu.data.ties import count_ties
-from recbole_hstu.data.token_codes import blocks, count_ids, number_tokens
 
 
 @pytest.fixture(autouse=True, scope="module")

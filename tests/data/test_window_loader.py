@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_data import random_rows, small_config, write_inter
 
-from recbole_hstu.data.events import Events
 from recbole_hstu.data.loaders import create_dataset, make_loaders
-from recbole_hstu.data.sequence_rows import OWN_TARGETS, SequenceRows
-from recbole_hstu.data.window_loader import window_loader
+from recbole_hstu.data.rows.events import Events
+from recbole_hstu.data.rows.sequence_rows import OWN_TARGETS, SequenceRows
+from recbole_hstu.data.rows.window_loader import window_loader
 from recbole_hstu.distributed import processes
 from recbole_hstu.support.errors import InputError
 

@@ -13,9 +13,9 @@ from small_data import random_rows, small_config, small_options, weights, write_
 from recbole_hstu.data import loaders
 from recbole_hstu.distributed import processes
 from recbole_hstu.distributed.launcher import launch
-from recbole_hstu.layers import item_encoder
-from recbole_hstu.layers.item_encoder import IdEncoder
-from recbole_hstu.layers.sharded_ids import ShardedIds
+from recbole_hstu.layers.items import item_encoder
+from recbole_hstu.layers.items.item_encoder import IdEncoder
+from recbole_hstu.layers.items.sharded_ids import ShardedIds
 from recbole_hstu.quick_start import evaluate, run
 from recbole_hstu.support.errors import InputError
 from recbole_hstu.training import checkpoint

@@ -8,7 +8,7 @@ from embeddings_server import config as openai_config
 from embeddings_server import vector
 from text_files import texts_of, write_items
 
-from recbole_hstu.data.side_feature_file import read_text_features, write_text_features
+from recbole_hstu.data.files.side_feature_file import read_text_features, write_text_features
 from recbole_hstu.encoders import ensure_text_features
 from recbole_hstu.encoders.further_texts import FurtherTexts
 from recbole_hstu.support.errors import InputError

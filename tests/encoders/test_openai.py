@@ -16,7 +16,7 @@ from embeddings_server import KEY, WIDTH, config, sentences, vector
 from filelock import FileLock
 from text_files import texts_of, write_items
 
-from recbole_hstu.data.side_feature_file import read_text_features
+from recbole_hstu.data.files.side_feature_file import read_text_features
 from recbole_hstu.encoders import build_encoder, ensure_text_features
 from recbole_hstu.encoders import openai as encoder_module
 from recbole_hstu.support.errors import InputError

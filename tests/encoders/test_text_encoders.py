@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from text_files import texts_of, write_items
 
-from recbole_hstu.data.side_feature_file import align, read_text_features
+from recbole_hstu.data.files.side_feature_file import align, read_text_features
 from recbole_hstu.encoders import TextOptions, build_encoder, ensure_text_features
 from recbole_hstu.encoders.encode_items import file_name
 from recbole_hstu.encoders.vector_cache import VectorCache, cache_folder

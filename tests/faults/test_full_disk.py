@@ -8,7 +8,7 @@ from small_data import small_options
 
 from recbole_hstu.cli import main
 from recbole_hstu.quick_start import run
-from recbole_hstu.support import whole_file
+from recbole_hstu.support.files import whole_file
 from recbole_hstu.training import checkpoint
 
 FULL = Path("/dev/full")

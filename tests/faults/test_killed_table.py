@@ -15,7 +15,7 @@ import os, shutil, signal
 from pathlib import Path
 import torch
 from torch.distributed import checkpoint as dcp
-from recbole_hstu.layers.sharded_ids import ShardedIds
+from recbole_hstu.layers.items.sharded_ids import ShardedIds
 from recbole_hstu.training import checkpoint
 from recbole_hstu.training.tables.table_folder import OwnBlock
 """

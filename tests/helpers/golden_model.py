@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
-from recbole_hstu.data.side_feature_file import write_text_features
+from recbole_hstu.data.files.side_feature_file import write_text_features
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 SIZES = {

@@ -5,11 +5,11 @@ from pathlib import Path
 import torch
 from recbole.data.interaction import Interaction
 
-from recbole_hstu.data.own_rows import own_rows
+from recbole_hstu.data.rows.own_rows import own_rows
 from recbole_hstu.distributed import processes
 from recbole_hstu.distributed.batch_share import BatchShare
 from recbole_hstu.distributed.shared_loss import SharedLoss
-from recbole_hstu.layers.item_encoder import FusedEncoder
+from recbole_hstu.layers.items.item_encoder import FusedEncoder
 from recbole_hstu.quick_start import run
 
 

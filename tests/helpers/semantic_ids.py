@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from recbole_hstu.data.semantic_id_file import write_semantic_ids
+from recbole_hstu.data.files.semantic_id_file import write_semantic_ids
 
 WIDTHS = (1.0, 0.2, 0.04)  # of the levels of the hierarchy
 

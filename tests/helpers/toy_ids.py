@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from golden_model import SIZES, Settings, dataset
 
-from recbole_hstu.data.semantic_id_file import SemanticIds, write_semantic_ids
+from recbole_hstu.data.files.semantic_id_file import SemanticIds, write_semantic_ids
 
 LEVELS = (4, 5, 3)
 

@@ -10,8 +10,8 @@ import torch
 from hstu_batches import LENGTHS, make_batch, make_model, outcome
 from small_data import command, files
 
-from recbole_hstu.layers import hstu_block as layers
-from recbole_hstu.layers.hstu_block import pointwise_attention
+from recbole_hstu.layers.blocks import hstu_block as layers
+from recbole_hstu.layers.blocks.hstu_block import pointwise_attention
 
 
 @pytest.mark.slow

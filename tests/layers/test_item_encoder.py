@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from recbole_hstu.layers import item_encoder
-from recbole_hstu.layers.item_encoder import FusedEncoder
+from recbole_hstu.layers.items import item_encoder
+from recbole_hstu.layers.items.item_encoder import FusedEncoder
 
 D, WIDTH = 3, 5
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from recbole_hstu.config.config import Config
-from recbole_hstu.layers import hstu_block as layers
-from recbole_hstu.layers.stochastic_length import keep, kept_events, kept_lengths
+from recbole_hstu.layers.blocks import hstu_block as layers
+from recbole_hstu.layers.blocks.stochastic_length import keep, kept_events, kept_lengths
 from recbole_hstu.support.errors import InputError
 
 

@@ -10,7 +10,7 @@ from hstu_batches import make_batch, make_model, text_model
 
 from recbole_hstu.config.config import Config
 from recbole_hstu.layers import losses
-from recbole_hstu.layers.items_in_use import ItemsInUse
+from recbole_hstu.layers.items.items_in_use import ItemsInUse
 from recbole_hstu.layers.losses import full_softmax, sampled_softmax, shared_softmax
 from recbole_hstu.model.hstu import HSTU
 from recbole_hstu.support.errors import InputError

@@ -5,9 +5,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recbole_hstu.layers import item_encoder
-from recbole_hstu.layers.item_encoder import FusedEncoder
-from recbole_hstu.layers.mapped_text import MappedText, to_length
+from recbole_hstu.layers.items import item_encoder
+from recbole_hstu.layers.items.item_encoder import FusedEncoder
+from recbole_hstu.layers.items.mapped_text import MappedText, to_length
 
 K = 6
 

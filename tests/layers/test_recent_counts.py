@@ -8,7 +8,7 @@ from hstu_batches import make_batch, make_model, outcome
 from served import all_but_last, events, metrics_of, trained
 
 from recbole_hstu import Recommender
-from recbole_hstu.layers.recent_counts import SECONDS_A_DAY, RecentCounts
+from recbole_hstu.layers.items.recent_counts import SECONDS_A_DAY, RecentCounts
 from recbole_hstu.support.errors import InputError
 
 N_ITEMS = 61

@@ -12,12 +12,12 @@ from small_data import small_config, small_options
 
 from recbole_hstu.cli import main
 from recbole_hstu.data.data_set import load_dataset
-from recbole_hstu.data.item_text import ItemText, read_item_texts
+from recbole_hstu.data.files.item_text import ItemText, read_item_texts
+from recbole_hstu.data.files.side_feature_file import read_text_features, write_text_features
 from recbole_hstu.data.loaders import make_loaders
-from recbole_hstu.data.side_feature_file import read_text_features, write_text_features
-from recbole_hstu.layers.causal_decoder import CausalDecoder
-from recbole_hstu.layers.packing import Packing
-from recbole_hstu.layers.sparse_ids import SparseIds
+from recbole_hstu.layers.blocks.causal_decoder import CausalDecoder
+from recbole_hstu.layers.blocks.packing import Packing
+from recbole_hstu.layers.items.sparse_ids import SparseIds
 from recbole_hstu.quick_start import run
 from recbole_hstu.serving.recommender import Recommender
 from recbole_hstu.support.errors import InputError

@@ -9,8 +9,8 @@ import torch
 from small_data import small_config, small_options
 
 from recbole_hstu.data.data_set import load_dataset
+from recbole_hstu.data.files.query_file import read_queries, write_queries
 from recbole_hstu.data.loaders import make_loaders
-from recbole_hstu.data.query_file import read_queries, write_queries
 from recbole_hstu.evaluation.ranks import MISSED
 from recbole_hstu.quick_start import run
 from recbole_hstu.serving.recommender import Recommender

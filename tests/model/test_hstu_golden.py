@@ -19,7 +19,7 @@ from golden_model import (
 
 from recbole_hstu.evaluation.metrics import mean_metrics
 from recbole_hstu.evaluation.ranks import target_ranks
-from recbole_hstu.layers.hstu_block import time_buckets
+from recbole_hstu.layers.blocks.hstu_block import time_buckets
 from recbole_hstu.layers.losses import sampled_softmax
 from recbole_hstu.model.hstu import HSTU
 from recbole_hstu.model.hstutext import HSTUText

@@ -16,10 +16,10 @@ from hstu_batches import WIDTH, make_batch, make_model, text_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recbole_hstu.layers.hstu_block import _Lookup, dropout
-from recbole_hstu.layers.item_encoder import FusedEncoder
+from recbole_hstu.layers.blocks.hstu_block import _Lookup, dropout
+from recbole_hstu.layers.blocks.packing import Packing
+from recbole_hstu.layers.items.item_encoder import FusedEncoder
 from recbole_hstu.layers.losses import PickedProducts, l2_normalise, sampled_softmax
-from recbole_hstu.layers.packing import Packing
 from recbole_hstu.model.hstu import HSTU
 from recbole_hstu.model.hstutext import HSTUText
 from recbole_hstu.support.errors import InputError
@@ -37,7 +37,7 @@ def test_groups_and_shared_lines_change_nothing(shared, monkeypatch):
     model, batch = make_model(), make_batch([1, 2, 3, 5, 8, 12, 12])
     outputs = []
     for one_group in (False, True):
-        monkeypatch.setattr("recbole_hstu.layers.packing.SHARED_WIDTH", shared)
+        monkeypatch.setattr("recbole_hstu.layers.blocks.packing.SHARED_WIDTH", shared)
         packing = Packing(batch["item_length"], one_group=one_group)
         assert len(packing.groups) == (1 if one_group else {1: 4, 4: 3, 12: 1}[shared])
         x = packing.pad(model.items()[0][packing.pack(batch["item_id_list"])])

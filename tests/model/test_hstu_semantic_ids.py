@@ -10,8 +10,8 @@ from semantic_ids import write_ids
 from served import ITEM_TEXT, trained, write_items
 
 from recbole_hstu import Recommender
-from recbole_hstu.data.semantic_id_file import SemanticIds
-from recbole_hstu.layers.item_encoder import CodeEncoder
+from recbole_hstu.data.files.semantic_id_file import SemanticIds
+from recbole_hstu.layers.items.item_encoder import CodeEncoder
 from recbole_hstu.quick_start import evaluate, load
 from recbole_hstu.serving.export.programs import Programs
 from recbole_hstu.support.errors import InputError

@@ -12,8 +12,8 @@ from small_data import random_rows, small_options, write_inter
 
 from recbole_hstu.config.config import Config
 from recbole_hstu.data.data_set import load_dataset
+from recbole_hstu.data.files.side_feature_file import write_text_features
 from recbole_hstu.data.loaders import make_loaders
-from recbole_hstu.data.side_feature_file import write_text_features
 from recbole_hstu.evaluation.ranks import MISSED
 from recbole_hstu.quick_start import run
 from recbole_hstu.support.errors import InputError

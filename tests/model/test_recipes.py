@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from recbole_hstu.config.config import Config
-from recbole_hstu.layers.ligr_block import LiGRLayer
-from recbole_hstu.layers.packing import Packing
-from recbole_hstu.layers.softmax_block import SoftmaxLayer, same_row_mask
+from recbole_hstu.layers.blocks.ligr_block import LiGRLayer
+from recbole_hstu.layers.blocks.packing import Packing
+from recbole_hstu.layers.blocks.softmax_block import SoftmaxLayer, same_row_mask
 from recbole_hstu.model.esasrec import eSASRec
 from recbole_hstu.model.gsasrec import gSASRec
 from recbole_hstu.support.errors import InputError

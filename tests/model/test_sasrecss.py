@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from small_data import small_config
 
 from recbole_hstu.config.config import Config
-from recbole_hstu.layers.packing import Packing
+from recbole_hstu.layers.blocks.packing import Packing
 from recbole_hstu.model.sasrecss import SASRecSS, SoftmaxLayer
 from recbole_hstu.support.errors import InputError
 

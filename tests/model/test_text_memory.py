@@ -13,10 +13,10 @@ from small_data import weights
 
 from recbole_hstu import Recommender
 from recbole_hstu.cli import main
-from recbole_hstu.data.side_feature_file import read_text_features, write_text_features
-from recbole_hstu.layers.mapped_text import MappedText
+from recbole_hstu.data.files.side_feature_file import read_text_features, write_text_features
+from recbole_hstu.layers.items.mapped_text import MappedText
 from recbole_hstu.model import hstutext
-from recbole_hstu.model.text_model import TextModel
+from recbole_hstu.model.parts.text_model import TextModel
 from recbole_hstu.training import checkpoint
 
 OPTIONS = {"item_text": ITEM_TEXT, "text_dimensions": 6, "text_storage_dtype": "float16"}

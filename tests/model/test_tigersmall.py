@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy_ids import retriever
 
-from recbole_hstu.data.sequence_rows import OWN_TARGETS
+from recbole_hstu.data.rows.sequence_rows import OWN_TARGETS
 from recbole_hstu.distributed.batch_share import whole_batch
 from recbole_hstu.layers.codes.decoding import exact_scores
 from recbole_hstu.model.tigersmall import TIGERSmall

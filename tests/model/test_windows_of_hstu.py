@@ -4,7 +4,7 @@ import pytest
 import torch
 from hstu_batches import make_batch, make_model, outcome
 
-from recbole_hstu.data.sequence_rows import OWN_TARGETS
+from recbole_hstu.data.rows.sequence_rows import OWN_TARGETS
 from recbole_hstu.distributed.batch_share import whole_batch
 from recbole_hstu.support.errors import InputError
 

@@ -8,7 +8,7 @@ from served import write_items
 from small_data import small_options
 
 from recbole_hstu.cli import main
-from recbole_hstu.data.query_file import read_queries, write_queries
+from recbole_hstu.data.files.query_file import read_queries, write_queries
 from recbole_hstu.queries.language_model import LanguageModel
 from recbole_hstu.queries.make_queries import own_options
 from recbole_hstu.queries.prompts import answer, prompt

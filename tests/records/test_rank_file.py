@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from recbole_hstu.evaluation.ranks import MISSED
 from recbole_hstu.records.rank_file import RankFile, read_rank_file, write_rank_file
 from recbole_hstu.support.errors import InputError
-from recbole_hstu.support.whole_file import whole_file
+from recbole_hstu.support.files.whole_file import whole_file
 
 
 def make(users=("u1", "ü2", "A3"), meta=None, **columns):

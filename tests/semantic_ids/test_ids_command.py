@@ -10,8 +10,8 @@ from semantic_ids import write_ids
 from served import toy_with_text
 
 from recbole_hstu.cli import main
-from recbole_hstu.data.semantic_id_file import codes_by_token, read_quantiser
-from recbole_hstu.data.side_feature_file import read_text_header, write_text_features
+from recbole_hstu.data.files.semantic_id_file import codes_by_token, read_quantiser
+from recbole_hstu.data.files.side_feature_file import read_text_header, write_text_features
 
 TEXT = ["--dataset=toy", "--item_text={fields: [title]}", "--text_dimensions=6"]
 FILE = Path("dataset/toy/toy.rkmeans.ids.safetensors")

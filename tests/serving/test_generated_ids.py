@@ -10,7 +10,7 @@ from toy_ids import LEVELS, drawn_codes, write_toy_ids
 
 from recbole_hstu import Recommender
 from recbole_hstu.cli import main
-from recbole_hstu.data.semantic_id_file import write_semantic_ids
+from recbole_hstu.data.files.semantic_id_file import write_semantic_ids
 from recbole_hstu.quick_start import evaluate
 from recbole_hstu.support.errors import InputError
 

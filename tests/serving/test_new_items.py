@@ -12,10 +12,10 @@ from served import ITEM_TEXT, toy_with_text, trained
 
 from recbole_hstu import Recommender
 from recbole_hstu.cli import main
-from recbole_hstu.data.item_text import ItemText, read_item_texts
-from recbole_hstu.data.side_feature_file import read_text_features
+from recbole_hstu.data.files.item_text import ItemText, read_item_texts
+from recbole_hstu.data.files.side_feature_file import read_text_features
 from recbole_hstu.encoders.further_texts import FurtherTexts
-from recbole_hstu.layers.stand_in_ids import stand_in_ids
+from recbole_hstu.layers.items.stand_in_ids import stand_in_ids
 from recbole_hstu.serving.approximate_index import ApproximateIndex
 from recbole_hstu.serving.cached.history_cache import HistoryCache
 from recbole_hstu.support.errors import InputError

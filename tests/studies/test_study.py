@@ -27,8 +27,8 @@ from recbole_hstu.records.run_record import read_records
 from recbole_hstu.studies.compare import compare_models
 from recbole_hstu.studies.run_identity import changed_options
 from recbole_hstu.studies.side_by_side import gpu_of_each, on_gpu
+from recbole_hstu.support.commands.invocation import command
 from recbole_hstu.support.errors import InputError
-from recbole_hstu.support.invocation import command
 
 FOLDER = Path("results/toy-recbole")
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from recbole_hstu.support import whole_file as module
-from recbole_hstu.support.whole_file import ABANDONED_S, whole_file
+from recbole_hstu.support.files import whole_file as module
+from recbole_hstu.support.files.whole_file import ABANDONED_S, whole_file
 
 WRITER = """
 import os, sys
-from recbole_hstu.support.whole_file import whole_file
+from recbole_hstu.support.files.whole_file import whole_file
 with whole_file("x") as stream:
     stream.write(b"theirs")
     stream.flush()

@@ -13,7 +13,7 @@ from recbole_hstu.model.hstu import HSTU
 from recbole_hstu.quick_start import run
 from recbole_hstu.records import run_log
 from recbole_hstu.support.errors import InputError
-from recbole_hstu.support.whole_file import ABANDONED_S
+from recbole_hstu.support.files.whole_file import ABANDONED_S
 from recbole_hstu.training import checkpoint, trainer
 
 

@@ -8,7 +8,7 @@ from small_data import random_rows, small_options, write_inter
 from recbole_hstu.config.config import Config
 from recbole_hstu.config.model_registry import find_model
 from recbole_hstu.data.loaders import create_dataset, make_loaders
-from recbole_hstu.data.window_loader import WindowLoader, window_loader
+from recbole_hstu.data.rows.window_loader import WindowLoader, window_loader
 from recbole_hstu.quick_start import run
 from recbole_hstu.training.preparation import build_model
 from recbole_hstu.training.train_view import in_train_view, learn_at_every_position
@@ -158,7 +158,7 @@ def test_steps_go_part_by_part_where_the_catalogue_is_large(toy, monkeypatch):
     sizes = []
     options = small_options("SASRec", hidden_dropout_prob=0.0, attn_dropout_prob=0.0, epochs=1)
     whole = run("SASRec", "toy", None, options, saved=False)["record"].history[0]
-    monkeypatch.setattr("recbole_hstu.data.window_loader._MOST_SCORES", 1)
+    monkeypatch.setattr("recbole_hstu.data.rows.window_loader._MOST_SCORES", 1)
     honest = SASRec.calculate_loss
     monkeypatch.setattr(
         SASRec,

@@ -7,7 +7,7 @@ import pytest
 import torch
 from small_data import small_options
 
-from recbole_hstu.layers.item_encoder import FusedEncoder, IdEncoder
+from recbole_hstu.layers.items.item_encoder import FusedEncoder, IdEncoder
 from recbole_hstu.quick_start import run
 from recbole_hstu.training import checkpoint, resumable
 from recbole_hstu.training.trainer import PlainTrainer

@@ -8,7 +8,7 @@ from small_searches import GRID
 
 from recbole_hstu.cli import main
 from recbole_hstu.records.run_record import read_record
-from recbole_hstu.support.invocation import command
+from recbole_hstu.support.commands.invocation import command
 from recbole_hstu.tuning.tune import tune
 
 

@@ -17,11 +17,11 @@ from typing import Any
 from recbole_hstu.data.prepared.arrow_files import NotWhole
 from recbole_hstu.data.prepared.prepared_set import PreparedSet, write_prepared
 from recbole_hstu.data.prepared.sources import content_hashes, stamps
-from recbole_hstu.support.cache_folder import cache_folder
 from recbole_hstu.support.errors import InputError, in_a_line
-from recbole_hstu.support.file_lock import one_at_a_time
+from recbole_hstu.support.files.cache_folder import cache_folder
+from recbole_hstu.support.files.file_lock import one_at_a_time
+from recbole_hstu.support.files.whole_file import whole_folder
 from recbole_hstu.support.settings import Settings
-from recbole_hstu.support.whole_file import whole_folder
 
 _FORMAT = 1
 _AUTO_BYTES = 1 << 26

@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 from recbole.utils import FeatureSource, FeatureType
 
-from recbole_hstu.data.events import Events
+from recbole_hstu.data.files.token_codes import count_ids, taken
 from recbole_hstu.data.held_out import hash_tokens
 from recbole_hstu.data.prepared.arrow_files import (
     map_table,
@@ -26,8 +26,8 @@ from recbole_hstu.data.prepared.arrow_files import (
     write_state,
     write_table,
 )
+from recbole_hstu.data.rows.events import Events
 from recbole_hstu.data.ties import Ties
-from recbole_hstu.data.token_codes import count_ids, taken
 
 _PLAIN = ("field2seqlen", "field2bucketnum", "feat_name_list")
 

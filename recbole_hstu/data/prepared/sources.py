@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from recbole_hstu.support.errors import InputError
-from recbole_hstu.support.whole_file import write_whole
+from recbole_hstu.support.files.whole_file import write_whole
 
 _BLOCK = 1 << 24
 _SETTLED_S = 2.0  # a file may change again within one tick of its file system's clock

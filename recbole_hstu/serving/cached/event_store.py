@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from recbole_hstu.data.item_rows import first_ten
+from recbole_hstu.data.files.item_rows import first_ten
 from recbole_hstu.serving.histories import Histories
 from recbole_hstu.support.errors import InputError
 

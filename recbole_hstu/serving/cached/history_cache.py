@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from recbole_hstu.layers.hstu_block import HSTULayer
+from recbole_hstu.layers.blocks.hstu_block import HSTULayer
 from recbole_hstu.serving.cached.event_store import EventStore
 from recbole_hstu.serving.cached.key_value_rows import KeyValueRows
 from recbole_hstu.serving.histories import Histories

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from recbole_hstu.layers.hstu_block import HIDDEN, N_TIME_BUCKETS, HSTULayer, time_buckets
+from recbole_hstu.layers.blocks.hstu_block import HIDDEN, N_TIME_BUCKETS, HSTULayer, time_buckets
 from recbole_hstu.layers.losses import l2_normalise
 from recbole_hstu.serving.cached.event_store import EventStore
 

@@ -16,7 +16,7 @@ from recbole_hstu.serving.export.programs import Programs
 from recbole_hstu.serving.files.command_options import known_options
 from recbole_hstu.serving.recommender import Recommender
 from recbole_hstu.support.errors import InputError, packages_needed
-from recbole_hstu.support.whole_file import whole_folder
+from recbole_hstu.support.files.whole_file import whole_folder
 
 # What a bundle may hold, and the packages that write it.
 FORMATS = {

@@ -1,7 +1,7 @@
 """A model's user vectors from padded rows alone: tensors in, a tensor out, the same weights.
 
-Training packs rows together (`layers/packing.py`), which depends on the lengths at hand and cannot
-be exported. Here every row is padded to the longest, which costs time and changes no number.
+Training packs rows together (`layers/blocks/packing.py`), which depends on the lengths at hand and
+cannot be exported. Here every row is padded to the longest, which costs time and changes no number.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from recbole_hstu.layers.hstu_block import HIDDEN, HSTULayer, time_buckets
-from recbole_hstu.layers.softmax_block import CausalLayer
+from recbole_hstu.layers.blocks.hstu_block import HIDDEN, HSTULayer, time_buckets
+from recbole_hstu.layers.blocks.softmax_block import CausalLayer
 from recbole_hstu.model.hstu import HSTU
 from recbole_hstu.serving.scorers import VectorScorer
 from recbole_hstu.support.errors import InputError

@@ -11,7 +11,7 @@ import pandas as pd
 
 from recbole_hstu.serving.files.request_files import need_parquet
 from recbole_hstu.support.errors import InputError
-from recbole_hstu.support.whole_file import whole_file
+from recbole_hstu.support.files.whole_file import whole_file
 
 Write = Callable[[pd.DataFrame], None]
 KINDS = (".csv", ".jsonl", ".parquet")

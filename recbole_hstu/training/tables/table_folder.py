@@ -20,7 +20,7 @@ import torch
 from recbole_hstu.distributed import processes
 from recbole_hstu.distributed.row_blocks import blocks_of
 from recbole_hstu.support.errors import InputError, in_a_line
-from recbole_hstu.support.whole_file import whole_folder
+from recbole_hstu.support.files.whole_file import whole_folder
 
 IDS = "items.ids"
 """The table's name in a checkpoint, sharded or not."""

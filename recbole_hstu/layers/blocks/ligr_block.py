@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from recbole_hstu.layers.hstu_block import dropout
-from recbole_hstu.layers.softmax_block import CausalLayer
+from recbole_hstu.layers.blocks.hstu_block import dropout
+from recbole_hstu.layers.blocks.softmax_block import CausalLayer
 
 
 class LiGRLayer(CausalLayer):

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from recbole_hstu.layers.hstu_block import dropout
-from recbole_hstu.layers.packing import Packing
+from recbole_hstu.layers.blocks.hstu_block import dropout
+from recbole_hstu.layers.blocks.packing import Packing
 from recbole_hstu.support.errors import InputError
 
 LAYER_NORM_EPS = 1e-8

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_hstu.support.errors import InputError, in_a_line
-from recbole_hstu.support.whole_file import whole_file
+from recbole_hstu.support.files.whole_file import whole_file
 
 USER_KEYS, TEXTS_KEY = ("reviewer_id", "user_id"), "generated_sequences"
 # What a prompt of GLoSS puts before every item, and a model that learned from it writes, too.

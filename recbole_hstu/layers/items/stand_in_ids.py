@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from recbole_hstu.evaluation.top_k import top_k
-from recbole_hstu.layers.mapped_text import MappedText
+from recbole_hstu.layers.items.mapped_text import MappedText
 
 STAND_INS = ("neighbours", "mean", "zero")
 N_NEIGHBOURS = 10

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from recbole.data.interaction import Interaction
 
-from recbole_hstu.data.token_codes import blocks, count_ids
+from recbole_hstu.data.files.token_codes import blocks, count_ids
 
 _EVENTS_AT_ONCE = 1 << 22
 _WIDE = {torch.int32: torch.int64, torch.float64: torch.float32}

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, RandomSampler, Sampler
 
-from recbole_hstu.data.token_codes import blocks
+from recbole_hstu.data.files.token_codes import blocks
 
 
 class Shuffled(Sampler):

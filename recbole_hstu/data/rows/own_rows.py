@@ -9,7 +9,7 @@ import torch
 from recbole.data.interaction import Interaction
 from recbole.data.transform import Equal
 
-from recbole_hstu.data.sequence_rows import OWN_TARGETS
+from recbole_hstu.data.rows.sequence_rows import OWN_TARGETS
 from recbole_hstu.distributed import processes
 from recbole_hstu.distributed.batch_share import BatchShare, own_places
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from recbole_hstu.distributed.row_blocks import RowBlocks
-from recbole_hstu.layers.item_encoder import IdEncoder
+from recbole_hstu.layers.items.item_encoder import IdEncoder
 
 
 class ShardedIds(nn.Module):

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 
 from recbole_hstu.config.config import option
-from recbole_hstu.data.side_feature_file import (
+from recbole_hstu.data.files.side_feature_file import (
     TextFeatures,
     align,
     item_rows,
     read_text_features,
 )
-from recbole_hstu.layers.mapped_text import MappedText
+from recbole_hstu.layers.items.mapped_text import MappedText
 
 _HASHED_ROWS = 1 << 15  # at once, as float32
 

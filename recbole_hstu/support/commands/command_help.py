@@ -6,8 +6,8 @@ import textwrap
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from recbole_hstu.support.installed import PROPERTIES
-from recbole_hstu.support.invocation import command
+from recbole_hstu.support.commands.invocation import command
+from recbole_hstu.support.files.installed import PROPERTIES
 from recbole_hstu.support.yaml_values import load_yaml
 
 _WIDTH, _INDENT = 100, 30

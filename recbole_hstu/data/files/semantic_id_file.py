@@ -4,7 +4,7 @@
 
     codes              (items, levels)  int32; the last level tells apart items that share the rest
     level_sizes        (levels,)        int64; the codes of a level lie in 0 .. size - 1
-    tokens, token_ends                  the item tokens, see `data/item_rows.py`
+    tokens, token_ends                  the item tokens, see `data/files/item_rows.py`
     quantiser.NAME     what gives further items their codes
 
 and, as one JSON text in its metadata, the method, its options and seed, the side-feature file it
@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from recbole_hstu.data.item_rows import ItemFile, first_ten, rows_of, sha256, token_tensors
+from recbole_hstu.data.files.item_rows import ItemFile, first_ten, rows_of, sha256, token_tensors
 from recbole_hstu.support.errors import InputError
 
 METHODS = ("rkmeans", "rqvae")

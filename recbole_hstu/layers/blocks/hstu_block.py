@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from recbole_hstu.layers.packing import Packing
+from recbole_hstu.layers.blocks.packing import Packing
 
 N_TIME_BUCKETS = 129
 # Added to the scores of pairs that must not meet: SiLU of it, and its derivative, are exactly 0.

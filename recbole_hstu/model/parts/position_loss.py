@@ -7,21 +7,21 @@ from typing import Any
 import torch
 
 from recbole_hstu.config.config import option
-from recbole_hstu.data.sequence_rows import OWN_TARGETS
+from recbole_hstu.data.rows.sequence_rows import OWN_TARGETS
 from recbole_hstu.distributed.batch_share import BatchShare
 from recbole_hstu.distributed.row_blocks import blocks_of
+from recbole_hstu.layers.blocks.stochastic_length import keep, kept_events, kept_lengths
 from recbole_hstu.layers.draws import Draws
 from recbole_hstu.layers.gbce import gbce, gbce_beta
-from recbole_hstu.layers.items_in_use import ItemsInUse
+from recbole_hstu.layers.items.items_in_use import ItemsInUse
+from recbole_hstu.layers.items.recent_counts import RecentCounts
 from recbole_hstu.layers.losses import (
     full_softmax,
     log_correction,
     sampled_softmax,
     shared_softmax,
 )
-from recbole_hstu.layers.recent_counts import RecentCounts
-from recbole_hstu.layers.stochastic_length import keep, kept_events, kept_lengths
-from recbole_hstu.model.user_rows import UserRows
+from recbole_hstu.model.parts.user_rows import UserRows
 from recbole_hstu.support.errors import InputError
 
 

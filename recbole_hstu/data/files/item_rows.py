@@ -25,7 +25,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from recbole_hstu.support.errors import InputError
-from recbole_hstu.support.whole_file import write_whole
+from recbole_hstu.support.files.whole_file import write_whole
 
 FORMAT = 1
 PADDING = "[PAD]"

@@ -3,7 +3,7 @@
 `{dataset}.{encoder}.safetensors` holds
 
     vectors        (items, dim)  float32 or float16
-    tokens, token_ends           the item tokens, see `data/item_rows.py`
+    tokens, token_ends           the item tokens, see `data/files/item_rows.py`
     text_hashes    (items, 16)   uint8, the first half of each text's SHA-256
     encoder.NAME   of encoders that were fitted on the texts: what further texts need
 
@@ -22,7 +22,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from recbole_hstu.data.item_rows import ItemFile, first_ten, rows_of, sha256, token_tensors
+from recbole_hstu.data.files.item_rows import ItemFile, first_ten, rows_of, sha256, token_tensors
 from recbole_hstu.support.errors import InputError
 
 TEXT_HASH_BYTES = 16

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from recbole_hstu.data.semantic_id_file import SemanticIds
+from recbole_hstu.data.files.semantic_id_file import SemanticIds
 from recbole_hstu.support.errors import InputError
 
 

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 
 from recbole_hstu.config.config import option
-from recbole_hstu.data.semantic_id_file import SemanticIds, semantic_ids_of
+from recbole_hstu.data.files.semantic_id_file import SemanticIds, semantic_ids_of
 from recbole_hstu.layers.codes.decoding import beam_search
 from recbole_hstu.layers.codes.trie import CodeTrie
-from recbole_hstu.layers.semantic_codes import SemanticCodes
+from recbole_hstu.layers.items.semantic_codes import SemanticCodes
 from recbole_hstu.support.errors import InputError
 
 # Scores of whole catalogues that exist at once: 64 MiB.

@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
-from recbole_hstu.data.sequence_rows import OWN_TARGETS
+from recbole_hstu.data.rows.sequence_rows import OWN_TARGETS
 from recbole_hstu.distributed.batch_share import whole_batch
-from recbole_hstu.layers.packing import Packing
+from recbole_hstu.layers.blocks.packing import Packing
 
 
 class UserRows:

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from recbole_hstu.layers.ligr_block import LiGRLayer
-from recbole_hstu.layers.packing import Packing
-from recbole_hstu.layers.softmax_block import same_row_mask
+from recbole_hstu.layers.blocks.ligr_block import LiGRLayer
+from recbole_hstu.layers.blocks.packing import Packing
+from recbole_hstu.layers.blocks.softmax_block import same_row_mask
 
 
 class CausalDecoder(nn.Module):

@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from recbole_hstu.data.semantic_id_file import SemanticIds
-from recbole_hstu.layers.mapped_text import MappedText
-from recbole_hstu.layers.semantic_codes import SemanticCodes
-from recbole_hstu.layers.stand_in_ids import stand_in_ids
+from recbole_hstu.data.files.semantic_id_file import SemanticIds
+from recbole_hstu.layers.items.mapped_text import MappedText
+from recbole_hstu.layers.items.semantic_codes import SemanticCodes
+from recbole_hstu.layers.items.stand_in_ids import stand_in_ids
 from recbole_hstu.support.errors import InputError
 
 FUSIONS = ("sum", "gate", "text_only")

@@ -13,9 +13,9 @@ from recbole.data.dataloader import TrainDataLoader
 from recbole.data.interaction import Interaction
 from recbole.data.transform import Equal
 
-from recbole_hstu.data.own_rows import OwnRowsLoader
-from recbole_hstu.data.row_numbers import without_lists
-from recbole_hstu.data.sequence_rows import OWN_TARGETS, SequenceRows
+from recbole_hstu.data.rows.own_rows import OwnRowsLoader
+from recbole_hstu.data.rows.row_numbers import without_lists
+from recbole_hstu.data.rows.sequence_rows import OWN_TARGETS, SequenceRows
 from recbole_hstu.distributed import processes
 from recbole_hstu.distributed.batch_share import BatchShare, own_places
 from recbole_hstu.support.errors import InputError

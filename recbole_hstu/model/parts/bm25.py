@@ -9,7 +9,7 @@ import numpy as np
 import scipy.sparse
 
 from recbole_hstu.config.config import option
-from recbole_hstu.data.item_text import texts_of_items
+from recbole_hstu.data.files.item_text import texts_of_items
 from recbole_hstu.support.errors import InputError
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import torch
 from recbole.data.interaction import Interaction
 
-from recbole_hstu.data.events import Events
+from recbole_hstu.data.rows.events import Events
 from recbole_hstu.support.errors import InputError
 
 OWN_TARGETS = "own_targets"

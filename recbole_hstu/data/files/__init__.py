@@ -1,0 +1,1 @@
+"""Files of a data set: atomic files, and files with a row an item."""

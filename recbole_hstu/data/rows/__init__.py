@@ -1,0 +1,1 @@
+"""Events in columns, and the rows that are laid over them."""

@@ -1,0 +1,1 @@
+"""Blocks over packed rows: attention, feed-forward networks, and what they run on."""

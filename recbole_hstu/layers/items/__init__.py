@@ -1,0 +1,1 @@
+"""Item vectors and terms of item scores."""

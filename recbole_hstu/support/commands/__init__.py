@@ -1,0 +1,1 @@
+"""What every command shares: its name, its help, its terminal, Ctrl-C."""

@@ -1,0 +1,1 @@
+"""Files and folders: where they lie, whole or not at all, one process at a time."""
