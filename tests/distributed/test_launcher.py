@@ -219,4 +219,5 @@ def test_a_process_ends_with_the_one_that_has_started_it(monkeypatch):
     """Here that it looks out for it; a search whose command is killed shows that it ends."""
     begun = []
     monkeypatch.setattr(launcher, "end_with_parent", lambda: begun.append("looks out"))
-    assert launcher._work(pickle.dumps((len, (begun,)))) == 1
+    assert launcher._work(pickle.dumps((len, ("job",)))) == 3
+    assert begun == ["looks out"]
