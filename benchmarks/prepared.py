@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from peak import peak_mib
+from peak import own_and_mapped_mib, peak_mib
 from step import train_step
 
 from recbole_hstu.config.config import Config
@@ -111,7 +111,7 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
         "batch": batch,
         "step": step,
         "peak": peak_mib(),
-        "shared": pages(),
+        "shared": own_and_mapped_mib()[1],
     }
 
 
@@ -128,13 +128,6 @@ def seconds_a_step(model: Any, train: Any, steps: int) -> tuple[float, float]:
         train_step(model, optimizer, batch)
         works.append(time.process_time() - began - waits[-1])
     return float(np.median(waits)), float(np.median(works))
-
-
-def pages() -> float:
-    """MiB of files that are mapped and in memory: one copy serves all processes."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    line = next(x for x in lines if x.startswith("RssFile"))
-    return int(line.split()[1]) / 1024
 
 
 def write_interactions(place: Path, count: int) -> None:

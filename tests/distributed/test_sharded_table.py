@@ -22,7 +22,7 @@ from recbole_hstu.training import checkpoint
 from recbole_hstu.training.tables import table_folder
 from recbole_hstu.training.tables.item_table import check_sharded
 
-# 31 items with the padding: three blocks of which the last is shorter. 41 users, 20 a batch: in the
+# 31 items with the padding: four blocks of which the last is shorter. 41 users, 20 a batch: in the
 # last one only the first process has a row.
 OPTIONS = small_options(
     item_table="sharded",
@@ -63,7 +63,7 @@ def assert_same(one, other):
 
 
 @pytest.mark.slow
-def test_two_processes_equal_one_and_go_on_with_three():
+def test_two_processes_equal_one_and_go_on_with_four():
     one = [train("HSTU", options) for options in (OPTIONS, {**LAZY, "epochs": 3})]
     two = launch(2, 0, in_turn, [(train, "HSTU", options) for options in (
         {**OPTIONS, "checkpoint_dir": "two"},
@@ -87,8 +87,8 @@ def test_two_processes_equal_one_and_go_on_with_three():
     assert max(sizes) < 3 * 16 * 16 * 4 + 1024  # ids and two moments
 
     further = {"epochs": 3, "resume": str(last(one[0])), "checkpoint_dir": "saved"}
-    gone_on = launch(3, 0, in_turn, [(train, "HSTU", options) for options in (
-        {**OPTIONS, "checkpoint_dir": "three"},
+    gone_on = launch(4, 0, in_turn, [(train, "HSTU", options) for options in (
+        {**OPTIONS, "checkpoint_dir": "four"},
         {**LAZY, "epochs": 3, "resume": str(last(two[1])), "checkpoint_dir": "lazy"},
         {**OPTIONS, **further},
     )])  # fmt: skip

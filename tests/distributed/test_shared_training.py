@@ -174,6 +174,28 @@ def test_ctrl_c_ends_all(study):
     follower.wait(10)
 
 
+def test_the_others_do_not_outlive_the_first(study):
+    started, follower = study
+    started.kill()
+    follower.wait(10)
+
+
+def test_a_death_under_torchrun_ends_the_job():
+    options = small_options(epochs=100000, protocol="paper")
+    line = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    line += [str(ROOT / "run_recbole.py"), "--model=HSTU", "--dataset=toy", *as_arguments(options)]
+    process = subprocess.Popen(line, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
+    until = time.monotonic() + 400
+    while not list(Path("saved").glob("*.last.pth")) and time.monotonic() < until:
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.05)
+    second = [p for p in psutil.Process(process.pid).children() if p.environ()["RANK"] == "1"]
+    second[0].kill()
+    _, err = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert "Signal 9" in err
+
+
 @pytest.mark.parametrize(
     ("model", "option", "message"),
     [
