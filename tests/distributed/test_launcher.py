@@ -1,6 +1,7 @@
 """Processes that torch's launcher starts, again after a death, and on several machines."""
 
 import os
+import pickle
 import socket
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import torch
 from small_data import random_rows, small_config, small_options, weights, write_inter
 
 from recbole_hstu.data.data_set import load_dataset
-from recbole_hstu.distributed import processes
+from recbole_hstu.distributed import launcher, processes
 from recbole_hstu.quick_start import run
 from recbole_hstu.training.preparation import build_model, make_trainer
 
@@ -212,3 +213,10 @@ def test_a_script_that_every_process_would_run_again(typed):
 def test_a_model_typed_into_an_interpreter(typed):
     assert "typed into a notebook or an interpreter" in typed(script("train()"))
     assert not Path("saved").exists()
+
+
+def test_a_process_looks_out_for_the_one_that_has_started_it(monkeypatch):
+    begun = []
+    monkeypatch.setattr(launcher, "end_with_parent", lambda: begun.append("looks out"))
+    assert launcher._work(pickle.dumps((len, ("job",)))) == 3
+    assert begun == ["looks out"]
