@@ -93,6 +93,9 @@ def reason_against(model: Any, batch: WindowBatch) -> str | None:
     try:
         states, loss = _outcome(model, batch.prefixes(model.ITEM_SEQ_LEN), model.gather_indexes)
         in_windows, whole = _outcome(model, batch, batch.gather)
+        early = torch.nonzero(2 * batch.place <= batch.place.max()).squeeze(1)
+        narrow = batch[early]  # as wide as half a window
+        in_narrow, _ = _outcome(model, narrow, narrow.gather)
         parts = batch.parts(len(batch) // 2)
         halves = sum(weight * _outcome(model, part, part.gather)[1] for part, weight in parts)
     except ANY_REASON as error:
@@ -104,6 +107,10 @@ def reason_against(model: Any, batch: WindowBatch) -> str | None:
         return "its loss does not read the state after the last event"
     for what, one, other in (
         *(("states differ", *pair) for pair in zip(states, in_windows, strict=True)),
+        *(
+            ("states depend on the width of a window", one[early], other)
+            for one, other in zip(in_windows, in_narrow, strict=True)
+        ),
         ("losses differ", loss, whole),
         ("loss is no mean over targets", whole, halves),
     ):

@@ -110,6 +110,22 @@ def test_parts_of_a_batch_are_whole_windows():
     assert [len(part) for part, _ in batch.parts(1000)] == [len(batch)]
 
 
+def test_parts_are_as_wide_as_their_windows_are_long():
+    """With all negatives of their targets."""
+    sampled = {"distribution": "uniform", "sample_num": 8}
+    options = {"loss_type": "BPR", "train_neg_sample_args": sampled, "MAX_ITEM_LIST_LENGTH": 50}
+    write_inter([(u, f"i{n}", n) for u, length in enumerate([4, 40, 9, 12]) for n in range(length)])
+    config = small_config("SASRec", train_batch_size=1000, **options)
+    (batch,) = window_loader(make_loaders(config, create_dataset(config))[0])
+    parts = [part for part, _ in batch.parts(1000)]
+    widths = [part["item_id_list"].shape[1] for part in parts]
+    assert widths == [6, 9, 37]
+    assert [len(part["item_length"]) for part in parts] == [2, 1, 1]
+    assert sorted(t for part in parts for t in triples(part, "neg_item_id")) == sorted(
+        triples(batch, "neg_item_id")
+    )
+
+
 def test_users_with_many_events_take_several_rows():
     """The rows of HSTU with `windows: all`, and what is known of their part of the data."""
     write_inter(random_rows())

@@ -88,6 +88,14 @@ class LateLook(SASRec):
         return picked + self.gate * taken.mean(0)
 
 
+class SelfAbove(SASRec):
+    """An event attends to itself the more, the wider its row is."""
+
+    def get_attention_mask(self, item_seq, bidirectional=False):
+        width = item_seq.shape[1]
+        return super().get_attention_mask(item_seq, bidirectional) + width * torch.eye(width)
+
+
 class Total(SASRec):
     def calculate_loss(self, interaction):
         return super().calculate_loss(interaction) * len(interaction[self.POS_ITEM_ID])
@@ -104,6 +112,7 @@ class Normalised(SASRec):
     [
         (TwoSided, "its states differ (by "),
         (LateLook, "its losses differ (by "),
+        (SelfAbove, "its states depend on the width of a window (by "),
         (Total, "its loss is no mean over targets (by "),
         (Normalised, "it normalises by batch"),
         ("NARM", "its loss reads more than the state after the last event (RuntimeError: "),

@@ -23,6 +23,9 @@ from recbole_hstu.support.errors import InputError
 # Scores of the catalogue that a part of a batch may make at once: 64 MiB of float32.
 _MOST_SCORES = 1 << 24
 _LEAST_TARGETS = 64  # of a part; below that the gradient of the item table costs more than the rest
+# Windows up to this long form one part of a batch, longer ones a part for each doubling: a row is
+# at most twice as wide as its window.
+_SHORT = 8
 
 
 class WindowBatch(Interaction):
@@ -54,14 +57,19 @@ class WindowBatch(Interaction):
         self.share, self.most = share, most
 
     def __getitem__(self, index: Any) -> Any:
-        """A field by its name, or some of the targets with the windows that they lie in."""
+        """A field by its name; or some of the targets with the windows that they lie in, as far as
+        the last of them reaches."""
         if isinstance(index, str):
             return self.windows[index] if index in self.windows else self.interaction[index]
         used, row = torch.unique(self.row[index], return_inverse=True)
         targets = {field: values[index] for field, values in self.interaction.items()}
-        windows = {field: values[used] for field, values in self.windows.items()}
-        share = self.share.of(index.cpu())
-        return WindowBatch(targets, windows, row, self.place[index], share, self.most)
+        place = self.place[index]
+        width = int(place.max()) + 1 if len(place) else 0
+        windows = {
+            field: values[used] if values.dim() == 1 else values[used, :width]
+            for field, values in self.windows.items()
+        }
+        return WindowBatch(targets, windows, row, place, self.share.of(index.cpu()), self.most)
 
     def __contains__(self, field: object) -> bool:
         return field in self.windows or field in self.interaction
@@ -93,15 +101,19 @@ class WindowBatch(Interaction):
         return Interaction(self.interaction | fields)
 
     def parts(self, most: int) -> Iterator[tuple[WindowBatch, float]]:
-        """Parts of whole windows, of about `most` targets each, and how much of the batch each is:
-        if the loss is a mean over targets, the parts' weighted losses add up to that of all."""
-        part = ((torch.bincount(self.row).cumsum(0) - 1) // most)[self.row]
-        if not part.any():
-            yield self, 1.0
-            return
-        for number in torch.unique(part).tolist():
-            index = torch.nonzero(part == number).squeeze(1)
-            yield self[index], len(index) / len(part)
+        """Parts of whole windows of like length, of about `most` targets each, as wide as they are
+        long, and how much of the batch each is: if the loss is a mean over targets, the parts'
+        weighted losses add up to that of all."""
+        longest = torch.zeros_like(self.row[: int(self.row.max()) + 1])
+        longest = longest.scatter_reduce_(0, self.row, self.place + 1, "amax")
+        kind = longest.clamp(min=_SHORT).log2().ceil()
+        for each in torch.unique(kind).tolist():
+            inside = torch.nonzero(kind[self.row] == each).squeeze(1)
+            row = self.row[inside]
+            part = ((torch.bincount(row).cumsum(0) - 1) // most)[row]
+            for number in torch.unique(part).tolist():
+                index = inside[part == number]
+                yield self[index], len(index) / len(self.row)
 
 
 class WindowLoader(TrainDataLoader):
