@@ -172,7 +172,8 @@ def _can_rank_in_blocks(config: Config) -> bool:
     no metric that asks for more than ranks and lists."""
     asked = {need for name in config["metrics"] for need in metrics_dict[name.lower()].metric_need}
     by_vectors = getattr(config.model_class.full_sort_predict, "by_vectors", False)
-    by_vectors = by_vectors and config["recent_days"] is None
+    terms = (config["recent_days"], config["transition_steps"])
+    by_vectors = by_vectors and terms == (None, None)
     return by_vectors and not asked & {"rec.meanrank", "rec.score", "data.label"}
 
 

@@ -19,20 +19,19 @@ from torch.utils.checkpoint import checkpoint
 
 from recbole_hstu.config.config import option
 from recbole_hstu.data.files.semantic_id_file import semantic_ids_of
-from recbole_hstu.data.sequence_dataset import SequenceDataset
 from recbole_hstu.distributed.row_blocks import shares_items
 from recbole_hstu.layers.blocks.compilation import compiled
 from recbole_hstu.layers.blocks.hstu_block import HSTULayer, TimeBuckets, dropout
 from recbole_hstu.layers.blocks.packing import Packing
 from recbole_hstu.layers.items.item_encoder import CodeEncoder, IdEncoder
-from recbole_hstu.layers.items.recent_counts import RecentCounts
 from recbole_hstu.layers.items.sharded_ids import ShardedIds
 from recbole_hstu.layers.losses import l2_normalise
 from recbole_hstu.model.parts.position_loss import PositionLoss
+from recbole_hstu.model.parts.score_terms import ScoreTerms
 from recbole_hstu.support.errors import InputError
 
 
-class HSTU(PositionLoss, SequentialRecommender):
+class HSTU(PositionLoss, ScoreTerms, SequentialRecommender):
     """HSTU over item ids and times. Options: `properties/model/HSTU.yaml`.
 
     Raises:
@@ -60,7 +59,7 @@ class HSTU(PositionLoss, SequentialRecommender):
         self.read_loss_options(config)
 
         self.items = self.build_item_encoder(config, dataset)
-        self.recent = self.build_recent_counts(config, dataset)
+        self.build_score_terms(config, dataset)
         self.positions = nn.Parameter(torch.empty(self.n_positions, self.hidden_size))
         nn.init.xavier_normal_(self.positions)
         self.layers = nn.ModuleList(
@@ -82,22 +81,6 @@ class HSTU(PositionLoss, SequentialRecommender):
             semantic_ids_of(config, dataset),
             hidden_size=self.hidden_size,
             with_ids=option(config, "id_table") == "joined",
-        )
-
-    def build_recent_counts(self, config, dataset) -> RecentCounts | None:
-        if config["recent_days"] is None:
-            return None
-        none = torch.zeros(0, dtype=torch.int64)
-        items, times = none, none  # without a data set a checkpoint brings them
-        if isinstance(dataset, SequenceDataset):
-            events = dataset.training_events()
-            items, times = events[self.ITEM_ID], events[self.TIME]
-        self._ddp_params_and_buffers_to_ignore = [
-            *getattr(self, "_ddp_params_and_buffers_to_ignore", []),
-            *(f"recent.{name}" for name in ("bins", "items", "scale", "table")),
-        ]
-        return RecentCounts(
-            n_items=self.n_items, days=config["recent_days"], items=items, times=times
         )
 
     def build_layer(self, config) -> nn.Module:
@@ -195,17 +178,17 @@ class HSTU(PositionLoss, SequentialRecommender):
         inputs, candidates = self.item_tables()
         item = interaction[self.ITEM_ID]
         scores = (self.user_vectors(interaction, inputs) * candidates[item]).sum(-1)
-        if self.recent is None:
+        if not self.score_terms():
             return scores
-        times = self.request_times(interaction)
-        return scores + self.recent.of_pairs(times, item.unsqueeze(1)).squeeze(1)
+        terms = self.terms_at(self.term_keys(interaction))
+        return scores + terms.gather(1, item.unsqueeze(1)).squeeze(1)
 
     def full_sort_predict(self, interaction) -> torch.Tensor:
         """(B, V) scores of the whole catalogue."""
         inputs, candidates = self.item_tables()
         scores = self.user_vectors(interaction, inputs) @ candidates.t()
-        if self.recent is None:
+        if not self.score_terms():
             return scores
-        return scores + self.recent.at(self.recent.places(self.request_times(interaction)))
+        return scores + self.terms_at(self.term_keys(interaction))
 
     full_sort_predict.by_vectors = True  # type: ignore[attr-defined]  # so that blocks will do

@@ -60,8 +60,8 @@ class HSTUText(TextModel, HSTU):
         """Items behind the others that no training has seen, by their text vectors (n, width)."""
         self.items.add_items(self.scaled(text), stand_in)
         self.n_items += len(text)
-        if self.recent is not None:
-            self.recent.add_items(len(text))
+        for term in self.score_terms():
+            term.add_items(len(text))
 
 
 def stays_mapped(config) -> bool:

@@ -65,23 +65,23 @@ class VectorScorer:
         return self.candidates
 
 
-class TimedScorer:
-    """HSTU with `recent_days`: a term of the scores depends on the time of the request."""
+class TermScorer:
+    """HSTU with terms beside the product, see `ScoreTerms`."""
 
     def __init__(self, saved: SavedModel):
         self.products = VectorScorer(saved)
-        self.model, self.recent = self.products.model, self.products.model.recent
+        self.model = self.products.model
         self.n_items, self.rows_at_once = self.products.n_items, self.products.rows_at_once
 
     def prepare(self, batch: Batch) -> torch.Tensor:
-        """(B, D + 1): users' vectors, and the bin of each request."""
-        users = self.products.prepare(batch)
-        places = self.recent.places(self.model.request_times(batch))
-        return torch.cat([users, places.unsqueeze(1).to(users.dtype)], dim=1)
+        """(B, D + F): users' vectors, and the keys of the terms."""
+        users, keys = self.products.prepare(batch), self.model.term_keys(batch)
+        return torch.cat([users, keys.to(users.dtype)], dim=1)
 
     def scores(self, prepared: torch.Tensor, items: torch.Tensor | slice) -> torch.Tensor:
-        products = self.products.scores(prepared[:, :-1], items)
-        return products + self.recent.at(prepared[:, -1].long(), items)
+        width = self.products.candidates.shape[1]
+        terms = self.model.terms_at(prepared[:, width:].long(), items)
+        return self.products.scores(prepared[:, :width], items) + terms
 
     def vectors(self) -> torch.Tensor:
         return self.products.vectors()
@@ -179,7 +179,7 @@ def scorer_of(saved: SavedModel) -> Scorer:
         return GenerativeScorer(saved)
     if not isinstance(saved.model, HSTU):
         return CatalogueScorer(saved)
-    return VectorScorer(saved) if saved.model.recent is None else TimedScorer(saved)
+    return TermScorer(saved) if saved.model.score_terms() else VectorScorer(saved)
 
 
 def index_of(scorer: Scorer) -> Beam | None:

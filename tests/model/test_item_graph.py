@@ -10,7 +10,7 @@ from small_data import random_rows, small_options, write_inter
 from recbole_hstu.config.config import Config
 from recbole_hstu.data.data_set import load_dataset
 from recbole_hstu.data.loaders import make_loaders
-from recbole_hstu.model import item_graph
+from recbole_hstu.layers.items import transitions
 from recbole_hstu.support.errors import InputError
 from recbole_hstu.training.preparation import build_model
 
@@ -61,7 +61,7 @@ def counted(users, *, steps, a, half_life, backward, p):
 @pytest.mark.parametrize("pairs", [1 << 23, 60])
 def test_scores_by_counting(protocol, held_out, pairs, monkeypatch, in_empty_folder):
     """In one block of items and in several."""
-    monkeypatch.setattr(item_graph, "MAX_PAIRS", pairs)
+    monkeypatch.setattr(transitions, "MAX_PAIRS", pairs)
     rows = rows_with_ties()
     options = {"max_distance": 3, "distance_decay": 0.7, "half_life": 0.4, "backward": 0.3}
     model, tokens, batch = built(

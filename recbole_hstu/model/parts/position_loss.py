@@ -14,7 +14,6 @@ from recbole_hstu.layers.blocks.stochastic_length import keep, kept_events, kept
 from recbole_hstu.layers.draws import Draws
 from recbole_hstu.layers.gbce import gbce, gbce_beta
 from recbole_hstu.layers.items.items_in_use import ItemsInUse
-from recbole_hstu.layers.items.recent_counts import RecentCounts
 from recbole_hstu.layers.losses import (
     full_softmax,
     log_correction,
@@ -37,8 +36,8 @@ class PositionLoss(UserRows):
     items: Any
     forward: Any
     normalised: Any
-    recent: RecentCounts | None
-    asked: Any
+    score_terms: Any
+    terms_of_pairs: Any
 
     def read_loss_options(self, config) -> None:
         """Of `properties/model/HSTU.yaml`.
@@ -62,11 +61,12 @@ class PositionLoss(UserRows):
                     "negatives to correct"
                 )
             self.log_weight = log_correction(self.n_items, self.num_negatives)
-        if config["recent_days"] is not None and self.loss_type in ("full", "gbce"):
-            raise InputError(
-                f"recent_days: loss_type {self.loss_type} compares vectors alone; take sampled or "
-                "shared"
-            )
+        for term in ("recent_days", "transition_steps"):
+            if config[term] is not None and self.loss_type in ("full", "gbce"):
+                raise InputError(
+                    f"{term}: loss_type {self.loss_type} compares vectors alone; take sampled or "
+                    "shared"
+                )
         if self.loss_type == "gbce":
             t = option(config, "gbce_t")
             self.beta = gbce_beta(self.n_items, self.num_negatives, t)
@@ -75,6 +75,11 @@ class PositionLoss(UserRows):
             raise InputError(
                 "windows: all learns from every event, stochastic_length_alpha leaves some out; "
                 "set one of them"
+            )
+        if self.alpha is not None and config["transition_steps"] is not None:
+            raise InputError(
+                "transition_steps counts the steps between events, stochastic_length_alpha leaves "
+                "some out; set one of them"
             )
         self.draws = Draws(option(config, "seed"), config["device"])
 
@@ -109,11 +114,11 @@ class PositionLoss(UserRows):
         if self.loss_type == "gbce":
             return gbce(hidden, table, positives, negatives, beta=self.beta, **settings)
         settings["log_weight"] = self.log_weight
-        if self.recent is not None:
-            asked = self.asked(interaction, packing)[self.learns_at(interaction, packing)]
+        if self.score_terms():
             items = torch.cat([positives.unsqueeze(1), negatives.expand(len(positives), -1)], dim=1)
-            lately = self.recent.of_pairs(asked, items if rows is None else rows[items])
-            settings["added"] = lately / self.temperature
+            mine = self.learns_at(interaction, packing)
+            terms = self.terms_of_pairs(interaction, packing, mine, items, rows)
+            settings["added"] = terms / self.temperature
         softmax = sampled_softmax if negatives.dim() == 2 else shared_softmax
         return softmax(hidden, table, positives, negatives, **settings)
 

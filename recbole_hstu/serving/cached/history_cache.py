@@ -41,7 +41,7 @@ class HistoryCache:
         model, width = recommender.saved.model, recommender.max_history
         has_rows = all(isinstance(layer, HSTULayer) for layer in getattr(model, "layers", [None]))
         has_rows = has_rows and model.query_time == "target"  # else no row waits for a time
-        has_rows = has_rows and model.recent is None
+        has_rows = has_rows and not model.score_terms()
         self.bytes_a_user = KeyValueRows.bytes_a_user(model) if has_rows else EVENT_BYTES * width
         if max_bytes < self.bytes_a_user:
             raise InputError(

@@ -76,7 +76,7 @@ def check_sharded(model: Any, config: Settings) -> None:
             "clip_grad_norm: is the norm of all gradients, and with item_table: sharded each "
             "process has those of its items; leave it out"
         )
-    for name in ("recent_days", "weight_average"):
+    for name in ("recent_days", "transition_steps", "weight_average"):
         if config[name] is not None:
             raise InputError(f"{name}: {config[name]} needs all items in one place; leave it out")
     if config["enable_scaler"]:

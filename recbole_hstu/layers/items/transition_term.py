@@ -1,0 +1,99 @@
+"""What other users had next to the last events, as a term of an item's score.
+
+A graph of transitions remembers rare pairs that vectors blur: Wide & Deep Learning (Cheng et al.,
+2016, https://arxiv.org/abs/1606.07792) adds crossed features to a network for that, and Jannach
+and Ludewig (RecSys 2017, https://doi.org/10.1145/3109859.3109872) add neighbours to a GRU's
+scores. Here both are trained together. Knows no RecBole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from recbole_hstu.layers.items.transitions import Transitions, add_reached
+
+# As `ItemGraph` has them by default; twice as many neighbours brought nothing.
+DISTANCE_DECAY = 0.5
+POPULARITY_EXPONENT = 0.25
+N_NEIGHBOURS = 100
+# Of the logarithm, before training.
+FIRST_WEIGHT = 0.02
+# Scores of a block of rows that exist at once.
+BLOCK_SCORES = 1 << 22
+
+
+class TransitionTerm(nn.Module):
+    """weight * log(1 + reached(j)), with
+
+        reached(j) = sum over steps s back from the end of s^-a * w(i_s, j)
+
+    and w of `Transitions`. Where the next event of a user is a training event, it lies in w itself:
+    `of_pairs` takes it out, or the term would learn to trust what it has been told.
+
+    Args:
+        n_items: V, padding included.
+        steps: S, most steps between two events of a transition, and events of a history that count.
+        user, item: (E,) int64 of the training events, sorted by user and time.
+    """
+
+    neighbours: torch.Tensor
+    weights: torch.Tensor
+    scale: torch.Tensor
+
+    def __init__(self, *, n_items: int, steps: int, user: torch.Tensor, item: torch.Tensor):
+        super().__init__()
+        self.steps = steps
+        transitions = Transitions(
+            user.numpy(),
+            item.numpy(),
+            item.new_zeros(len(item)).numpy(),
+            n_items=n_items,
+            max_distance=steps,
+            distance_decay=DISTANCE_DECAY,
+            half_life=1.0,
+            backward=1.0,
+            popularity_exponent=POPULARITY_EXPONENT,
+        )
+        neighbours, weights = transitions.heaviest(min(N_NEIGHBOURS, n_items))
+        self.register_buffer("neighbours", neighbours)
+        self.register_buffer("weights", weights)
+        self.register_buffer("scale", torch.from_numpy(transitions.scale).float())
+        self.weight = nn.Parameter(torch.tensor(FIRST_WEIGHT))
+
+    def of_pairs(self, last: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
+        """The last items (T, S), newest first, of the positions of training; the next item and
+        others, (T, K) -> (T, K)."""
+        found = torch.empty(items.shape, dtype=self.weights.dtype, device=items.device)
+        for part, reached in self._blocks(last):
+            torch.gather(reached, 1, items[part], out=found[part])
+        back = torch.arange(1, self.steps + 1, device=last.device, dtype=self.scale.dtype)
+        own = (self.scale[last] * (last > 0) * back ** (-2 * DISTANCE_DECAY)).sum(1)
+        found[:, 0] -= own * self.scale[items[:, 0]]
+        return found.clamp_(min=0).log1p_() * self.weight
+
+    def at(self, last: torch.Tensor, items: torch.Tensor | slice = slice(None)) -> torch.Tensor:
+        """The last items (B, S), newest first, and n items that all rows share -> (B, n)."""
+        parts = [reached[:, items].log1p() for _, reached in self._blocks(last)]
+        return torch.cat(parts) * self.weight
+
+    @torch.no_grad()
+    def add_items(self, n: int) -> None:
+        """Further items behind the others, which no transition reaches."""
+        self.neighbours, self.weights = (
+            F.pad(table, (0, 0, 0, n)) for table in (self.neighbours, self.weights)
+        )
+        self.scale = F.pad(self.scale, (0, n), value=1.0)
+
+    @torch.no_grad()
+    def _blocks(self, last: torch.Tensor) -> Iterator[tuple[slice, torch.Tensor]]:
+        """Slices of the rows, and reached(j) (rows, V) of each."""
+        rows = max(16, BLOCK_SCORES // len(self.weights))
+        for start in range(0, len(last), rows):
+            part = slice(start, start + rows)
+            zeros = self.weights.new_zeros(len(last[part]), len(self.weights))
+            given = (self.neighbours, self.weights, DISTANCE_DECAY)
+            yield part, add_reached(zeros, last[part], *given)

@@ -1,0 +1,90 @@
+"""Terms of HSTU's score: where they enter, and that a checkpoint keeps them."""
+
+import pytest
+import torch
+from hstu_batches import make_batch, make_model, outcome
+from served import all_but_last, events, metrics_of, trained
+
+from recbole_hstu import Recommender
+from recbole_hstu.layers.items.recent_counts import RecentCounts
+from recbole_hstu.layers.items.transition_term import TransitionTerm
+from recbole_hstu.support.errors import InputError
+
+N_ITEMS = 61
+
+
+def with_terms(terms, **options):
+    """A small HSTU whose items have events."""
+    model = make_model(**options)
+    generator = torch.Generator().manual_seed(1)
+    items = torch.randint(1, N_ITEMS, (400,), generator=generator)
+    times = torch.randint(0, 10**9, (400,), generator=generator)
+    if "recent" in terms:
+        made = RecentCounts(n_items=N_ITEMS, days=[500, 2000], items=items, times=times)
+        made.weight.data = torch.tensor([0.3, -0.2])
+        model.recent = made.double()
+    if "transitions" in terms:
+        user = torch.arange(400) // 8
+        model.transitions = TransitionTerm(n_items=N_ITEMS, steps=4, user=user, item=items).double()
+    return model
+
+
+@pytest.mark.parametrize(
+    ("terms", "query_time"),
+    [
+        (["recent"], "target"),
+        (["recent"], "last"),
+        (["transitions"], "target"),
+        (["recent", "transitions"], "last"),
+    ],
+)
+@pytest.mark.parametrize("loss_type", ["sampled", "shared"])
+@pytest.mark.parametrize("num_negatives", [2, 64])  # fewer items than the catalogue has, or not
+def test_the_loss_is_that_of_the_scores(terms, loss_type, num_negatives, query_time):
+    """Rows of one event: their query is the last one, which `full_sort_predict` scores."""
+    options = {"loss_type": loss_type, "num_negatives": num_negatives, "query_time": query_time}
+    model, batch = with_terms(terms, **options), make_batch([1] * 6)
+    model.draws.at(0, 0)
+    drawn = model.draw_negatives(batch["item_length"], torch.arange(6))
+    scores, target = model.full_sort_predict(batch), batch["item_id"].unsqueeze(1)
+    items = torch.cat([target, drawn.expand(6, -1)], dim=1)
+    logits = scores.gather(1, items)
+    if model.transitions:  # the target is no longer counted
+        last = torch.nn.functional.pad(batch["item_id_list"][:, :1], (0, 3))
+        logits[:, 0] -= model.transitions.at(last).gather(1, target).squeeze(1)
+        logits[:, 0] += model.transitions.of_pairs(last, items)[:, 0]
+    logits = logits / model.temperature
+    hits = torch.nn.functional.pad(drawn == target, (1, 0))
+    expected = -logits.masked_fill(hits, -5e4).log_softmax(1)[:, 0].mean()
+    loss, *gradients = outcome(model, batch)
+    torch.testing.assert_close(loss, expected.detach())
+    names = [name for name, _ in model.named_parameters()]
+    assert all(gradients[names.index(f"{term}.weight")].all() for term in terms)
+    torch.testing.assert_close(model.predict(batch), scores.gather(1, target).squeeze(1))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"recent_days": [4], "loss_type": "full"}, "recent_days: loss_type full compares vectors"),
+        ({"transition_steps": 3, "loss_type": "gbce"}, "transition_steps: loss_type gbce compares"),
+        ({"transition_steps": 3, "stochastic_length_alpha": 1.6}, "transition_steps counts the st"),
+    ],
+)
+def test_losses_without_a_term_are_refused(options, said):
+    with pytest.raises(InputError, match=said):
+        make_model(**options)
+
+
+@pytest.mark.parametrize("options", [{"recent_days": [2, 8]}, {"transition_steps": 3}])
+def test_a_checkpoint_brings_what_is_counted(options, toy):
+    """The lists of a served model are those that were judged: no data set is at hand there."""
+    result = trained("HSTU", learning_rate=0.1, **options)
+    state = torch.load(result["checkpoint"], weights_only=True)["state_dict"]
+    weights = [state[name] for name in ("recent.weight", "transitions.weight") if name in state]
+    assert len(weights) == 1 and (weights[0] != 0.02).all()
+    rec = Recommender.load(result["checkpoint"])
+    histories, targets = all_but_last(events())
+    lists = rec.recommend(histories, k=30, at=targets["time"], exclude_seen=False)
+    for name, value in metrics_of(lists, targets, 5).items():
+        assert result["test_result"][name] == pytest.approx(value, abs=1e-6), name
