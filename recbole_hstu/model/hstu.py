@@ -180,8 +180,7 @@ class HSTU(PositionLoss, ScoreTerms, SequentialRecommender):
         scores = (self.user_vectors(interaction, inputs) * candidates[item]).sum(-1)
         if not self.score_terms():
             return scores
-        terms = self.terms_at(self.term_keys(interaction))
-        return scores + terms.gather(1, item.unsqueeze(1)).squeeze(1)
+        return scores + self.terms_of_pairs(interaction, item.unsqueeze(1)).squeeze(1)
 
     def full_sort_predict(self, interaction) -> torch.Tensor:
         """(B, V) scores of the whole catalogue."""

@@ -50,6 +50,8 @@ def test_scores_by_counting(monkeypatch):
     assert (expected == 0).any()
     items = torch.tensor([5, 2])
     torch.testing.assert_close(term_of(users).at(keys, items), found[:, items])
+    pairs = torch.randint(0, N_ITEMS, (20, 4), generator=torch.Generator().manual_seed(2))
+    torch.testing.assert_close(term_of(users).of_pairs(keys, pairs), found.gather(1, pairs))
 
 
 def test_the_event_that_is_asked_for_is_not_counted():
@@ -62,7 +64,7 @@ def test_the_event_that_is_asked_for_is_not_counted():
         at = torch.arange(len(items) - 1)
         last = last_items(history, at, STEPS)
         asked = torch.tensor(items[1:]).unsqueeze(1)
-        found = made.of_pairs(last, torch.cat([asked, others.expand(len(at), -1)], dim=1))
+        found = made.in_training(last, torch.cat([asked, others.expand(len(at), -1)], dim=1))
         torch.testing.assert_close(found[:, 1:], made.at(last)[:, 1:])
         for place, value in enumerate(found[:, 0].tolist()):
             known = [i for i in last[place].tolist() if i]

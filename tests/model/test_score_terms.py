@@ -52,7 +52,7 @@ def test_the_loss_is_that_of_the_scores(terms, loss_type, num_negatives, query_t
     if model.transitions:  # the target is no longer counted
         last = torch.nn.functional.pad(batch["item_id_list"][:, :1], (0, 3))
         logits[:, 0] -= model.transitions.at(last).gather(1, target).squeeze(1)
-        logits[:, 0] += model.transitions.of_pairs(last, items)[:, 0]
+        logits[:, 0] += model.transitions.in_training(last, items)[:, 0]
     logits = logits / model.temperature
     hits = torch.nn.functional.pad(drawn == target, (1, 0))
     expected = -logits.masked_fill(hits, -5e4).log_softmax(1)[:, 0].mean()

@@ -32,7 +32,7 @@ class TransitionTerm(nn.Module):
         reached(j) = sum over steps s back from the end of s^-a * w(i_s, j)
 
     and w of `Transitions`. Where the next event of a user is a training event, it lies in w itself:
-    `of_pairs` takes it out, or the term would learn to trust what it has been told.
+    `in_training` takes it out, or the term would learn to trust what it has been told.
 
     Args:
         n_items: V, padding included.
@@ -65,11 +65,12 @@ class TransitionTerm(nn.Module):
         self.weight = nn.Parameter(torch.tensor(FIRST_WEIGHT))
 
     def of_pairs(self, last: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
-        """The last items (T, S), newest first, of the positions of training; the next item and
-        others, (T, K) -> (T, K)."""
-        found = torch.empty(items.shape, dtype=self.weights.dtype, device=items.device)
-        for part, reached in self._blocks(last):
-            torch.gather(reached, 1, items[part], out=found[part])
+        """The last items (T, S) of histories, newest first, and items (T, K) -> (T, K)."""
+        return self._reached(last, items).log1p() * self.weight
+
+    def in_training(self, last: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
+        """`of_pairs`, where the first of the items is the next event, which is not counted."""
+        found = self._reached(last, items)
         back = torch.arange(1, self.steps + 1, device=last.device, dtype=self.scale.dtype)
         own = (self.scale[last] * (last > 0) * back ** (-2 * DISTANCE_DECAY)).sum(1)
         found[:, 0] -= own * self.scale[items[:, 0]]
@@ -87,6 +88,12 @@ class TransitionTerm(nn.Module):
             F.pad(table, (0, 0, 0, n)) for table in (self.neighbours, self.weights)
         )
         self.scale = F.pad(self.scale, (0, n), value=1.0)
+
+    def _reached(self, last: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
+        found = torch.empty(items.shape, dtype=self.weights.dtype, device=items.device)
+        for part, reached in self._blocks(last):
+            torch.gather(reached, 1, items[part], out=found[part])
+        return found
 
     @torch.no_grad()
     def _blocks(self, last: torch.Tensor) -> Iterator[tuple[slice, torch.Tensor]]:

@@ -37,7 +37,7 @@ class PositionLoss(UserRows):
     forward: Any
     normalised: Any
     score_terms: Any
-    terms_of_pairs: Any
+    terms_in_training: Any
 
     def read_loss_options(self, config) -> None:
         """Of `properties/model/HSTU.yaml`.
@@ -117,7 +117,7 @@ class PositionLoss(UserRows):
         if self.score_terms():
             items = torch.cat([positives.unsqueeze(1), negatives.expand(len(positives), -1)], dim=1)
             mine = self.learns_at(interaction, packing)
-            terms = self.terms_of_pairs(interaction, packing, mine, items, rows)
+            terms = self.terms_in_training(interaction, packing, mine, items, rows)
             settings["added"] = terms / self.temperature
         softmax = sampled_softmax if negatives.dim() == 2 else shared_softmax
         return softmax(hidden, table, positives, negatives, **settings)

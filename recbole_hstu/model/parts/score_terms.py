@@ -62,9 +62,14 @@ class ScoreTerms:
         if self.recent is not None:
             keys.append(self.recent.places(self.request_times(interaction)).unsqueeze(1))
         if self.transitions is not None:
-            at = interaction[self.ITEM_SEQ_LEN] - 1
-            keys.append(last_items(interaction[self.ITEM_SEQ], at, self.transitions.steps))
+            keys.append(self.last_of_rows(interaction))
         return torch.cat(keys, dim=1)
+
+    def last_of_rows(self, interaction) -> torch.Tensor:
+        """(B, S) the last items of each row's history."""
+        assert self.transitions is not None
+        at = interaction[self.ITEM_SEQ_LEN] - 1
+        return last_items(interaction[self.ITEM_SEQ], at, self.transitions.steps)
 
     def terms_at(self, keys: torch.Tensor, items: torch.Tensor | slice = slice(None)) -> Any:
         """(B, F) keys and n items that all rows share -> (B, n)."""
@@ -75,7 +80,16 @@ class ScoreTerms:
             total = total + self.transitions.at(keys[:, -self.transitions.steps :], items)
         return total
 
-    def terms_of_pairs(
+    def terms_of_pairs(self, interaction, items: torch.Tensor) -> Any:
+        """Items (B, K) after each row's history -> (B, K)."""
+        total: Any = 0
+        if self.recent is not None:
+            total = total + self.recent.of_pairs(self.request_times(interaction), items)
+        if self.transitions is not None:
+            total = total + self.transitions.of_pairs(self.last_of_rows(interaction), items)
+        return total
+
+    def terms_in_training(
         self, interaction, packing: Packing, mine: Any, items: torch.Tensor, rows: Any
     ) -> Any:
         """The next item and others (T, K) of the positions `mine` -> (T, K).
@@ -92,5 +106,5 @@ class ScoreTerms:
             last = last_items(history, packing.positions[mine], self.transitions.steps)
             if rows is not None:
                 last = rows[last]
-            total = total + self.transitions.of_pairs(last, ids)
+            total = total + self.transitions.in_training(last, ids)
         return total
