@@ -10,7 +10,7 @@ import torch
 
 from recbole_hstu.config.config import option
 from recbole_hstu.data.sequence_dataset import SequenceDataset
-from recbole_hstu.layers.items.transitions import Transitions, add_reached, last_items
+from recbole_hstu.layers.items.transitions import Transitions, last_items, reached_from
 from recbole_hstu.model.parts.training_free import TrainingFree
 
 
@@ -61,6 +61,6 @@ class ItemGraph(TrainingFree):
     def full_sort_predict(self, interaction) -> torch.Tensor:
         """(B, V) scores of the whole catalogue."""
         history, at = interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN] - 1
-        last = last_items(history, at, min(self.max_distance, history.shape[1]))
-        scores = self.popularity.repeat(len(history), 1)
-        return add_reached(scores, last, self.neighbours, self.weights, self.decay)
+        rows = torch.arange(len(at), device=at.device)
+        last = last_items(history, rows, at, min(self.max_distance, history.shape[1]))
+        return self.popularity + reached_from(last, self.neighbours, self.weights, self.decay)

@@ -93,8 +93,9 @@ def reason_against(model: Any, batch: WindowBatch) -> str | None:
     try:
         states, loss = _outcome(model, batch.prefixes(model.ITEM_SEQ_LEN), model.gather_indexes)
         in_windows, whole = _outcome(model, batch, batch.gather)
-        early = torch.nonzero(2 * batch.place <= batch.place.max()).squeeze(1)
-        narrow = batch[early]  # as wide as half a window
+        middle = (batch.place.min() + batch.place.max()) // 2
+        early = torch.nonzero(batch.place <= middle).squeeze(1)
+        narrow = batch[early]  # as wide as the last of these needs
         in_narrow, _ = _outcome(model, narrow, narrow.gather)
         parts = batch.parts(len(batch) // 2)
         halves = sum(weight * _outcome(model, part, part.gather)[1] for part, weight in parts)

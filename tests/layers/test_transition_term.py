@@ -13,10 +13,11 @@ STEPS, N_ITEMS = 3, 12
 
 
 def sequences(n_users=9, seed=0):
-    """No user has an item twice."""
+    """Users have items twice, also one after the other."""
     generator = torch.Generator().manual_seed(seed)
-    lengths = torch.randint(2, 8, (n_users,), generator=generator)
-    return [(torch.randperm(N_ITEMS - 2, generator=generator) + 1)[:n].tolist() for n in lengths]
+    lengths = torch.randint(2, 9, (n_users,), generator=generator).tolist()
+    drawn = [torch.randint(1, N_ITEMS - 2, (n,), generator=generator).tolist() for n in lengths]
+    return [*drawn, [1, 2, 1, 3], [1, 2, 1], [4, 4, 4, 4]]
 
 
 def term_of(users):
@@ -28,13 +29,16 @@ def term_of(users):
 
 
 def score(users, last, item, unseen=None):
-    """In the words of the docstring; no transition of the event `unseen`, (user, place)."""
+    """In the words of the docstring; without what lies between the event `unseen`, (user, place),
+    and the events before it."""
     counts = [max(1, sum(items.count(i) for items in users)) for i in range(N_ITEMS)]
     reached = 0.0
     for s, source in enumerate(last, start=1):
         for u, items in enumerate(users):
             for (a, i), (b, j) in permutations(enumerate(items), 2):
-                if (i, j) == (source, item) and abs(a - b) <= STEPS and (u, b) != unseen:
+                if (i, j) == (source, item) and abs(a - b) <= STEPS:
+                    if unseen == (u, max(a, b)):
+                        continue
                     reached += (s * abs(a - b)) ** -0.5 * (counts[i] * counts[j]) ** -0.25
     return 2 * math.log1p(reached)
 
@@ -62,7 +66,7 @@ def test_the_event_that_is_asked_for_is_not_counted():
     for u, items in enumerate(users):
         history = torch.tensor([items[:-1]] * (len(items) - 1))
         at = torch.arange(len(items) - 1)
-        last = last_items(history, at, STEPS)
+        last = last_items(history, at, at, STEPS)
         asked = torch.tensor(items[1:]).unsqueeze(1)
         found = made.in_training(last, torch.cat([asked, others.expand(len(at), -1)], dim=1))
         torch.testing.assert_close(found[:, 1:], made.at(last)[:, 1:])

@@ -6,6 +6,8 @@ from hstu_batches import make_batch, make_model, outcome
 from served import all_but_last, events, metrics_of, trained
 
 from recbole_hstu import Recommender
+from recbole_hstu.data.rows.sequence_rows import OWN_TARGETS
+from recbole_hstu.layers.blocks.packing import Packing
 from recbole_hstu.layers.items.recent_counts import RecentCounts
 from recbole_hstu.layers.items.transition_term import TransitionTerm
 from recbole_hstu.support.errors import InputError
@@ -63,9 +65,32 @@ def test_the_loss_is_that_of_the_scores(terms, loss_type, num_negatives, query_t
     torch.testing.assert_close(model.predict(batch), scores.gather(1, target).squeeze(1))
 
 
+@pytest.mark.parametrize("windows", [None, [2, 1, 3]])
+def test_every_position_has_its_own_history(windows):
+    """In a table of the items in use, whose rows the batch names; of windows the last positions."""
+    model, batch = with_terms(["transitions"]), make_batch([3, 1, 5])
+    packing = Packing(batch["item_length"])
+    where = range(len(packing.source))
+    if windows:
+        batch[OWN_TARGETS] = torch.tensor(windows)
+        first = batch["item_length"] - batch[OWN_TARGETS]
+        where = [t for t in where if packing.positions[t] >= first[packing.source[t]]]
+    mine = model.learns_at(batch, packing)
+    rows = torch.cat([torch.zeros(1, dtype=int), torch.randperm(N_ITEMS - 1) + 1])
+    items = torch.randint(1, N_ITEMS, (len(where), 3))
+    found = model.terms_in_training(batch, packing, mine, items, rows)
+    for place, t in enumerate(where):
+        history = batch["item_id_list"][packing.source[t], : packing.positions[t] + 1]
+        last = torch.nn.functional.pad(rows[history.flip(0)][:4], (0, max(0, 4 - len(history))))
+        own = model.transitions.in_training(last.unsqueeze(0), rows[items[place]].unsqueeze(0))
+        torch.testing.assert_close(found[place], own.squeeze(0))
+    assert found.unique().numel() > len(where)
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
+        ({"transition_steps": 1000}, "transition_steps: 1000 is more than MAX_ITEM_LIST_LENGTH"),
         ({"recent_days": [4], "loss_type": "full"}, "recent_days: loss_type full compares vectors"),
         ({"transition_steps": 3, "loss_type": "gbce"}, "transition_steps: loss_type gbce compares"),
         ({"transition_steps": 3, "stochastic_length_alpha": 1.6}, "transition_steps counts the st"),

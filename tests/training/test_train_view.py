@@ -11,7 +11,11 @@ from recbole_hstu.data.loaders import create_dataset, make_loaders
 from recbole_hstu.data.rows.window_loader import WindowLoader, window_loader
 from recbole_hstu.quick_start import run
 from recbole_hstu.training.preparation import build_model
-from recbole_hstu.training.train_view import in_train_view, learn_at_every_position
+from recbole_hstu.training.train_view import (
+    in_train_view,
+    learn_at_every_position,
+    reason_against,
+)
 
 SASRec = find_model("SASRec")  # an import of RecBole's would switch anomaly detection on for all
 BPR = {"loss_type": "BPR", "train_neg_sample_args": {"distribution": "uniform", "sample_num": 1}}
@@ -133,6 +137,15 @@ def test_what_is_not_proved_is_trained_on_prefixes(model, reason, caplog):
     assert network.training
     assert torch.equal(torch.get_rng_state(), drawn[0])
     assert str(np.random.get_state()) == drawn[1]  # noqa: NPY002
+
+
+def test_targets_at_the_end_of_a_window_are_proof_enough():
+    """A first batch with the last window of a user, whose targets all stand at its end."""
+    _, train, network = prepared("SASRec", 16)
+    windows = window_loader(train)
+    (batch,) = windows
+    late = batch[torch.nonzero(batch.place >= batch.place.max() - 1).squeeze(1)]
+    assert reason_against(network, late) is None
 
 
 def test_what_is_proved_says_so(caplog):

@@ -103,10 +103,10 @@ class WindowBatch(Interaction):
     def parts(self, most: int) -> Iterator[tuple[WindowBatch, float]]:
         """Parts of whole windows of like length, of about `most` targets each, as wide as they are
         long, and how much of the batch each is: if the loss is a mean over targets, the parts'
-        weighted losses add up to that of all."""
+        weighted losses add up to that of all. On a GPU windows of all lengths stay together."""
         longest = torch.zeros_like(self.row[: int(self.row.max()) + 1])
         longest = longest.scatter_reduce_(0, self.row, self.place + 1, "amax")
-        kind = longest.clamp(min=_SHORT).log2().ceil()
+        kind = longest.clamp(min=_SHORT).log2().ceil() * (not longest.is_cuda)
         for each in torch.unique(kind).tolist():
             inside = torch.nonzero(kind[self.row] == each).squeeze(1)
             row = self.row[inside]

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from recbole_hstu.layers.items.transitions import Transitions, add_reached
+from recbole_hstu.layers.items.transitions import Transitions, reached_from
 
 # As `ItemGraph` has them by default; twice as many neighbours brought nothing.
 DISTANCE_DECAY = 0.5
@@ -27,12 +27,12 @@ BLOCK_SCORES = 1 << 22
 
 
 class TransitionTerm(nn.Module):
-    """weight * log(1 + reached(j)), with
+    """weight * log(1 + reached(j)), see `reached_from`, over w of `Transitions`.
 
-        reached(j) = sum over steps s back from the end of s^-a * w(i_s, j)
-
-    and w of `Transitions`. Where the next event of a user is a training event, it lies in w itself:
-    `in_training` takes it out, or the term would learn to trust what it has been told.
+    Where the next event of a user is a training event, transitions from the history to it lie in w
+    themselves: `in_training` takes them out, or the term would learn to trust what it has been
+    told. That is exact where no item has more than `N_NEIGHBOURS` neighbours (of others w has the
+    heaviest alone), and where no later event of the user repeats an item of the history.
 
     Args:
         n_items: V, padding included.
@@ -71,15 +71,24 @@ class TransitionTerm(nn.Module):
     def in_training(self, last: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
         """`of_pairs`, where the first of the items is the next event, which is not counted."""
         found = self._reached(last, items)
-        back = torch.arange(1, self.steps + 1, device=last.device, dtype=self.scale.dtype)
-        own = (self.scale[last] * (last > 0) * back ** (-2 * DISTANCE_DECAY)).sum(1)
-        found[:, 0] -= own * self.scale[items[:, 0]]
+        found[:, 0] -= self._of_next_event(last, items[:, 0])
         return found.clamp_(min=0).log1p_() * self.weight
 
     def at(self, last: torch.Tensor, items: torch.Tensor | slice = slice(None)) -> torch.Tensor:
         """The last items (B, S), newest first, and n items that all rows share -> (B, n)."""
-        parts = [reached[:, items].log1p() for _, reached in self._blocks(last)]
-        return torch.cat(parts) * self.weight
+        if not isinstance(items, slice):
+            return self.of_pairs(last, items.expand(len(last), -1))
+        parts = [reached for _, reached in self._blocks(last, items)]
+        return torch.cat(parts).log1p_() * self.weight
+
+    def _of_next_event(self, last: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """(T,) how much of reached(target) are transitions between the event of the target and the
+        events of `last`: from every event of the same item, and back where that is the target's."""
+        back = torch.arange(1, last.shape[1] + 1, device=last.device, dtype=self.scale.dtype)
+        step = back**-DISTANCE_DECAY * (last > 0)  # (T, S)
+        same = last.unsqueeze(2) == last.unsqueeze(1)
+        found = step * (same * step.unsqueeze(1)).sum(2) * self.scale[last]
+        return (found * (1 + (last == target.unsqueeze(1)))).sum(1) * self.scale[target]
 
     @torch.no_grad()
     def add_items(self, n: int) -> None:
@@ -96,11 +105,13 @@ class TransitionTerm(nn.Module):
         return found
 
     @torch.no_grad()
-    def _blocks(self, last: torch.Tensor) -> Iterator[tuple[slice, torch.Tensor]]:
-        """Slices of the rows, and reached(j) (rows, V) of each."""
-        rows = max(16, BLOCK_SCORES // len(self.weights))
+    def _blocks(
+        self, last: torch.Tensor, items: slice = slice(None)
+    ) -> Iterator[tuple[slice, torch.Tensor]]:
+        """Slices of the rows, and reached(j) of each, (rows, n)."""
+        n_items = len(range(*items.indices(len(self.weights))))
+        rows = max(1, BLOCK_SCORES // max(n_items, last.shape[1] * self.weights.shape[1]))
         for start in range(0, len(last), rows):
             part = slice(start, start + rows)
-            zeros = self.weights.new_zeros(len(last[part]), len(self.weights))
             given = (self.neighbours, self.weights, DISTANCE_DECAY)
-            yield part, add_reached(zeros, last[part], *given)
+            yield part, reached_from(last[part], *given, items)

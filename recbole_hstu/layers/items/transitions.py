@@ -109,26 +109,38 @@ class Transitions:
         return source, other, weight * self.freshness[np.maximum(source, other)]
 
 
-def last_items(history: torch.Tensor, at: torch.Tensor, steps: int) -> torch.Tensor:
-    """(B, L) right-padded histories and places (B,) in them -> (B, steps) the item there and those
-    before it, the newest first; 0 where there is none."""
+def last_items(
+    history: torch.Tensor, row: torch.Tensor, at: torch.Tensor, steps: int
+) -> torch.Tensor:
+    """(B, L) histories, rows of them (T,) and a place (T,) in each -> (T, steps) the item there and
+    those before it, the newest first; 0 where there is none."""
     place = at.unsqueeze(1) - torch.arange(steps, device=history.device)
-    return history.gather(1, place.clamp(min=0)) * (place >= 0)
+    return history[row.unsqueeze(1), place.clamp(min=0)] * (place >= 0)
 
 
-def add_reached(
-    scores: torch.Tensor,
+def reached_from(
     last: torch.Tensor,
     neighbours: torch.Tensor,
     weights: torch.Tensor,
     decay: float,
+    items: slice = slice(None),
 ) -> torch.Tensor:
-    """Add to scores (B, V) what transitions reach from the last items (B, S), the newest first:
-    sum over steps s back from the end of s^-decay * w(i_s, j).
+    """What transitions reach from the last items (B, S), the newest first:
+
+        reached(j) = sum over steps s back from the end of s^-decay * w(i_s, j)
 
     Args:
         neighbours, weights: (V, K) of `Transitions.heaviest`; of item 0 all are 0.
+        items: those of the V items that are asked for.
+
+    Returns:
+        (B, n).
     """
+    start, stop, _ = items.indices(len(neighbours))
     back = torch.arange(1, last.shape[1] + 1, device=last.device, dtype=weights.dtype)
-    reached = weights[last] * (back**-decay).unsqueeze(1)  # (B, S, K)
-    return scores.scatter_add_(1, neighbours[last].flatten(1).long(), reached.flatten(1))
+    share = weights[last] * (back**-decay).unsqueeze(1)  # (B, S, K)
+    place = neighbours[last].long() - start
+    share *= (place >= 0) & (place < stop - start)
+    reached = weights.new_zeros(len(last), stop - start)
+    place = place.clamp_(min=0, max=stop - start - 1)
+    return reached.scatter_add_(1, place.flatten(1), share.flatten(1))

@@ -11,6 +11,7 @@ from recbole_hstu.layers.blocks.packing import Packing
 from recbole_hstu.layers.items.recent_counts import RecentCounts
 from recbole_hstu.layers.items.transition_term import TransitionTerm
 from recbole_hstu.layers.items.transitions import last_items
+from recbole_hstu.support.errors import InputError
 
 
 class ScoreTerms:
@@ -21,13 +22,18 @@ class ScoreTerms:
     ITEM_SEQ_LEN: str
     TIME: str
     n_items: int
+    max_seq_length: int
     recent: RecentCounts | None
     transitions: TransitionTerm | None
     request_times: Any
     asked: Any
 
     def build_score_terms(self, config, dataset) -> None:
-        """`recent` and `transitions`, None where the options do not ask for them."""
+        """`recent` and `transitions`, None where the options do not ask for them.
+
+        Raises:
+            InputError: see `RecentCounts`; or more steps than a history has events.
+        """
         days, steps = config["recent_days"], config["transition_steps"]
         user = items = times = torch.zeros(0, dtype=torch.int64)
         # Without a data set a checkpoint brings what is counted.
@@ -39,6 +45,11 @@ class ScoreTerms:
         if days is not None:
             self.recent = RecentCounts(n_items=self.n_items, days=days, items=items, times=times)
         if steps is not None:
+            if steps > self.max_seq_length:
+                raise InputError(
+                    f"transition_steps: {steps} is more than MAX_ITEM_LIST_LENGTH "
+                    f"({self.max_seq_length}), and no history is longer"
+                )
             self.transitions = TransitionTerm(
                 n_items=self.n_items, steps=steps, user=user, item=items
             )
@@ -69,7 +80,8 @@ class ScoreTerms:
         """(B, S) the last items of each row's history."""
         assert self.transitions is not None
         at = interaction[self.ITEM_SEQ_LEN] - 1
-        return last_items(interaction[self.ITEM_SEQ], at, self.transitions.steps)
+        rows = torch.arange(len(at), device=at.device)
+        return last_items(interaction[self.ITEM_SEQ], rows, at, self.transitions.steps)
 
     def terms_at(self, keys: torch.Tensor, items: torch.Tensor | slice = slice(None)) -> Any:
         """(B, F) keys and n items that all rows share -> (B, n)."""
@@ -102,8 +114,8 @@ class ScoreTerms:
         if self.recent is not None:
             total = total + self.recent.of_pairs(self.asked(interaction, packing)[mine], ids)
         if self.transitions is not None:
-            history = interaction[self.ITEM_SEQ][packing.source[mine]]
-            last = last_items(history, packing.positions[mine], self.transitions.steps)
+            places = (packing.source[mine], packing.positions[mine])
+            last = last_items(interaction[self.ITEM_SEQ], *places, self.transitions.steps)
             if rows is not None:
                 last = rows[last]
             total = total + self.transitions.in_training(last, ids)
