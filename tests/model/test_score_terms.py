@@ -101,13 +101,20 @@ def test_losses_without_a_term_are_refused(options, said):
         make_model(**options)
 
 
-@pytest.mark.parametrize("options", [{"recent_days": [2, 8]}, {"transition_steps": 3}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"recent_days": [2, 8]},
+        {"transition_steps": 3},
+        {"recent_days": [2, 8], "transition_steps": 3},
+    ],
+)
 def test_a_checkpoint_brings_what_is_counted(options, toy):
     """The lists of a served model are those that were judged: no data set is at hand there."""
     result = trained("HSTU", learning_rate=0.1, **options)
     state = torch.load(result["checkpoint"], weights_only=True)["state_dict"]
     weights = [state[name] for name in ("recent.weight", "transitions.weight") if name in state]
-    assert len(weights) == 1 and (weights[0] != 0.02).all()
+    assert len(weights) == len(options) and all((weight != 0.02).all() for weight in weights)
     rec = Recommender.load(result["checkpoint"])
     histories, targets = all_but_last(events())
     lists = rec.recommend(histories, k=30, at=targets["time"], exclude_seen=False)

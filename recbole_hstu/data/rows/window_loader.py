@@ -106,7 +106,9 @@ class WindowBatch(Interaction):
         weighted losses add up to that of all. On a GPU windows of all lengths stay together."""
         longest = torch.zeros_like(self.row[: int(self.row.max()) + 1])
         longest = longest.scatter_reduce_(0, self.row, self.place + 1, "amax")
-        kind = longest.clamp(min=_SHORT).log2().ceil() * (not longest.is_cuda)
+        kind = longest.clamp(min=_SHORT).log2().ceil()
+        if kind.is_cuda:
+            kind.zero_()
         for each in torch.unique(kind).tolist():
             inside = torch.nonzero(kind[self.row] == each).squeeze(1)
             row = self.row[inside]
