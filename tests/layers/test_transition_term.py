@@ -76,6 +76,21 @@ def test_the_event_that_is_asked_for_is_not_counted():
             assert math.isclose(value, expected, abs_tol=1e-6)
 
 
+def test_of_many_neighbours_the_heaviest_count(monkeypatch):
+    """What is taken out of a target that was cut off leaves nothing, not less."""
+    users = sequences(n_users=20)
+    whole = term_of(users)
+    monkeypatch.setattr(transition_term, "N_NEIGHBOURS", 3)
+    made, keys = term_of(users), torch.arange(N_ITEMS).unsqueeze(1)
+    every = whole.at(keys)
+    order = every.sort(dim=1, descending=True, stable=True).indices
+    kept = torch.zeros_like(every).scatter_(1, order[:, :3], 1)
+    torch.testing.assert_close(made.at(keys), every * kept)
+    cut_off = every.masked_fill(kept == 1, 0).argmax(1)
+    assert (every.gather(1, cut_off.unsqueeze(1)) > 0).sum() > N_ITEMS / 2
+    assert not made.in_training(keys, cut_off.unsqueeze(1)).any()
+
+
 def test_no_transition_reaches_new_items():
     made, keys = term_of(sequences()), torch.tensor([[1, 2, 3]])
     before = made.at(keys)

@@ -37,6 +37,8 @@ def files(tmp_path_factory):
         }
         scaled = trained("HSTUText", fusion="text_only", text_scale=3.0, **TEXT, epochs=1)
         found["scaled"] = scaled["checkpoint"].resolve()
+        counts = trained("HSTUText", recent_days=[2, 8], transition_steps=3, **TEXT, epochs=1)
+        found["counts"] = counts["checkpoint"].resolve()
         found["LIS"] = trained("LIS", **TEXT, epochs=1)["checkpoint"].resolve()
         text = next(Path("dataset/toy").glob("*.safetensors")).resolve()
         return {**found, "text": text}
@@ -55,7 +57,7 @@ def test_further_texts_are_encoded_as_those_of_the_file(files):
     assert not again.encode(["unheard of"]).any()
 
 
-@pytest.mark.parametrize("name", ["sum", "gate", "text_only", "LIS"])
+@pytest.mark.parametrize("name", ["sum", "gate", "text_only", "counts", "LIS"])
 def test_new_items_are_items_like_all_others(files, name):
     rec = loaded(files, name)
     at = 10 if rec.needs_time else None
