@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recbole_hstu.config.config import Config
 from recbole_hstu.support.errors import InputError
+from recbole_hstu.support.files.installed import PROPERTIES
 from recbole_hstu.tuning.space import Parameter, read_space
 
 YAML = """\
@@ -96,6 +98,14 @@ def test_the_grid_is_every_combination_once():
 def test_shipped_spaces_by_name():
     assert read_space("HSTU").plain()["learning_rate"] == {"loguniform": [3e-4, 1e-2]}
     assert read_space("properties/hyper/SASRec.yaml").parameters
+
+
+@pytest.mark.parametrize("name", sorted(file.stem for file in (PROPERTIES / "hyper").iterdir()))
+def test_shipped_spaces_are_of_their_model(name):
+    for parameter in read_space(name).parameters:
+        for value in parameter.extremes():
+            config = Config(name.split("-")[0], "ml-100k", None, {parameter.name: value})
+            assert config[parameter.name] == value
 
 
 @pytest.mark.parametrize(
