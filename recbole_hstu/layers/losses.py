@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import math
-import warnings
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from dataclasses import dataclass
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.sparse import csc_matrix, csr_matrix
 
-# Said once a process by torch; what is used of it is tested.
-warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+from recbole_hstu.layers.picked_products import PickedProducts, SparseProducts, blocks
 
 # The logit of a sampled negative that is its own positive: far below any, finite in half precision.
 MASKED = -5e4
@@ -20,10 +17,6 @@ MASKED = -5e4
 LEAST_LOG = -80.0
 # One product of `sparse`, or of `gather`, costs about as much as this many of a matrix product.
 DENSE_COLUMNS = {"sparse": 6, "gather": 64}
-# Columns of a sparse product that are worth a thread: 64 bytes, what a processor reads at once.
-LEAST_COLUMNS = 16
-# Products held at once. On a CPU about 4 MB of float32, used up while they are in the cache.
-_CHUNK_PRODUCTS = {"cpu": 1 << 20, "cuda": 1 << 26}
 
 
 def sampled_softmax(
@@ -114,6 +107,21 @@ def shared_softmax(
     return _first_of(_without_hits(logits, positives, negatives), log_weight, added)
 
 
+@dataclass(frozen=True)
+class AddedToAll:
+    """What `full_softmax` adds to the logits of T queries.
+
+    Attributes:
+        to_positive: (T,) to those of the positives.
+        weights: (F,) of the features whose weighted sum is added to the logits of all others.
+        features: a slice of n queries -> (n, V - 1, F), without the padding.
+    """
+
+    to_positive: torch.Tensor
+    weights: torch.Tensor
+    features: Callable[[slice], torch.Tensor]
+
+
 def full_softmax(
     queries: torch.Tensor,
     table: torch.Tensor,
@@ -121,18 +129,25 @@ def full_softmax(
     *,
     temperature: float,
     positive_table: torch.Tensor | None = None,
+    added: AddedToAll | None = None,
 ) -> torch.Tensor:
     """Cross-entropy over the catalogue: -log softmax over rows 1..V-1 of the table, row 0 being
     padding. Memory is bounded by a block of logits, not by T x V.
 
     Args:
         queries, table, positives, temperature, positive_table: as in `sampled_softmax`.
+        added: to the logits, if anything.
     """
     table = table.to(queries.dtype)
     queries = queries / temperature
     own = table if positive_table is None else positive_table
     positive = (queries * own[positives]).sum(-1)
-    total = CatalogueCrossEntropy.apply(queries, table[1:], positives - 1, positive)
+    weights = features = None
+    if added is not None:
+        positive = positive + added.to_positive
+        weights, features = added.weights.to(queries.dtype), added.features
+    given = (queries, table[1:], positives - 1, positive, weights, features)
+    total = CatalogueCrossEntropy.apply(*given)
     return total / len(queries)
 
 
@@ -158,21 +173,26 @@ def _first_of(logits, log_weight: float, added: torch.Tensor | None = None) -> t
 
 
 class CatalogueCrossEntropy(torch.autograd.Function):
-    """Sum over t of log(exp(p_t) + sum_{v != y_t} exp(<q_t, table_v>)) - p_t.
+    """Sum over t of log(exp(p_t) + sum_{v != y_t} exp(<q_t, table_v> + <w, f_tv>)) - p_t.
 
     The logits of a block of queries exist once: they become probabilities and then gradients, all
     in the forward pass, since the backward pass would have to compute them anew.
 
-    Shapes: queries (T, D), table (V, D), positives y (T,) int64, their logits p (T,) -> ().
+    Shapes: queries (T, D), table (V, D), positives y (T,) int64, their logits p (T,), weights w
+    (F,) and f of `AddedToAll`, or None -> ().
     """
 
     @staticmethod
-    def forward(ctx, queries, table, positives, positive_logits):
+    def forward(ctx, queries, table, positives, positive_logits, weights, features):
         grad_queries, grad_table = torch.empty_like(queries), torch.zeros_like(table)
+        grad_weights = queries.new_zeros(0 if weights is None else len(weights))
         log_likelihood = torch.empty_like(positive_logits)
-        for part, block in _blocks(queries, table):
+        for part, block in blocks(queries, table):
             own = positives[part].unsqueeze(1)
             torch.mm(queries[part], table.t(), out=block)
+            if weights is not None:
+                feature = features(part).flatten(0, 1).to(block.dtype)  # (n * V, F)
+                block.view(-1).addmv_(feature, weights)
             block.scatter_(1, own, positive_logits[part].unsqueeze(1))
             torch.log_softmax(block, dim=1, out=block)
             log_likelihood[part] = block.gather(1, own).squeeze(1)
@@ -180,100 +200,17 @@ class CatalogueCrossEntropy(torch.autograd.Function):
             block.clamp_(min=LEAST_LOG).exp_().scatter_(1, own, 0)
             torch.mm(block, table, out=grad_queries[part])
             grad_table.addmm_(block.t(), queries[part])
-        ctx.save_for_backward(grad_queries, grad_table, log_likelihood.exp() - 1)
+            if weights is not None:
+                grad_weights.addmv_(feature.t(), block.view(-1))
+        ctx.save_for_backward(grad_queries, grad_table, log_likelihood.exp() - 1, grad_weights)
         return -log_likelihood.sum()
 
     @staticmethod
     def backward(ctx, grad):
-        grad_queries, grad_table, grad_positive = ctx.saved_tensors
-        return grad * grad_queries, grad * grad_table, None, grad * grad_positive
-
-
-class PickedProducts(torch.autograd.Function):
-    """(queries @ table.T).gather(1, index) without the (T, V) matrix: block by block, forward and
-    backward, so that memory stays bounded.
-
-    Shapes: queries (T, D), table (V, D), index (T, K) int64 -> (T, K).
-    """
-
-    @staticmethod
-    def forward(ctx, queries, table, index):
-        ctx.save_for_backward(queries, table, index)
-        picked = queries.new_empty(index.shape)
-        for part, block in _blocks(queries, table):
-            torch.mm(queries[part], table.t(), out=block)
-            torch.gather(block, 1, index[part], out=picked[part])
-        return picked
-
-    @staticmethod
-    def backward(ctx, grad):
-        queries, table, index = ctx.saved_tensors
-        grad_queries, grad_table = torch.empty_like(queries), torch.zeros_like(table)
-        for part, block in _blocks(queries, table):
-            block.zero_().scatter_add_(1, index[part], grad[part])
-            torch.mm(block, table, out=grad_queries[part])
-            grad_table.addmm_(block.t(), queries[part])
-        return grad_queries, grad_table, None
-
-
-class SparseProducts(torch.autograd.Function):
-    """`PickedProducts` without the other products: a sparse matrix of what is picked, on a CPU.
-
-    torch multiplies along its rows in parallel; what it would copy and sort to multiply along the
-    columns, scipy adds up as it stands, every thread a few columns of the result.
-    """
-
-    @staticmethod
-    def forward(ctx, queries, table, index):
-        if index.numel() < 1 << 31:
-            index = index.int()  # which both libraries take as it is
-        ctx.save_for_backward(queries, table, index)
-        pattern = _rows_of(index, queries.new_zeros(index.shape), len(table))
-        picked = torch.sparse.sampled_addmm(pattern, queries, table.t(), beta=0.0)
-        return picked.values().view_as(index)
-
-    @staticmethod
-    def backward(ctx, grad):
-        queries, table, index = ctx.saved_tensors
-        grad = grad.contiguous()
-        rows = _rows_of(index, grad, len(table))
-        parts = (rows.values(), rows.col_indices(), rows.crow_indices())
-        columns = csr_matrix(tuple(p.numpy() for p in parts), shape=rows.shape).T
-        with torch.autocast("cpu", enabled=False):  # sparse products know no bfloat16
-            return rows @ table, torch.from_numpy(_product(columns, queries.numpy())), None
-
-
-def _product(matrix: csc_matrix, right: np.ndarray) -> np.ndarray:
-    """matrix @ right, (V, T) and (T, D), on as many threads as torch may use."""
-    n_parts = min(torch.get_num_threads(), right.shape[1] // LEAST_COLUMNS)
-    if n_parts <= 1:
-        return matrix @ right
-    out = np.empty((matrix.shape[0], right.shape[1]), right.dtype)
-
-    def fill(columns: np.ndarray, own: np.ndarray) -> None:
-        own[:] = matrix @ columns
-
-    with ThreadPoolExecutor(n_parts) as pool:
-        parts = (np.array_split(whole, n_parts, axis=1) for whole in (right, out))
-        list(pool.map(fill, *parts))
-    return out
-
-
-def _rows_of(index: torch.Tensor, values: torch.Tensor, width: int) -> torch.Tensor:
-    """(T, width) sparse matrix with `values` (T, K) in the columns `index` (T, K)."""
-    start = torch.arange(0, index.numel() + 1, index.shape[1], dtype=index.dtype)
-    return torch.sparse_csr_tensor(
-        start, index.flatten(), values.flatten(), (len(index), width), check_invariants=False
-    )
-
-
-def _blocks(queries: torch.Tensor, table: torch.Tensor):
-    """Slices of the queries, and a buffer (rows of the slice, V) that all of them share."""
-    rows = max(64, _CHUNK_PRODUCTS.get(table.device.type, 1 << 26) // len(table))
-    buffer = queries.new_empty(min(rows, len(queries)), len(table))
-    for start in range(0, len(queries), rows):
-        part = slice(start, min(start + rows, len(queries)))
-        yield part, buffer[: part.stop - start]
+        grad_queries, grad_table, grad_positive, grad_weights = ctx.saved_tensors
+        grad_positive, grad_weights = grad * grad_positive, grad * grad_weights
+        of_weights = grad_weights if len(grad_weights) else None
+        return grad * grad_queries, grad * grad_table, None, grad_positive, of_weights, None
 
 
 def l2_normalise(x: torch.Tensor, eps: float = 1e-6) -> torch.Tensor:

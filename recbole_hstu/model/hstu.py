@@ -180,7 +180,8 @@ class HSTU(PositionLoss, ScoreTerms, SequentialRecommender):
         scores = (self.user_vectors(interaction, inputs) * candidates[item]).sum(-1)
         if not self.score_terms():
             return scores
-        return scores + self.terms_of_pairs(interaction, item.unsqueeze(1)).squeeze(1)
+        keys = self.term_keys(interaction)
+        return scores + self.terms_of_pairs(keys, item.unsqueeze(1)).squeeze(1)
 
     def full_sort_predict(self, interaction) -> torch.Tensor:
         """(B, V) scores of the whole catalogue."""

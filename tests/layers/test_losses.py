@@ -9,9 +9,9 @@ from golden_model import SIZES, Settings, dataset
 from hstu_batches import make_batch, make_model, text_model
 
 from recbole_hstu.config.config import Config
-from recbole_hstu.layers import losses
+from recbole_hstu.layers import losses, picked_products
 from recbole_hstu.layers.items.items_in_use import ItemsInUse
-from recbole_hstu.layers.losses import full_softmax, sampled_softmax, shared_softmax
+from recbole_hstu.layers.losses import AddedToAll, full_softmax, sampled_softmax, shared_softmax
 from recbole_hstu.model.hstu import HSTU
 from recbole_hstu.support.errors import InputError
 
@@ -38,7 +38,7 @@ def positives():
 @pytest.fixture(params=[1 << 20, 64 * V])
 def blocks(request, monkeypatch):
     """One block of queries, and several of which the last is not full."""
-    monkeypatch.setitem(losses._CHUNK_PRODUCTS, "cpu", request.param)
+    monkeypatch.setitem(picked_products.CHUNK_PRODUCTS, "cpu", request.param)
 
 
 @pytest.mark.usefixtures("blocks")
@@ -59,6 +59,22 @@ def test_full_with_a_table_of_positives(positives):
     logits = queries @ table[1:].t()
     positive = (queries * own[positives]).sum(-1, keepdim=True)
     logits = logits.scatter(1, positives.unsqueeze(1) - 1, positive) / 0.3
+    plain = F.cross_entropy(logits, positives - 1)
+    torch.testing.assert_close(gradients(loss, tensors), gradients(plain, tensors))
+
+
+@pytest.mark.usefixtures("blocks")
+def test_full_with_weighed_features(positives):
+    queries, table, _ = leaves()
+    features = torch.rand(T, V - 1, 3, dtype=torch.double)
+    weights = torch.tensor([0.5, -1.0, 2.0], dtype=torch.double, requires_grad=True)
+    own = torch.rand(T, dtype=torch.double, requires_grad=True)
+    tensors = [queries, table, weights, own]
+    added = AddedToAll(own, weights, features.__getitem__)
+    loss = full_softmax(queries, table, positives, temperature=0.3, added=added)
+    positive = (queries * table[positives]).sum(-1) / 0.3 + own
+    logits = queries @ table[1:].t() / 0.3 + features @ weights
+    logits = logits.scatter(1, positives.unsqueeze(1) - 1, positive.unsqueeze(1))
     plain = F.cross_entropy(logits, positives - 1)
     torch.testing.assert_close(gradients(loss, tensors), gradients(plain, tensors))
 

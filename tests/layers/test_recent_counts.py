@@ -36,7 +36,7 @@ def test_each_window_ends_where_the_bin_of_the_time_begins(unit):
             expected = math.log1p(inside[0]) + 2 * math.log1p(inside[1])
             assert row[item].item() == pytest.approx(expected, rel=1e-6)
     pairs = torch.randint(0, 5, (9, 7), generator=generator)
-    torch.testing.assert_close(made.of_pairs(asked, pairs), found.gather(1, pairs))
+    torch.testing.assert_close(made.of_pairs(made.places(asked), pairs), found.gather(1, pairs))
     torch.testing.assert_close(made.at(made.places(asked), torch.tensor([3, 1])), found[:, [3, 1]])
     torch.testing.assert_close(made.at(made.places(asked), slice(2, 4)), found[:, 2:4])
 
@@ -46,7 +46,7 @@ def test_new_items_have_no_events():
     before, places = made.at(torch.tensor([1])), torch.tensor([1])
     made.add_items(2)
     torch.testing.assert_close(made.at(places), torch.cat([before, torch.zeros(1, 2)], dim=1))
-    pairs = made.of_pairs(torch.tensor([SECONDS_A_DAY]), torch.tensor([[2, 4]]))
+    pairs = made.of_pairs(places, torch.tensor([[2, 4]]))
     torch.testing.assert_close(pairs, torch.cat([before[:, 2:], torch.zeros(1, 1)], dim=1))
 
 

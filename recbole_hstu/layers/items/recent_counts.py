@@ -86,16 +86,24 @@ class RecentCounts(nn.Module):
         first, size = self.scale
         return ((times - first) // size).clamp(0, len(self.table) - 1)
 
-    def of_pairs(self, times: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
-        """(T,) times and their items (T, K) -> (T, K)."""
-        flat = self.places(times).unsqueeze(1) * self.n_items + items
+    def of_pairs(self, places: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
+        """(T,) places and their items (T, K) -> (T, K)."""
+        flat = places.unsqueeze(1) * self.n_items + items
         return F.embedding(flat, self.table.flatten(0, 1)) @ self.weight
+
+    in_training = of_pairs  # the next event lies after every bin that is counted
 
     def at(self, places: torch.Tensor, items: torch.Tensor | slice = slice(None)) -> torch.Tensor:
         """(B,) places and n items that all of them share -> (B, n)."""
+        return self.features(places, items) @ self.weight
+
+    def features(
+        self, places: torch.Tensor, items: torch.Tensor | slice = slice(None)
+    ) -> torch.Tensor:
+        """What `at` takes the weighted sum of, (B, n, W)."""
         if not isinstance(items, slice):
             places = places.unsqueeze(1)
-        return self.table[places, items] @ self.weight
+        return self.table[places, items]
 
     @torch.no_grad()
     def add_items(self, n: int) -> None:

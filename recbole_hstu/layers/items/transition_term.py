@@ -78,8 +78,12 @@ class TransitionTerm(nn.Module):
         """The last items (B, S), newest first, and n items that all rows share -> (B, n)."""
         if not isinstance(items, slice):
             return self.of_pairs(last, items.expand(len(last), -1))
+        return self.features(last, items).squeeze(2) * self.weight
+
+    def features(self, last: torch.Tensor, items: slice = slice(None)) -> torch.Tensor:
+        """What `at` weighs, (B, n, 1)."""
         parts = [reached for _, reached in self._blocks(last, items)]
-        return torch.cat(parts).log1p_() * self.weight
+        return torch.cat(parts).log1p_().unsqueeze(2)
 
     def _of_next_event(self, last: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """(T,) how much of reached(target) are transitions between the event of the target and the

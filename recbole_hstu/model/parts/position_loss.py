@@ -37,7 +37,9 @@ class PositionLoss(UserRows):
     forward: Any
     normalised: Any
     score_terms: Any
+    term_keys_in_training: Any
     terms_in_training: Any
+    terms_of_all: Any
 
     def read_loss_options(self, config) -> None:
         """Of `properties/model/HSTU.yaml`.
@@ -62,10 +64,9 @@ class PositionLoss(UserRows):
                 )
             self.log_weight = log_correction(self.n_items, self.num_negatives)
         for term in ("recent_days", "transition_steps"):
-            if config[term] is not None and self.loss_type in ("full", "gbce"):
+            if config[term] is not None and self.loss_type == "gbce":
                 raise InputError(
-                    f"{term}: loss_type {self.loss_type} compares vectors alone; take sampled or "
-                    "shared"
+                    f"{term}: loss_type gbce compares vectors alone; take sampled, shared or full"
                 )
         if self.loss_type == "gbce":
             t = option(config, "gbce_t")
@@ -108,16 +109,21 @@ class PositionLoss(UserRows):
         hidden, positives = self.own_positions(interaction, hidden, packing)
         own = None if inputs is candidates else self.normalised(inputs)
         table = self.normalised(candidates)
-        settings = {"temperature": self.temperature, "positive_table": own}
+        settings: dict[str, Any] = {"temperature": self.temperature, "positive_table": own}
+        keys = None
+        if self.score_terms():
+            mine = self.learns_at(interaction, packing)
+            keys = self.term_keys_in_training(interaction, packing, mine, rows)
         if negatives is None:
+            if keys is not None:
+                settings["added"] = self.terms_of_all(keys, positives, self.temperature)
             return full_softmax(hidden, table, positives, **settings)
         if self.loss_type == "gbce":
             return gbce(hidden, table, positives, negatives, beta=self.beta, **settings)
         settings["log_weight"] = self.log_weight
-        if self.score_terms():
+        if keys is not None:
             items = torch.cat([positives.unsqueeze(1), negatives.expand(len(positives), -1)], dim=1)
-            mine = self.learns_at(interaction, packing)
-            terms = self.terms_in_training(interaction, packing, mine, items, rows)
+            terms = self.terms_in_training(keys, items if rows is None else rows[items])
             settings["added"] = terms / self.temperature
         softmax = sampled_softmax if negatives.dim() == 2 else shared_softmax
         return softmax(hidden, table, positives, negatives, **settings)

@@ -11,6 +11,7 @@ from recbole_hstu.layers.blocks.packing import Packing
 from recbole_hstu.layers.items.recent_counts import RecentCounts
 from recbole_hstu.layers.items.transition_term import TransitionTerm
 from recbole_hstu.layers.items.transitions import last_items
+from recbole_hstu.layers.losses import AddedToAll
 from recbole_hstu.support.errors import InputError
 
 
@@ -69,54 +70,62 @@ class ScoreTerms:
 
     def term_keys(self, interaction) -> torch.Tensor:
         """(B, F) int64, what the terms read of each row's request."""
-        keys = []
-        if self.recent is not None:
-            keys.append(self.recent.places(self.request_times(interaction)).unsqueeze(1))
-        if self.transitions is not None:
-            keys.append(self.last_of_rows(interaction))
-        return torch.cat(keys, dim=1)
-
-    def last_of_rows(self, interaction) -> torch.Tensor:
-        """(B, S) the last items of each row's history."""
-        assert self.transitions is not None
         at = interaction[self.ITEM_SEQ_LEN] - 1
         rows = torch.arange(len(at), device=at.device)
-        return last_items(interaction[self.ITEM_SEQ], rows, at, self.transitions.steps)
+        return self._keys(interaction[self.ITEM_SEQ], rows, at, self.request_times(interaction))
 
-    def terms_at(self, keys: torch.Tensor, items: torch.Tensor | slice = slice(None)) -> Any:
-        """(B, F) keys and n items that all rows share -> (B, n)."""
-        total: Any = 0
-        if self.recent is not None:
-            total = total + self.recent.at(keys[:, 0], items)
-        if self.transitions is not None:
-            total = total + self.transitions.at(keys[:, -self.transitions.steps :], items)
-        return total
-
-    def terms_of_pairs(self, interaction, items: torch.Tensor) -> Any:
-        """Items (B, K) after each row's history -> (B, K)."""
-        total: Any = 0
-        if self.recent is not None:
-            total = total + self.recent.of_pairs(self.request_times(interaction), items)
-        if self.transitions is not None:
-            total = total + self.transitions.of_pairs(self.last_of_rows(interaction), items)
-        return total
-
-    def terms_in_training(
-        self, interaction, packing: Packing, mine: Any, items: torch.Tensor, rows: Any
-    ) -> Any:
-        """The next item and others (T, K) of the positions `mine` -> (T, K).
+    def term_keys_in_training(
+        self, interaction, packing: Packing, mine: Any, rows: torch.Tensor | None
+    ) -> torch.Tensor:
+        """(T, F) of the positions `mine`.
 
         Args:
             rows: (U,) the items that ids in a batch are rows of, None where they are ids.
         """
-        total: Any = 0
-        ids = items if rows is None else rows[items]
+        history = interaction[self.ITEM_SEQ]
+        asked = self.asked(interaction, packing)[mine]
+        of = history if rows is None else rows[history]
+        return self._keys(of, packing.source[mine], packing.positions[mine], asked)
+
+    def _keys(self, history, row, at, time) -> torch.Tensor:
+        """Of places `at` in rows of histories (B, L), asked at a time, all three (T,)."""
+        keys = []
         if self.recent is not None:
-            total = total + self.recent.of_pairs(self.asked(interaction, packing)[mine], ids)
+            keys.append(self.recent.places(time).unsqueeze(1))
         if self.transitions is not None:
-            places = (packing.source[mine], packing.positions[mine])
-            last = last_items(interaction[self.ITEM_SEQ], *places, self.transitions.steps)
-            if rows is not None:
-                last = rows[last]
-            total = total + self.transitions.in_training(last, ids)
-        return total
+            keys.append(last_items(history, row, at, self.transitions.steps))
+        return torch.cat(keys, dim=1)
+
+    def _given(self, keys: torch.Tensor) -> list[tuple[Any, torch.Tensor]]:
+        """Each term, and its own part of the keys."""
+        given: list[tuple[Any, torch.Tensor]] = []
+        if self.recent is not None:
+            given.append((self.recent, keys[:, 0]))
+        if self.transitions is not None:
+            given.append((self.transitions, keys[:, -self.transitions.steps :]))
+        return given
+
+    def terms_at(self, keys: torch.Tensor, items: torch.Tensor | slice = slice(None)) -> Any:
+        """(B, F) keys and n items that all rows share -> (B, n)."""
+        return sum(term.at(key, items) for term, key in self._given(keys))
+
+    def terms_of_pairs(self, keys: torch.Tensor, items: torch.Tensor) -> Any:
+        """(B, F) keys and items (B, K) of each -> (B, K)."""
+        return sum(term.of_pairs(key, items) for term, key in self._given(keys))
+
+    def terms_in_training(self, keys: torch.Tensor, items: torch.Tensor) -> Any:
+        """`terms_of_pairs`, where the first of the items is the next event."""
+        return sum(term.in_training(key, items) for term, key in self._given(keys))
+
+    def terms_of_all(
+        self, keys: torch.Tensor, positives: torch.Tensor, temperature: float
+    ) -> AddedToAll:
+        """What the terms add to the logits of all items, where the positives (T,) come next."""
+        to_positive = self.terms_in_training(keys, positives.unsqueeze(1)).squeeze(1) / temperature
+        weights = torch.cat([term.weight.view(-1) for term in self.score_terms()]) / temperature
+
+        def features(part: slice) -> torch.Tensor:
+            given = self._given(keys[part])
+            return torch.cat([term.features(key, slice(1, None)) for term, key in given], dim=2)
+
+        return AddedToAll(to_positive, weights, features)
