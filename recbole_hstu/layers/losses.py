@@ -108,18 +108,17 @@ def shared_softmax(
 
 
 @dataclass(frozen=True)
-class AddedToAll:
-    """What `full_softmax` adds to the logits of T queries.
+class WeighedFeatures:
+    """Features of T queries and the items 1 .. V - 1, whose weighted sum `full_softmax` adds to the
+    logits.
 
     Attributes:
-        to_positive: (T,) to those of the positives.
-        weights: (F,) of the features whose weighted sum is added to the logits of all others.
-        features: a slice of n queries -> (n, V - 1, F), without the padding.
+        weights: (W,).
+        of: a slice of n queries -> W features, each (n, V - 1). No gradient goes through them.
     """
 
-    to_positive: torch.Tensor
     weights: torch.Tensor
-    features: Callable[[slice], torch.Tensor]
+    of: Callable[[slice], list[torch.Tensor]]
 
 
 def full_softmax(
@@ -129,10 +128,10 @@ def full_softmax(
     *,
     temperature: float,
     positive_table: torch.Tensor | None = None,
-    added: AddedToAll | None = None,
+    added: WeighedFeatures | None = None,
 ) -> torch.Tensor:
     """Cross-entropy over the catalogue: -log softmax over rows 1..V-1 of the table, row 0 being
-    padding. Memory is bounded by a block of logits, not by T x V.
+    padding. Memory is bounded by a block of logits and their features, not by T x V.
 
     Args:
         queries, table, positives, temperature, positive_table: as in `sampled_softmax`.
@@ -142,13 +141,11 @@ def full_softmax(
     queries = queries / temperature
     own = table if positive_table is None else positive_table
     positive = (queries * own[positives]).sum(-1)
-    weights = features = None
+    weights, features = queries.new_zeros(0), None
     if added is not None:
-        positive = positive + added.to_positive
-        weights, features = added.weights.to(queries.dtype), added.features
+        weights, features = added.weights.to(queries.dtype), added.of
     given = (queries, table[1:], positives - 1, positive, weights, features)
-    total = CatalogueCrossEntropy.apply(*given)
-    return total / len(queries)
+    return CatalogueCrossEntropy.apply(*given) / len(queries)
 
 
 def log_correction(n_items: int, n_negatives: int) -> float:
@@ -173,44 +170,45 @@ def _first_of(logits, log_weight: float, added: torch.Tensor | None = None) -> t
 
 
 class CatalogueCrossEntropy(torch.autograd.Function):
-    """Sum over t of log(exp(p_t) + sum_{v != y_t} exp(<q_t, table_v> + <w, f_tv>)) - p_t.
+    """Sum over t of -log softmax(logits_t) at y_t, with logits_tv = <q_t, table_v> + <w, f_tv>,
+    but p_t for the product with the positive.
 
     The logits of a block of queries exist once: they become probabilities and then gradients, all
     in the forward pass, since the backward pass would have to compute them anew.
 
-    Shapes: queries (T, D), table (V, D), positives y (T,) int64, their logits p (T,), weights w
-    (F,) and f of `AddedToAll`, or None -> ().
+    Shapes: queries (T, D), table (V, D), positives y (T,) int64, their products p (T,), weights w
+    (W,) and their features f, see `WeighedFeatures`; without any W is 0 -> ().
     """
 
     @staticmethod
-    def forward(ctx, queries, table, positives, positive_logits, weights, features):
+    def forward(ctx, queries, table, positives, positive_products, weights, features):
         grad_queries, grad_table = torch.empty_like(queries), torch.zeros_like(table)
-        grad_weights = queries.new_zeros(0 if weights is None else len(weights))
-        log_likelihood = torch.empty_like(positive_logits)
-        for part, block in blocks(queries, table):
+        log_likelihood = torch.empty_like(positive_products)
+        grad_weights = torch.zeros_like(weights)
+        for part, block in blocks(queries, table, held=1 + len(weights)):
             own = positives[part].unsqueeze(1)
+            weighed = [f.to(block.dtype) for f in features(part)] if len(weights) else []
             torch.mm(queries[part], table.t(), out=block)
-            if weights is not None:
-                feature = features(part).flatten(0, 1).to(block.dtype)  # (n * V, F)
-                block.view(-1).addmv_(feature, weights)
-            block.scatter_(1, own, positive_logits[part].unsqueeze(1))
+            block.scatter_(1, own, positive_products[part].unsqueeze(1))
+            for feature, weight in zip(weighed, weights, strict=True):
+                block.addcmul_(feature, weight)
             torch.log_softmax(block, dim=1, out=block)
             log_likelihood[part] = block.gather(1, own).squeeze(1)
             # Where exp() would underflow to denormal numbers the products below crawl.
-            block.clamp_(min=LEAST_LOG).exp_().scatter_(1, own, 0)
+            block.clamp_(min=LEAST_LOG).exp_()
+            for feature, grad in zip(weighed, grad_weights, strict=True):
+                grad += torch.dot(feature.flatten(), block.flatten()) - feature.gather(1, own).sum()
+            block.scatter_(1, own, 0)
             torch.mm(block, table, out=grad_queries[part])
             grad_table.addmm_(block.t(), queries[part])
-            if weights is not None:
-                grad_weights.addmv_(feature.t(), block.view(-1))
         ctx.save_for_backward(grad_queries, grad_table, log_likelihood.exp() - 1, grad_weights)
         return -log_likelihood.sum()
 
     @staticmethod
     def backward(ctx, grad):
         grad_queries, grad_table, grad_positive, grad_weights = ctx.saved_tensors
-        grad_positive, grad_weights = grad * grad_positive, grad * grad_weights
-        of_weights = grad_weights if len(grad_weights) else None
-        return grad * grad_queries, grad * grad_table, None, grad_positive, of_weights, None
+        own = (grad * grad_queries, grad * grad_table, None, grad * grad_positive)
+        return (*own, grad * grad_weights, None)
 
 
 def l2_normalise(x: torch.Tensor, eps: float = 1e-6) -> torch.Tensor:

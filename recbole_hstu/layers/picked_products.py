@@ -96,9 +96,13 @@ def _rows_of(index: torch.Tensor, values: torch.Tensor, width: int) -> torch.Ten
     )
 
 
-def blocks(queries: torch.Tensor, table: torch.Tensor):
-    """Slices of the queries, and a buffer (rows of the slice, V) that all of them share."""
-    rows = max(64, CHUNK_PRODUCTS.get(table.device.type, 1 << 26) // len(table))
+def blocks(queries: torch.Tensor, table: torch.Tensor, held: int = 1):
+    """Slices of the queries, and a buffer (rows of the slice, V) that all of them share.
+
+    Args:
+        held: how many such buffers exist at once.
+    """
+    rows = max(64, CHUNK_PRODUCTS.get(table.device.type, 1 << 26) // (held * len(table)))
     buffer = queries.new_empty(min(rows, len(queries)), len(table))
     for start in range(0, len(queries), rows):
         part = slice(start, min(start + rows, len(queries)))

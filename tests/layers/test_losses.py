@@ -11,7 +11,12 @@ from hstu_batches import make_batch, make_model, text_model
 from recbole_hstu.config.config import Config
 from recbole_hstu.layers import losses, picked_products
 from recbole_hstu.layers.items.items_in_use import ItemsInUse
-from recbole_hstu.layers.losses import AddedToAll, full_softmax, sampled_softmax, shared_softmax
+from recbole_hstu.layers.losses import (
+    WeighedFeatures,
+    full_softmax,
+    sampled_softmax,
+    shared_softmax,
+)
 from recbole_hstu.model.hstu import HSTU
 from recbole_hstu.support.errors import InputError
 
@@ -65,16 +70,17 @@ def test_full_with_a_table_of_positives(positives):
 
 @pytest.mark.usefixtures("blocks")
 def test_full_with_weighed_features(positives):
-    queries, table, _ = leaves()
-    features = torch.rand(T, V - 1, 3, dtype=torch.double)
+    queries, table, own = leaves()
+    generator = torch.Generator().manual_seed(2)
+    features = torch.rand(3, T, V - 1, dtype=torch.double, generator=generator)
     weights = torch.tensor([0.5, -1.0, 2.0], dtype=torch.double, requires_grad=True)
-    own = torch.rand(T, dtype=torch.double, requires_grad=True)
-    tensors = [queries, table, weights, own]
-    added = AddedToAll(own, weights, features.__getitem__)
-    loss = full_softmax(queries, table, positives, temperature=0.3, added=added)
-    positive = (queries * table[positives]).sum(-1) / 0.3 + own
-    logits = queries @ table[1:].t() / 0.3 + features @ weights
-    logits = logits.scatter(1, positives.unsqueeze(1) - 1, positive.unsqueeze(1))
+    tensors = [queries, table, own, weights]
+    added = WeighedFeatures(weights, lambda part: list(features[:, part]))
+    settings = {"temperature": 0.3, "positive_table": own}
+    loss = full_softmax(queries, table, positives, added=added, **settings)
+    positive = (queries * own[positives]).sum(-1, keepdim=True)
+    products = (queries @ table[1:].t()).scatter(1, positives.unsqueeze(1) - 1, positive)
+    logits = products / 0.3 + torch.einsum("f,ftv->tv", weights, features)
     plain = F.cross_entropy(logits, positives - 1)
     torch.testing.assert_close(gradients(loss, tensors), gradients(plain, tensors))
 

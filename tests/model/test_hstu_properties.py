@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from recbole_hstu.layers.blocks.hstu_block import _Lookup, dropout
 from recbole_hstu.layers.blocks.packing import Packing
 from recbole_hstu.layers.items.item_encoder import FusedEncoder
-from recbole_hstu.layers.losses import PickedProducts, l2_normalise, sampled_softmax
+from recbole_hstu.layers.losses import l2_normalise, sampled_softmax
+from recbole_hstu.layers.picked_products import PickedProducts
 from recbole_hstu.model.hstu import HSTU
 from recbole_hstu.model.hstutext import HSTUText
 from recbole_hstu.support.errors import InputError

@@ -127,13 +127,22 @@ def test_a_request_computes_one_row(monkeypatch):
     assert ask(15) == WIDTH  # the window has slid
 
 
-@pytest.mark.parametrize("model", ["HSTU", "SASRecSS", "SASRec", "LIS"])
-def test_kept_users_get_what_their_histories_get(toy, model, in_empty_folder):
+@pytest.mark.parametrize(
+    ("model", "more"),
+    [
+        ("HSTU", {}),
+        ("SASRecSS", {}),
+        ("SASRecSS", {"transition_steps": 3}),  # reads items, and no times
+        ("SASRec", {}),
+        ("LIS", {}),
+    ],
+)
+def test_kept_users_get_what_their_histories_get(toy, model, more, in_empty_folder):
     from served import write_items
 
     write_items()
     text = {"item_text": {"fields": ["title"]}, "text_dimensions": 6}
-    options = {"protocol": "paper"} | (text if model == "LIS" else {})
+    options = {"protocol": "paper"} | (text if model == "LIS" else more)
     rec = Recommender.load(trained(model, **options)["checkpoint"])
     histories, targets = all_but_last(events())
     cache = HistoryCache(rec)

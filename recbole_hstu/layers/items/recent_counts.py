@@ -93,17 +93,18 @@ class RecentCounts(nn.Module):
 
     in_training = of_pairs  # the next event lies after every bin that is counted
 
+    def features_in_training(
+        self, places: torch.Tensor, _next_items: torch.Tensor
+    ) -> list[torch.Tensor]:
+        """(T,) places -> what `in_training` takes the weighted sum of, of the items 1 .. V - 1: a
+        (T, V - 1) for each window."""
+        return [self.table[places, 1:, window] for window in range(len(self.spans))]
+
     def at(self, places: torch.Tensor, items: torch.Tensor | slice = slice(None)) -> torch.Tensor:
         """(B,) places and n items that all of them share -> (B, n)."""
-        return self.features(places, items) @ self.weight
-
-    def features(
-        self, places: torch.Tensor, items: torch.Tensor | slice = slice(None)
-    ) -> torch.Tensor:
-        """What `at` takes the weighted sum of, (B, n, W)."""
         if not isinstance(items, slice):
             places = places.unsqueeze(1)
-        return self.table[places, items]
+        return self.table[places, items] @ self.weight
 
     @torch.no_grad()
     def add_items(self, n: int) -> None:

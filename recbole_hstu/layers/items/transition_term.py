@@ -74,16 +74,22 @@ class TransitionTerm(nn.Module):
         found[:, 0] -= self._of_next_event(last, items[:, 0])
         return found.clamp_(min=0).log1p_() * self.weight
 
+    def features_in_training(
+        self, last: torch.Tensor, next_items: torch.Tensor
+    ) -> list[torch.Tensor]:
+        """The last items (T, S) and the next ones (T,) -> what `in_training` weighs, of the items
+        1 .. V - 1: one (T, V - 1)."""
+        own = (next_items - 1).unsqueeze(1)
+        told = -self._of_next_event(last, next_items).unsqueeze(1)
+        reached = reached_from(last, *self._graph(), slice(1, None)).scatter_add_(1, own, told)
+        return [reached.clamp_(min=0).log1p_()]
+
     def at(self, last: torch.Tensor, items: torch.Tensor | slice = slice(None)) -> torch.Tensor:
         """The last items (B, S), newest first, and n items that all rows share -> (B, n)."""
         if not isinstance(items, slice):
             return self.of_pairs(last, items.expand(len(last), -1))
-        return self.features(last, items).squeeze(2) * self.weight
-
-    def features(self, last: torch.Tensor, items: slice = slice(None)) -> torch.Tensor:
-        """What `at` weighs, (B, n, 1)."""
         parts = [reached for _, reached in self._blocks(last, items)]
-        return torch.cat(parts).log1p_().unsqueeze(2)
+        return torch.cat(parts).log1p_() * self.weight
 
     def _of_next_event(self, last: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """(T,) how much of reached(target) are transitions between the event of the target and the
@@ -117,5 +123,7 @@ class TransitionTerm(nn.Module):
         rows = max(1, BLOCK_SCORES // max(n_items, last.shape[1] * self.weights.shape[1]))
         for start in range(0, len(last), rows):
             part = slice(start, start + rows)
-            given = (self.neighbours, self.weights, DISTANCE_DECAY)
-            yield part, reached_from(last[part], *given, items)
+            yield part, reached_from(last[part], *self._graph(), items)
+
+    def _graph(self) -> tuple[torch.Tensor, torch.Tensor, float]:
+        return self.neighbours, self.weights, DISTANCE_DECAY

@@ -11,7 +11,7 @@ from recbole_hstu.layers.blocks.packing import Packing
 from recbole_hstu.layers.items.recent_counts import RecentCounts
 from recbole_hstu.layers.items.transition_term import TransitionTerm
 from recbole_hstu.layers.items.transitions import last_items
-from recbole_hstu.layers.losses import AddedToAll
+from recbole_hstu.layers.losses import WeighedFeatures
 from recbole_hstu.support.errors import InputError
 
 
@@ -72,7 +72,8 @@ class ScoreTerms:
         """(B, F) int64, what the terms read of each row's request."""
         at = interaction[self.ITEM_SEQ_LEN] - 1
         rows = torch.arange(len(at), device=at.device)
-        return self._keys(interaction[self.ITEM_SEQ], rows, at, self.request_times(interaction))
+        time = None if self.recent is None else self.request_times(interaction)
+        return self._keys(interaction[self.ITEM_SEQ], rows, at, time)
 
     def term_keys_in_training(
         self, interaction, packing: Packing, mine: Any, rows: torch.Tensor | None
@@ -83,12 +84,13 @@ class ScoreTerms:
             rows: (U,) the items that ids in a batch are rows of, None where they are ids.
         """
         history = interaction[self.ITEM_SEQ]
-        asked = self.asked(interaction, packing)[mine]
+        time = None if self.recent is None else self.asked(interaction, packing)[mine]
         of = history if rows is None else rows[history]
-        return self._keys(of, packing.source[mine], packing.positions[mine], asked)
+        return self._keys(of, packing.source[mine], packing.positions[mine], time)
 
     def _keys(self, history, row, at, time) -> torch.Tensor:
-        """Of places `at` in rows of histories (B, L), asked at a time, all three (T,)."""
+        """Of places `at` in rows of histories (B, L), asked at a time, all three (T,). Models that
+        see no times have none here either."""
         keys = []
         if self.recent is not None:
             keys.append(self.recent.places(time).unsqueeze(1))
@@ -118,14 +120,14 @@ class ScoreTerms:
         return sum(term.in_training(key, items) for term, key in self._given(keys))
 
     def terms_of_all(
-        self, keys: torch.Tensor, positives: torch.Tensor, temperature: float
-    ) -> AddedToAll:
-        """What the terms add to the logits of all items, where the positives (T,) come next."""
-        to_positive = self.terms_in_training(keys, positives.unsqueeze(1)).squeeze(1) / temperature
-        weights = torch.cat([term.weight.view(-1) for term in self.score_terms()]) / temperature
+        self, keys: torch.Tensor, next_items: torch.Tensor, temperature: float
+    ) -> WeighedFeatures:
+        """(T, F) keys and the next items (T,) -> `terms_in_training` of all items, divided by the
+        temperature."""
+        weights = torch.cat([term.weight.view(-1) for term, _ in self._given(keys)])
 
-        def features(part: slice) -> torch.Tensor:
-            given = self._given(keys[part])
-            return torch.cat([term.features(key, slice(1, None)) for term, key in given], dim=2)
+        def features(part: slice) -> list[torch.Tensor]:
+            given, items = self._given(keys[part]), next_items[part]
+            return [f for term, key in given for f in term.features_in_training(key, items)]
 
-        return AddedToAll(to_positive, weights, features)
+        return WeighedFeatures(weights / temperature, features)
