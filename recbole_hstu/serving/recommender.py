@@ -21,6 +21,7 @@ from recbole_hstu.serving.histories import (
     request_times,
     users_of,
 )
+from recbole_hstu.serving.new_events import add_events
 from recbole_hstu.serving.new_items import add_items
 from recbole_hstu.serving.saved_model import SavedModel, load_model
 from recbole_hstu.serving.scorers import index_of, likeness, scorer_of
@@ -169,6 +170,11 @@ class Recommender:
         self._take_up_items()
         if self.index is not None:
             self.index.take_up(self.scorer)
+
+    def add_events(self, events: Any, on_unknown: str = "raise") -> None:
+        """Count what any users did since the training; see `new_events.add_events`. The events
+        have the form of histories, `on_unknown` is that of `recommend`."""
+        add_events(self.saved, self.read(events, on_unknown))
 
     def read(self, histories: Any, on_unknown: str = "raise") -> Histories:
         """Check histories and find their items; see `read_histories`."""

@@ -17,8 +17,8 @@ _NAMES = frozenset(
     {
         *("model", "dataset", "protocol", "resume", "encoding", "model_class"),
         *("compare", "baseline", "storage", "out", "text_model", "text_revision"),
-        *("users", "histories", "candidates", "exclude", "new_items", "record", "licence"),
-        *("semantic_ids", "quantiser"),
+        *("users", "histories", "candidates", "exclude", "new_items", "new_events"),
+        *("record", "licence", "semantic_ids", "quantiser"),
     }
 )
 _NAME_ENDINGS = (

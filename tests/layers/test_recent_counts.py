@@ -56,3 +56,16 @@ def test_windows_without_length_are_refused():
             make_model(recent_days=days)
     with pytest.raises(InputError, match=r"would take 7\.5 GiB; a longer shortest window"):
         counts([4e-3], [1, 1], [0, SECONDS_A_DAY * 2000], n_items=1000)
+
+
+def test_events_that_come_later_count_as_if_they_had_been_there():
+    """Those before the first one as the first."""
+    day = SECONDS_A_DAY
+    items, times = [1, 2, 3, 2, 4, 2], [9 * day, 10 * day, 20 * day, 5 * day, 50 * day, 51 * day]
+    made, whole = (
+        counts([4], items[:3], times[:3]),
+        counts([4], items, [*times[:3], 9 * day, *times[4:]]),
+    )
+    made.add_events(torch.tensor(items[3:]), torch.tensor(times[3:]))
+    torch.testing.assert_close(made.table, whole.table)
+    assert (made.at(made.places(torch.tensor([51 * day + 1]))) > 0).sum() == 1

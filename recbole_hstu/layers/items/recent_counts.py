@@ -22,6 +22,7 @@ SECONDS_A_DAY = 86_400
 # Times are rounded down to a bin, of which the shortest window has so many.
 BINS_A_WINDOW = 4
 MAX_BYTES = 1 << 30
+_LAST_BIN = (1 << 31) - 2
 # Of a window's logarithm, before training.
 FIRST_WEIGHT = 0.02
 
@@ -37,6 +38,7 @@ class RecentCounts(nn.Module):
         days: lengths of the windows, which are rounded to quarters of the shortest.
         items: (E,) int64, of the training events.
         times: (E,) int64, in seconds or milliseconds.
+        keep_events: these events stay when weights are loaded; else those of the weights come.
 
     Raises:
         InputError: no windows, or counts that would not fit `MAX_BYTES`.
@@ -48,12 +50,18 @@ class RecentCounts(nn.Module):
     table: torch.Tensor
 
     def __init__(
-        self, *, n_items: int, days: Sequence[float], items: torch.Tensor, times: torch.Tensor
+        self,
+        *,
+        n_items: int,
+        days: Sequence[float],
+        items: torch.Tensor,
+        times: torch.Tensor,
+        keep_events: bool = False,
     ):
         super().__init__()
         if not days or not all(isinstance(d, int | float) and d > 0 for d in days):
             raise InputError(f"recent_days: {days!r} must be days of windows, such as [4, 28]")
-        self.n_items = n_items
+        self.n_items, self.keep_events = n_items, keep_events and len(items) > 0
         self.spans = [round(BINS_A_WINDOW * d / min(days)) for d in days]
         first, last = (int(times.min()), int(times.max())) if len(times) else (0, 0)
         size = max(1, int(min(days) * SECONDS_A_DAY * ticks_a_second(last) / BINS_A_WINDOW))
@@ -112,10 +120,30 @@ class RecentCounts(nn.Module):
         self.n_items += n
         self.table = F.pad(self.table, (0, 0, 0, n))
 
+    @torch.no_grad()
+    def add_events(self, items: torch.Tensor, times: torch.Tensor) -> None:
+        """Count further events (E,), in the unit of the others; those before all others count as
+        the first.
+
+        Raises:
+            InputError: the counts would not fit `MAX_BYTES`; then nothing has changed.
+        """
+        first, size = self.scale
+        bins = ((times - first) // size).clamp(0, _LAST_BIN).int()
+        before = self.bins, self.items
+        self.bins, self.items = torch.cat([self.bins, bins]), torch.cat([self.items, items.int()])
+        try:
+            self._count()
+        except InputError:
+            self.bins, self.items = before
+            raise
+
     def _load_from_state_dict(self, state: Mapping[str, Any], prefix: str, *args: Any) -> None:
         """The events come with the weights: a checkpoint that is served knows no others."""
-        for name in ("bins", "items", "scale"):
-            if f"{prefix}{name}" in state:
-                setattr(self, name, state[f"{prefix}{name}"].to(self.weight.device))
+        names = [name for name in ("bins", "items", "scale") if f"{prefix}{name}" in state]
+        if self.keep_events:
+            state = {**state, **{f"{prefix}{name}": getattr(self, name) for name in names}}
+        for name in names:
+            setattr(self, name, state[f"{prefix}{name}"].to(self.weight.device))
         super()._load_from_state_dict(state, prefix, *args)
         self._count()

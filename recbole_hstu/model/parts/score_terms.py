@@ -33,7 +33,8 @@ class ScoreTerms:
         """`recent` and `transitions`, None where the options do not ask for them.
 
         Raises:
-            InputError: see `RecentCounts`; or more steps than a history has events.
+            InputError: see `RecentCounts`; more steps than a history has events; events to count
+                that would tell the training what is tested.
         """
         days, steps = config["recent_days"], config["transition_steps"]
         user = items = times = torch.zeros(0, dtype=torch.int64)
@@ -44,7 +45,14 @@ class ScoreTerms:
             user, items, times = (events[field] for field in fields)
         self.recent = self.transitions = None
         if days is not None:
-            self.recent = RecentCounts(n_items=self.n_items, days=days, items=items, times=times)
+            counted = {"items": items, "times": times}
+            all_known = counts_all_known(config)
+            if all_known and isinstance(dataset, SequenceDataset):
+                known = dataset.event_feat
+                counted = {"items": known[self.ITEM_ID], "times": known[dataset.time_field]}
+            self.recent = RecentCounts(
+                n_items=self.n_items, days=days, **counted, keep_events=all_known
+            )
         if steps is not None:
             if steps > self.max_seq_length:
                 raise InputError(
@@ -131,3 +139,19 @@ class ScoreTerms:
             return [f for term, key in given for f in term.features_in_training(key, items)]
 
         return WeighedFeatures(weights / temperature, features)
+
+
+def counts_all_known(config) -> bool:
+    """Whether `recent_days` counts all events of the data set, each from its time on.
+
+    Raises:
+        InputError: where they are not cut in time, training would count what is tested.
+    """
+    if config["recent_events"] != "known":
+        return False
+    if "TS" not in config["eval_args"]["split"]:
+        raise InputError(
+            "recent_events: known needs a cut in time (--protocol=time_split); where the last "
+            "events of each user are held out, training would count what others are tested on"
+        )
+    return True

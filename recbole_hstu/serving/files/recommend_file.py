@@ -21,7 +21,7 @@ from recbole_hstu.support.errors import InputError
 _OPTIONS = (
     *("users", "histories", "all_users", "k", "at", "out", "dataset", "exclude_seen"),
     *("candidates", "exclude", "on_unknown", "text_features_file", "device", "show_progress"),
-    *("new_items", "stand_in"),
+    *("new_items", "stand_in", "new_events"),
 )
 _TEXTS = {*_OPTIONS} - {"all_users", "k", "at", "exclude_seen", "show_progress"}
 # The users of a part with the times of their requests, None where they have none of their own.
@@ -50,6 +50,9 @@ def recommend_file(checkpoint: str | Path, options: Mapping[str, Any]) -> str:
     if "new_items" in options:
         stand_in = options.get("stand_in", "neighbours")
         rec.add_items(options["new_items"], stand_in)
+    if "new_events" in options:
+        for events in read_history_file(options["new_events"]):
+            rec.add_events(events, options.get("on_unknown", "warn"))
     k = options.get("k", 10)
     allowed = [
         read_names(options[name]) if options.get(name) is not None else None
@@ -111,8 +114,8 @@ def _checked(given: Mapping[str, Any]) -> dict[str, Any]:
     check_kind(out)
     if "stand_in" in options and "new_items" not in options:
         raise InputError("--stand_in: is for new items; name their file with --new_items")
-    files = {"users", "histories", "candidates", "exclude", "new_items"} & options.keys()
-    if Path(out).resolve() in {Path(str(options[key])).resolve() for key in files}:
+    files = {"users", "histories", "candidates", "exclude", "new_items", "new_events"}
+    if Path(out).resolve() in {Path(str(options[key])).resolve() for key in files & options.keys()}:
         raise InputError(f"--out={out}: is the file to read from, too; name another")
     return options
 

@@ -1,0 +1,109 @@
+"""What happened since the training is counted, and only what came before a request."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from served import events, metrics_of, toy_with_text, trained
+
+from recbole_hstu import Recommender
+from recbole_hstu.cli import main
+from recbole_hstu.quick_start import evaluate
+from recbole_hstu.support.errors import InputError
+
+START = 1_600_000_000_000
+CUT = START + 6 * 10**8  # the toy events lie in the 10**9 ms after the start
+OPTIONS = {
+    "protocol": "time_split",
+    "eval_args": {"split": {"TS": [CUT, CUT + 1]}},  # nobody validates
+    "topk": [5],
+    "valid_metric": "NDCG@5",
+}
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """A model whose training ended at the cut, with windows of two days and five."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("model"))
+        toy_with_text()
+        result = trained("HSTU", recent_days=[2, 5], learning_rate=0.1, **OPTIONS)
+        return result["checkpoint"].resolve()
+
+
+@pytest.fixture
+def requests():
+    """Histories of those with an event after the cut, their last events, and all later events."""
+    table = events()
+    later = table[table["time"] >= CUT]
+    last = later.drop_duplicates("user", keep="last").set_index("user")
+    own = table[table["user"].isin(last.index)]
+    histories = own[own.duplicated("user", keep="last")]
+    return histories, last.loc[histories["user"].unique()], later
+
+
+def test_counting_on_is_what_known_events_are_judged_by(checkpoint, requests, monkeypatch):
+    monkeypatch.chdir(checkpoint.parent.parent)
+    histories, targets, later = requests
+    rec = Recommender.load(checkpoint)
+    at = targets["time"]
+    frozen = rec.recommend(histories, k=30, at=at, exclude_seen=False)
+    rec.add_events(later)
+    lists = rec.recommend(histories, k=30, at=at, exclude_seen=False)
+    assert not lists["score"].equals(frozen["score"])
+    for found, which in ((frozen, "training"), (lists, "known")):
+        judged = evaluate(checkpoint, config_dict={"recent_events": which})["test_result"]
+        for name, value in metrics_of(found, targets, 5).items():
+            assert judged[name] == pytest.approx(value, abs=1e-6), (which, name)
+
+
+def test_events_after_a_request_change_nothing(checkpoint, requests):
+    histories, targets, later = requests
+    rec, at = Recommender.load(checkpoint), CUT + 10**8
+    asked = histories[histories["time"] <= at]
+    rec.add_events(later[later["time"] < at])
+    before = rec.recommend(asked, k=5, at=at)
+    rec.add_events(later[later["time"] >= at])
+    pd.testing.assert_frame_equal(rec.recommend(asked, k=5, at=at), before)
+
+
+def test_the_command_counts_a_file(checkpoint, requests, in_empty_folder):
+    histories, targets, later = requests
+    later.sort_values("user", kind="stable").to_csv("later.csv", index=False)
+    histories.sort_values("user", kind="stable").to_csv("asked.csv", index=False)
+    options = ["--histories=asked.csv", f"--at={START + 10**9}", "--out=recs.csv"]
+    assert main(["recommend", str(checkpoint), *options, "--new_events=later.csv"]) == 0
+    rec = Recommender.load(checkpoint)
+    rec.add_events(later)
+    expected = rec.recommend(pd.read_csv("asked.csv"), k=10, at=START + 10**9)
+    pd.testing.assert_frame_equal(pd.read_csv("recs.csv"), expected, check_dtype=False, atol=1e-6)
+    assert (
+        main(["recommend", str(checkpoint), *options[:2], "--new_events=x.csv", "--out=x.csv"]) == 2
+    )
+    assert not Path("x.csv").exists()
+
+
+def test_what_cannot_be_counted_changes_nothing(checkpoint, requests):
+    _, _, later = requests
+    rec = Recommender.load(checkpoint)
+    counts = rec.saved.model.recent
+    table = counts.table.clone()
+    with pytest.raises(InputError, match="the counts of 31 items in .* bins would take"):
+        rec.add_events([[("i1", START * 1000)]])  # microseconds
+    with pytest.raises(InputError, match="does not know: i99"):
+        rec.add_events([[("i1", CUT), ("i99", CUT)]])
+    assert torch.equal(counts.table, table)
+    rec.add_events(later)
+    assert not torch.equal(counts.table[: len(table)], table)
+
+
+def test_models_that_count_nothing_say_so(toy):
+    rec = Recommender.load(trained("HSTU", epochs=1)["checkpoint"])
+    with pytest.raises(InputError, match="HSTU counts no events; train it with recent_days"):
+        rec.add_events([[("i1", START)]])
+
+
+def test_held_out_events_are_not_counted_by_user(toy):
+    with pytest.raises(InputError, match="recent_events: known needs a cut in time"):
+        trained("HSTU", recent_days=[2], recent_events="known")
