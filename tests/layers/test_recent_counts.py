@@ -62,10 +62,8 @@ def test_events_that_come_later_count_as_if_they_had_been_there():
     """Those before the first one as the first."""
     day = SECONDS_A_DAY
     items, times = [1, 2, 3, 2, 4, 2], [9 * day, 10 * day, 20 * day, 5 * day, 50 * day, 51 * day]
-    made, whole = (
-        counts([4], items[:3], times[:3]),
-        counts([4], items, [*times[:3], 9 * day, *times[4:]]),
-    )
+    made = counts([4], items[:3], times[:3])
+    whole = counts([4], items, [*times[:3], 9 * day, *times[4:]])
     made.add_events(torch.tensor(items[3:]), torch.tensor(times[3:]))
     torch.testing.assert_close(made.table, whole.table)
     assert (made.at(made.places(torch.tensor([51 * day + 1]))) > 0).sum() == 1

@@ -59,7 +59,7 @@ def test_counting_on_is_what_known_events_are_judged_by(checkpoint, requests, mo
 
 
 def test_events_after_a_request_change_nothing(checkpoint, requests):
-    histories, targets, later = requests
+    histories, _, later = requests
     rec, at = Recommender.load(checkpoint), CUT + 10**8
     asked = histories[histories["time"] <= at]
     rec.add_events(later[later["time"] < at])
@@ -69,7 +69,7 @@ def test_events_after_a_request_change_nothing(checkpoint, requests):
 
 
 def test_the_command_counts_a_file(checkpoint, requests, in_empty_folder):
-    histories, targets, later = requests
+    histories, _, later = requests
     later.sort_values("user", kind="stable").to_csv("later.csv", index=False)
     histories.sort_values("user", kind="stable").to_csv("asked.csv", index=False)
     options = ["--histories=asked.csv", f"--at={START + 10**9}", "--out=recs.csv"]
@@ -78,10 +78,9 @@ def test_the_command_counts_a_file(checkpoint, requests, in_empty_folder):
     rec.add_events(later)
     expected = rec.recommend(pd.read_csv("asked.csv"), k=10, at=START + 10**9)
     pd.testing.assert_frame_equal(pd.read_csv("recs.csv"), expected, check_dtype=False, atol=1e-6)
-    assert (
-        main(["recommend", str(checkpoint), *options[:2], "--new_events=x.csv", "--out=x.csv"]) == 2
-    )
-    assert not Path("x.csv").exists()
+    options[-1] = "--out=other.csv"
+    assert main(["recommend", str(checkpoint), *options, "--new_events=missing.csv"]) == 2
+    assert not Path("other.csv").exists()
 
 
 def test_what_cannot_be_counted_changes_nothing(checkpoint, requests):
@@ -89,8 +88,8 @@ def test_what_cannot_be_counted_changes_nothing(checkpoint, requests):
     rec = Recommender.load(checkpoint)
     counts = rec.saved.model.recent
     table = counts.table.clone()
-    with pytest.raises(InputError, match="the counts of 31 items in .* bins would take"):
-        rec.add_events([[("i1", START * 1000)]])  # microseconds
+    with pytest.raises(InputError, match=r"the counts of 31 items in .* bins would take"):
+        rec.add_events([[("i1", START * 10**6)]])  # nanoseconds
     with pytest.raises(InputError, match="does not know: i99"):
         rec.add_events([[("i1", CUT), ("i99", CUT)]])
     assert torch.equal(counts.table, table)
