@@ -35,7 +35,8 @@ MARKS = {
     "network: installs or downloads": r"make (?!docs)|pip |hf |--model=HSTUBLaIR|musical_instr"
     r"|convert (?:amazon2023|steam)|reproduce",
     "data that nobody carries": r"Electronics_sample|steam|ml-1m|RAW|FOLDER|DIR|toys2014"
-    r"|saved/[\w-]+-\.\.\.\.|queries\.json|--config shop.yaml|USER@HOST|orders\.csv \.\.\.|\"client no\"",
+    r"|saved/[\w-]+-\.\.\.\.|queries\.json|--config shop.yaml|USER@HOST|orders\.csv \.\.\."
+    r"|\"client no\"",
     "GPUs, or several processes": r"--nproc|torchrun|--gpu_id",
     "trains for minutes; its figures stand beside it": r"benchmarks/|\$DATA|--compare="
     r"|--seeds=1,2,3|--MAX_ITEM_LIST_LENGTH=50",
