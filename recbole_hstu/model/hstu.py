@@ -60,6 +60,7 @@ class HSTU(PositionLoss, ScoreTerms, SequentialRecommender):
 
         self.items = self.build_item_encoder(config, dataset)
         self.build_score_terms(config, dataset)
+        self.read_negative_items(config, dataset)
         self.positions = nn.Parameter(torch.empty(self.n_positions, self.hidden_size))
         nn.init.xavier_normal_(self.positions)
         self.layers = nn.ModuleList(

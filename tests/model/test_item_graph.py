@@ -11,6 +11,7 @@ from recbole_hstu.config.config import Config
 from recbole_hstu.data.data_set import load_dataset
 from recbole_hstu.data.loaders import make_loaders
 from recbole_hstu.layers.items import transitions
+from recbole_hstu.layers.items.recent_counts import SECONDS_A_DAY
 from recbole_hstu.support.errors import InputError
 from recbole_hstu.training.preparation import build_model
 
@@ -146,6 +147,22 @@ def test_recent_popularity_by_counting(in_empty_folder):
     assert counts.total() > math.ceil(0.3 * len(events))  # equal times come in together
     for scores in model.full_sort_predict(batch):
         assert scores[1:].tolist() == [counts[token] for token in tokens[1:]]
+
+
+def test_popularity_before_each_request_by_counting(in_empty_folder):
+    """A window of four units of time, whose quarters are one; after the last event it stands."""
+    rows = rows_with_ties()
+    model, tokens, batch = built("RecentPop", rows, recent_days=4 / SECONDS_A_DAY)
+    events = [event for events in of_users(rows).values() for event in events[:-2]]
+    last = max(time for _, time in events) + 1
+    all_scores = model.full_sort_predict(batch)
+    for scores, asked in zip(all_scores, batch["timestamp"].tolist(), strict=True):
+        end = min(asked, last)
+        counts = Counter(item for item, time in events if end - 4 <= time < end)
+        found = scores[1:].expm1().round().tolist()
+        assert found == [counts[token] for token in tokens[1:]]
+    assert all_scores.unique(dim=0).shape[0] > 1
+    assert model.reads_times
 
 
 def test_an_order_without_histories_is_refused(in_empty_folder):

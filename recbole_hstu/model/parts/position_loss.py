@@ -8,6 +8,7 @@ import torch
 
 from recbole_hstu.config.config import option
 from recbole_hstu.data.rows.sequence_rows import OWN_TARGETS
+from recbole_hstu.data.sequence_dataset import SequenceDataset
 from recbole_hstu.distributed.batch_share import BatchShare
 from recbole_hstu.distributed.row_blocks import blocks_of
 from recbole_hstu.layers.blocks.stochastic_length import keep, kept_events, kept_lengths
@@ -30,6 +31,8 @@ class PositionLoss(UserRows):
     TIME_SEQ: str
     TIME: str
     n_items: int
+    negative_items: torch.Tensor | None
+    register_buffer: Any
     max_seq_length: int
     item_l2_norm: bool
     positions: Any
@@ -55,22 +58,17 @@ class PositionLoss(UserRows):
                 "similarities lie between -1 and 1 and the loss stays flat; use about 0.05"
             )
         self.loss_type = option(config, "loss_type")
-        self.log_weight = 0.0
-        if option(config, "logq_correction"):
-            if self.loss_type in ("full", "gbce"):
-                raise InputError(
-                    f"logq_correction: loss_type {self.loss_type} has no softmax over drawn "
-                    "negatives to correct"
-                )
-            self.log_weight = log_correction(self.n_items, self.num_negatives)
+        self.logq_correction = option(config, "logq_correction")
+        if self.logq_correction and self.loss_type in ("full", "gbce"):
+            raise InputError(
+                f"logq_correction: loss_type {self.loss_type} has no softmax over drawn "
+                "negatives to correct"
+            )
         for term in ("recent_days", "transition_steps"):
             if config[term] is not None and self.loss_type == "gbce":
                 raise InputError(
                     f"{term}: loss_type gbce compares vectors alone; take sampled, shared or full"
                 )
-        if self.loss_type == "gbce":
-            t = option(config, "gbce_t")
-            self.beta = gbce_beta(self.n_items, self.num_negatives, t)
         self.alpha = config["stochastic_length_alpha"]
         if self.alpha is not None and config["windows"] == "all":
             raise InputError(
@@ -83,6 +81,30 @@ class PositionLoss(UserRows):
                 "some out; set one of them"
             )
         self.draws = Draws(option(config, "seed"), config["device"])
+
+    def read_negative_items(self, config, dataset) -> None:
+        """What negatives are drawn from, by the option `negative_items`.
+
+        Raises:
+            InputError: a loss that draws none.
+        """
+        items = None  # all
+        if config["negative_items"] == "training":
+            if self.loss_type == "full":
+                raise InputError("negative_items: loss_type full takes all items, it draws none")
+            if isinstance(dataset, SequenceDataset):  # a checkpoint that is served draws none
+                items = torch.unique(dataset.training_events()[self.ITEM_ID])
+        self.register_buffer("negative_items", items, persistent=False)
+        # DDP would send them to every process at every step.
+        before = getattr(self, "_ddp_params_and_buffers_to_ignore", [])
+        self._ddp_params_and_buffers_to_ignore = [*before, "negative_items"]
+        self.n_drawn_from = self.n_items - 1 if items is None else len(items)
+        self.log_weight = 0.0
+        if self.logq_correction:
+            self.log_weight = log_correction(1 + self.n_drawn_from, self.num_negatives)
+        if self.loss_type == "gbce":
+            t = option(config, "gbce_t")
+            self.beta = gbce_beta(1 + self.n_drawn_from, self.num_negatives, t)
 
     def loss_of_share(self, interaction, share: BatchShare) -> tuple[torch.Tensor, float]:
         """The loss of some rows of a batch, and their share of the positions it is a mean over."""
@@ -131,7 +153,7 @@ class PositionLoss(UserRows):
     def draw_negatives(
         self, lengths: torch.Tensor, places: torch.Tensor, own: torch.Tensor | None = None
     ) -> torch.Tensor | None:
-        """Uniform over the items: (T, R) in packed order for `sampled` and `gbce`; (R,) for
+        """Uniform over `negative_items`: (T, R) in packed order for `sampled` and `gbce`; (R,) for
         `shared`; None for `full`.
 
         Args:
@@ -144,14 +166,18 @@ class PositionLoss(UserRows):
         device = self.positions.device
         if self.loss_type == "shared":
             drawn = torch.empty(self.num_negatives, dtype=torch.int64)
-            drawn.random_(1, self.n_items, generator=self.draws.of_step("negatives"))
-            return drawn.to(device, non_blocking=True)
+            drawn.random_(1, 1 + self.n_drawn_from, generator=self.draws.of_step("negatives"))
+            return self._as_items(drawn.to(device, non_blocking=True))
         order = torch.argsort(lengths, stable=True)  # as in `Packing`
         sizes = (lengths if own is None else own)[order].tolist()
         drawn = torch.empty(sum(sizes), self.num_negatives, dtype=torch.int64, device=device)
         for part, place in zip(drawn.split(sizes), places[order].tolist(), strict=True):
-            part.random_(1, self.n_items, generator=self.draws.of_row("negatives", place))
-        return drawn
+            part.random_(1, 1 + self.n_drawn_from, generator=self.draws.of_row("negatives", place))
+        return self._as_items(drawn)
+
+    def _as_items(self, places: torch.Tensor) -> torch.Tensor:
+        """Of places from 1 among `negative_items`."""
+        return places if self.negative_items is None else self.negative_items[places - 1]
 
     def shortened_lengths(self, lengths: torch.Tensor) -> torch.Tensor:
         """(B,) how many events `stochastic_length_alpha` keeps of each history of a batch."""

@@ -12,6 +12,7 @@ from recbole_hstu.layers.items.recent_counts import RecentCounts
 from recbole_hstu.layers.items.transition_term import TransitionTerm
 from recbole_hstu.layers.items.transitions import last_items
 from recbole_hstu.layers.losses import WeighedFeatures
+from recbole_hstu.model.parts.counted_events import counted_events
 from recbole_hstu.support.errors import InputError
 
 
@@ -33,32 +34,24 @@ class ScoreTerms:
         """`recent` and `transitions`, None where the options do not ask for them.
 
         Raises:
-            InputError: see `RecentCounts`; more steps than a history has events; events to count
-                that would tell the training what is tested.
+            InputError: see `RecentCounts` and `counted_events`; or more steps than a history has
+                events.
         """
         days, steps = config["recent_days"], config["transition_steps"]
-        user = items = times = torch.zeros(0, dtype=torch.int64)
-        # Without a data set a checkpoint brings what is counted.
-        if (days is not None or steps is not None) and isinstance(dataset, SequenceDataset):
-            events = dataset.training_events()
-            fields = (dataset.uid_field, self.ITEM_ID, dataset.time_field)
-            user, items, times = (events[field] for field in fields)
         self.recent = self.transitions = None
         if days is not None:
-            counted = {"items": items, "times": times}
-            all_known = counts_all_known(config)
-            if all_known and isinstance(dataset, SequenceDataset):
-                known = dataset.event_feat
-                counted = {"items": known[self.ITEM_ID], "times": known[dataset.time_field]}
-            self.recent = RecentCounts(
-                n_items=self.n_items, days=days, **counted, keep_events=all_known
-            )
+            counted = counted_events(config, dataset)
+            self.recent = RecentCounts(n_items=self.n_items, days=days, **counted)
         if steps is not None:
             if steps > self.max_seq_length:
                 raise InputError(
                     f"transition_steps: {steps} is more than MAX_ITEM_LIST_LENGTH "
                     f"({self.max_seq_length}), and no history is longer"
                 )
+            user = items = torch.zeros(0, dtype=torch.int64)
+            if isinstance(dataset, SequenceDataset):  # without one a checkpoint brings them
+                events = dataset.training_events()
+                user, items = events[dataset.uid_field], events[self.ITEM_ID]
             self.transitions = TransitionTerm(
                 n_items=self.n_items, steps=steps, user=user, item=items
             )
@@ -139,19 +132,3 @@ class ScoreTerms:
             return [f for term, key in given for f in term.features_in_training(key, items)]
 
         return WeighedFeatures(weights / temperature, features)
-
-
-def counts_all_known(config) -> bool:
-    """Whether `recent_days` counts all events of the data set, each from its time on.
-
-    Raises:
-        InputError: where they are not cut in time, training would count what is tested.
-    """
-    if config["recent_events"] != "known":
-        return False
-    if "TS" not in config["eval_args"]["split"]:
-        raise InputError(
-            "recent_events: known needs a cut in time (--protocol=time_split); where the last "
-            "events of each user are held out, training would count what others are tested on"
-        )
-    return True
