@@ -156,6 +156,7 @@ def test_a_block_has_the_rows_that_it_would_have_among_all(monkeypatch):
         ("HSTU", {"clip_grad_norm": {"max_norm": 1}}, "clip_grad_norm: is the norm of all"),
         ("HSTU", {"recent_days": [4]}, "recent_days: .4. needs all items in one place"),
         ("HSTU", {"transition_steps": 2}, "transition_steps: 2 needs all items in one place"),
+        ("HSTU", {"negative_items": "training"}, "negative_items: training needs all items in one"),
         ("HSTU", {"weight_average": 0.9}, "weight_average: 0.9 needs all items in one place"),
         ("HSTUText", {}, "item_table: sharded is for HSTU's table of item ids; HSTUText"),
     ],

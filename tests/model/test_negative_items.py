@@ -29,6 +29,23 @@ def model(in_empty_folder):
     return built
 
 
+def test_unknown_items_have_no_id_vector_and_learn_none(model):
+    made, data = model(negative_items="training")
+    usual, _ = model()
+    known = torch.zeros(data.item_num, dtype=torch.bool)
+    known[data.training_events()["item_id"]] = known[0] = True
+    ids, others = made.items.ids, usual.items.ids
+    assert not ids[1:][~known[1:]].any()
+    assert torch.equal(ids[1:][known[1:]], others[1:][known[1:]])
+    history = torch.where(known)[0][1:13].view(3, 4)
+    batch = {"item_id_list": history, "item_length": torch.full((3,), 4)}
+    batch |= {"item_id": history[:, 0], "timestamp": torch.full((3,), 9)}
+    batch["timestamp_list"] = torch.arange(4).expand(3, 4)
+    made.calculate_loss(batch).backward()
+    assert ids.grad[known][1:].any(dim=1).all()
+    assert not ids.grad[~known].any()
+
+
 @pytest.mark.parametrize("loss_type", ["sampled", "shared", "gbce"])
 def test_only_items_of_the_training_are_drawn(model, loss_type):
     lengths, places = torch.full((8,), 40), torch.arange(8)

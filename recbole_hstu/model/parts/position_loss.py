@@ -83,7 +83,8 @@ class PositionLoss(UserRows):
         self.draws = Draws(option(config, "seed"), config["device"])
 
     def read_negative_items(self, config, dataset) -> None:
-        """What negatives are drawn from, by the option `negative_items`.
+        """What negatives are drawn from, by the option `negative_items`. Items that are never drawn
+        and have no event are learned by nothing: instead of a random vector their ids have none.
 
         Raises:
             InputError: a loss that draws none.
@@ -98,6 +99,9 @@ class PositionLoss(UserRows):
         # DDP would send them to every process at every step.
         before = getattr(self, "_ddp_params_and_buffers_to_ignore", [])
         self._ddp_params_and_buffers_to_ignore = [*before, "negative_items"]
+        if items is not None and getattr(self.items, "ids", None) is not None:
+            known = torch.zeros(self.n_items, dtype=torch.bool).index_fill_(0, items, True)
+            self.items.ids.data[~known] = 0
         self.n_drawn_from = self.n_items - 1 if items is None else len(items)
         self.log_weight = 0.0
         if self.logq_correction:

@@ -79,6 +79,8 @@ def check_sharded(model: Any, config: Settings) -> None:
     for name in ("recent_days", "transition_steps", "weight_average"):
         if config[name] is not None:
             raise InputError(f"{name}: {config[name]} needs all items in one place; leave it out")
+    if config["negative_items"] == "training":
+        raise InputError("negative_items: training needs all items in one place; leave it out")
     if config["enable_scaler"]:
         raise InputError("enable_scaler: each process would skip steps of its own; leave it out")
     from torch.distributed import checkpoint
