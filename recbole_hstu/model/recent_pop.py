@@ -13,7 +13,7 @@ import torch
 from recbole_hstu.config.config import option
 from recbole_hstu.data.sequence_dataset import SequenceDataset
 from recbole_hstu.layers.items.recent_counts import RecentCounts
-from recbole_hstu.model.parts.counted_events import counted_events
+from recbole_hstu.model.parts.counted_events import check_counted, counted_events
 from recbole_hstu.model.parts.training_free import TrainingFree
 
 
@@ -32,6 +32,7 @@ class RecentPop(TrainingFree):
         self.TIME = config["TIME_FIELD"]
         days = config["recent_days"]
         self.reads_times = days is not None
+        check_counted(config)
         if days is not None:
             counted = counted_events(config, dataset)
             self.recent = RecentCounts(n_items=self.n_items, days=[days], **counted)

@@ -13,8 +13,8 @@ def add_events(saved: SavedModel, given: Histories) -> None:
     """`recent_days` counts these events from now on, too. What is given twice counts twice.
 
     Raises:
-        InputError: a model without `recent_days`; times so far from those of the training that the
-            counts would not fit the memory. Then nothing has changed.
+        InputError: a model without `recent_days`; times of another unit than in the training, or
+            so far from it that the counts would not fit. Then nothing has changed.
     """
     counts = getattr(saved.model, "recent", None)
     if counts is None:

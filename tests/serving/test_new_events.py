@@ -58,6 +58,25 @@ def test_counting_on_is_what_known_events_are_judged_by(checkpoint, requests, mo
             assert judged[name] == pytest.approx(value, abs=1e-6), (which, name)
 
 
+@pytest.mark.parametrize("model", ["HSTU", "RecentPop"])
+def test_a_checkpoint_holds_what_was_trained_on(model, requests, toy):
+    """Judged with all that is known, served with what came before the cut, and what is added."""
+    histories, targets, later = requests
+    days = 2 if model == "RecentPop" else [2, 5]
+    result = trained(model, recent_days=days, recent_events="known", **OPTIONS)
+    assert evaluate(result["checkpoint"])["test_result"] == result["test_result"]
+    rec = Recommender.load(result["checkpoint"])
+    assert len(rec.saved.model.recent.items) == len(events()) - len(later)
+    frozen = rec.recommend(histories, k=30, at=targets["time"], exclude_seen=False)
+    rec.add_events(later)
+    lists = rec.recommend(histories, k=30, at=targets["time"], exclude_seen=False)
+    for found, which in ((frozen, "training"), (lists, "known")):
+        options = {"recent_events": which}
+        judged = evaluate(result["checkpoint"], config_dict=options)["test_result"]
+        for name, value in metrics_of(found, targets, 5).items():
+            assert judged[name] == pytest.approx(value, abs=1e-6), (which, name)
+
+
 def test_events_after_a_request_change_nothing(checkpoint, requests):
     histories, _, later = requests
     rec, at = Recommender.load(checkpoint), CUT + 10**8
@@ -89,7 +108,9 @@ def test_what_cannot_be_counted_changes_nothing(checkpoint, requests):
     counts = rec.saved.model.recent
     table = counts.table.clone()
     with pytest.raises(InputError, match=r"the counts of 31 items in .* bins would take"):
-        rec.add_events([[("i1", START * 10**6)]])  # nanoseconds
+        rec.add_events([[("i1", START * 10**3)]])
+    with pytest.raises(InputError, match="time 1600000000 is not in the unit of the training"):
+        rec.add_events([[("i1", START // 1000)]])
     with pytest.raises(InputError, match="does not know: i99"):
         rec.add_events([[("i1", CUT), ("i99", CUT)]])
     assert torch.equal(counts.table, table)
@@ -106,3 +127,6 @@ def test_models_that_count_nothing_say_so(toy):
 def test_held_out_events_are_not_counted_by_user(toy):
     with pytest.raises(InputError, match="recent_events: known needs a cut in time"):
         trained("HSTU", recent_days=[2], recent_events="known")
+    for model in ("HSTU", "RecentPop"):
+        with pytest.raises(InputError, match="known counts nothing without recent_days"):
+            trained(model, recent_events="known", **OPTIONS)

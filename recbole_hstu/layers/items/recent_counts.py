@@ -38,7 +38,8 @@ class RecentCounts(nn.Module):
         days: lengths of the windows, which are rounded to quarters of the shortest.
         items: (E,) int64, of the training events.
         times: (E,) int64, in seconds or milliseconds.
-        keep_events: these events stay when weights are loaded; else those of the weights come.
+        further: items and times (G,) of what came after the training, which no checkpoint keeps.
+            With them all events are those given here; else a checkpoint brings its own.
 
     Raises:
         InputError: no windows, or counts that would not fit `MAX_BYTES`.
@@ -47,6 +48,8 @@ class RecentCounts(nn.Module):
     bins: torch.Tensor
     items: torch.Tensor
     scale: torch.Tensor
+    further_bins: torch.Tensor
+    further_items: torch.Tensor
     table: torch.Tensor
 
     def __init__(
@@ -56,12 +59,12 @@ class RecentCounts(nn.Module):
         days: Sequence[float],
         items: torch.Tensor,
         times: torch.Tensor,
-        keep_events: bool = False,
+        further: tuple[torch.Tensor, torch.Tensor] | None = None,
     ):
         super().__init__()
         if not days or not all(isinstance(d, int | float) and d > 0 for d in days):
             raise InputError(f"recent_days: {days!r} must be days of windows, such as [4, 28]")
-        self.n_items, self.keep_events = n_items, keep_events and len(items) > 0
+        self.n_items, self.knows_all = n_items, further is not None
         self.spans = [round(BINS_A_WINDOW * d / min(days)) for d in days]
         first, last = (int(times.min()), int(times.max())) if len(times) else (0, 0)
         size = max(1, int(min(days) * SECONDS_A_DAY * ticks_a_second(last) / BINS_A_WINDOW))
@@ -69,21 +72,26 @@ class RecentCounts(nn.Module):
         self.register_buffer("items", items.int())
         self.register_buffer("scale", torch.tensor([first, size]))
         self.register_buffer("table", torch.empty(0), persistent=False)
+        for name in ("further_bins", "further_items"):
+            self.register_buffer(name, self.bins[:0].clone(), persistent=False)
         self.weight = nn.Parameter(torch.full((len(days),), FIRST_WEIGHT))
         self._count()
+        if further is not None:
+            self.add_events(*further)
 
     def _count(self) -> None:
         """Make `table`, (bins + 1, V, W): the logarithms at the beginning of every bin."""
-        n_bins = int(self.bins.max()) + 2 if len(self.bins) else 1
+        bins = torch.cat([self.bins, self.further_bins]).long()
+        items = torch.cat([self.items, self.further_items]).long()
+        n_bins = int(bins.max()) + 2 if len(bins) else 1
         size = 4 * n_bins * self.n_items * len(self.spans)
         if size > MAX_BYTES:
             raise InputError(
                 f"recent_days: the counts of {self.n_items:,} items in {n_bins:,} bins would take "
                 f"{size / 2**30:.1f} GiB; a longer shortest window has longer bins"
             )
-        before = torch.zeros(n_bins, self.n_items, device=self.bins.device)
-        index = (self.bins.long() + 1, self.items.long())
-        before.index_put_(index, before.new_ones(len(self.bins)), accumulate=True)
+        before = torch.zeros(n_bins, self.n_items, device=bins.device)
+        before.index_put_((bins + 1, items), before.new_ones(len(bins)), accumulate=True)
         before = before.cumsum(0)  # row b: all events before bin b
         place = torch.arange(n_bins, device=before.device)
         windows = [before - before[(place - span).clamp(min=0)] for span in self.spans]
@@ -126,22 +134,29 @@ class RecentCounts(nn.Module):
         the first.
 
         Raises:
-            InputError: the counts would not fit `MAX_BYTES`; then nothing has changed.
+            InputError: times of another unit, or counts that would not fit `MAX_BYTES`; then
+                nothing has changed.
         """
         first, size = self.scale
+        if len(times) and ticks_a_second(int(times.max())) != ticks_a_second(int(first)):
+            raise InputError(
+                f"events: time {int(times.max())} is not in the unit of the training, whose first "
+                f"event has {int(first)}"
+            )
         bins = ((times - first) // size).clamp(0, _LAST_BIN).int()
-        before = self.bins, self.items
-        self.bins, self.items = torch.cat([self.bins, bins]), torch.cat([self.items, items.int()])
+        before = self.further_bins, self.further_items
+        self.further_bins = torch.cat([self.further_bins, bins])
+        self.further_items = torch.cat([self.further_items, items.int()])
         try:
             self._count()
         except InputError:
-            self.bins, self.items = before
+            self.further_bins, self.further_items = before
             raise
 
     def _load_from_state_dict(self, state: Mapping[str, Any], prefix: str, *args: Any) -> None:
         """The events come with the weights: a checkpoint that is served knows no others."""
         names = [name for name in ("bins", "items", "scale") if f"{prefix}{name}" in state]
-        if self.keep_events:
+        if self.knows_all:
             state = {**state, **{f"{prefix}{name}": getattr(self, name) for name in names}}
         for name in names:
             setattr(self, name, state[f"{prefix}{name}"].to(self.weight.device))

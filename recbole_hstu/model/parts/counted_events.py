@@ -11,11 +11,13 @@ from recbole_hstu.support.errors import InputError
 
 
 def counted_events(config, dataset) -> dict[str, Any]:
-    """`items`, `times` and `keep_events` of `RecentCounts`, as `recent_events` has them. Without a
-    data set there are none: a checkpoint brings them.
+    """`items`, `times` and `further` of `RecentCounts`, as `recent_events` has them.
+
+    Args:
+        dataset: None where a model is served: a checkpoint brings the events.
 
     Raises:
-        InputError: where events are not cut in time, training would count what is tested.
+        InputError: events that are not cut in time: training would count what is tested.
     """
     all_known = config["recent_events"] == "known"
     if all_known and "TS" not in config["eval_args"]["split"]:
@@ -26,6 +28,21 @@ def counted_events(config, dataset) -> dict[str, Any]:
     if not isinstance(dataset, SequenceDataset):
         nothing = torch.zeros(0, dtype=torch.int64)
         return {"items": nothing, "times": nothing}
-    events = dataset.event_feat if all_known else dataset.training_events()
-    items, times = events[dataset.iid_field], events[dataset.time_field]
-    return {"items": items, "times": times, "keep_events": all_known}
+    trained = dataset.inter_feat.covered_events()
+    both = [dataset.event_feat[field] for field in (dataset.iid_field, dataset.time_field)]
+    items, times = (values[trained] for values in both)
+    further = None
+    if all_known:
+        others = torch.ones(len(both[0]), dtype=torch.bool).index_fill_(0, trained, False)
+        further = tuple(values[others] for values in both)
+    return {"items": items, "times": times, "further": further}
+
+
+def check_counted(config) -> None:
+    """Whether something is counted where `recent_events` says what.
+
+    Raises:
+        InputError: it is not.
+    """
+    if config["recent_events"] == "known" and config["recent_days"] is None:
+        raise InputError("recent_events: known counts nothing without recent_days")

@@ -51,8 +51,8 @@ def recommend_file(checkpoint: str | Path, options: Mapping[str, Any]) -> str:
         stand_in = options.get("stand_in", "neighbours")
         rec.add_items(options["new_items"], stand_in)
     if "new_events" in options:
-        for events in read_history_file(options["new_events"]):
-            rec.add_events(events, options.get("on_unknown", "warn"))
+        events = pd.concat(read_history_file(options["new_events"]), ignore_index=True)
+        rec.add_events(events, options.get("on_unknown", "warn"))
     k = options.get("k", 10)
     allowed = [
         read_names(options[name]) if options.get(name) is not None else None
