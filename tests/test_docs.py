@@ -105,9 +105,8 @@ def understood(name, words):
         )[2]
     if name == "queries":
         own_options(options)
-    if name in ("report", "recommend", "export", "serve", "evaluate"):
-        declared = {one.partition("=")[0][2:] for one in about(name)["options"]}
-        assert set(options) <= declared | ({"protocol"} if name == "evaluate" else set())
+    if name in ("report", "recommend", "export", "serve"):
+        assert set(options) <= {one.partition("=")[0][2:] for one in about(name)["options"]}
         return
     own = {option.partition("=")[0][2:] for option in about("tune")["options"]}
     for key in (*STUDY_OPTIONS, *(own if name == "tune" else ()), "config_files"):
