@@ -95,8 +95,7 @@ class Recommender:
             InputError: bad input; the message says where.
         """
         given = self.read(histories, on_unknown)
-        everybody = users_of(histories)
-        times = self.request_times(at, given, everybody)
+        times = self.request_times(at, given, users_of(histories))
         return self._table(given, times, k, exclude_seen, candidates, exclude)
 
     def recommend_users(
@@ -117,9 +116,7 @@ class Recommender:
             dataset: where their events are: a folder of atomic files, an `.inter` file, or a long
                 table; by default the place that the checkpoint recorded. A model that knows users
                 by name needs none with `exclude_seen=False`.
-
-        Raises:
-            InputError: bad input; the message says where.
+            Others, and errors: as for `recommend`.
         """
         if not self.saved.is_sequential and not exclude_seen and dataset is None:
             given = of_users_alone(tokens)
@@ -172,8 +169,8 @@ class Recommender:
             self.index.take_up(self.scorer)
 
     def add_events(self, events: Any, on_unknown: str = "raise") -> None:
-        """Count what any users did since the training; see `new_events.add_events`. The events
-        have the form of histories, `on_unknown` is that of `recommend`."""
+        """Count what any users did since the training, in the form of histories and with the
+        `on_unknown` of `recommend`; see `new_events.add_events` for errors."""
         add_events(self.saved, self.read(events, on_unknown))
 
     def read(self, histories: Any, on_unknown: str = "raise") -> Histories:
@@ -221,11 +218,7 @@ class Recommender:
         return torch.from_numpy(kept).to(self._device)
 
     def check_k(self, k: Any, columns: torch.Tensor | None = None) -> None:
-        """Whether there are k items to recommend.
-
-        Raises:
-            InputError: there are not, or k is no whole number.
-        """
+        """Raises InputError where there are no k items to recommend, or k is no whole number."""
         check_k(k, self.scorer.n_items - 1 if columns is None else len(columns))
 
     def lists(

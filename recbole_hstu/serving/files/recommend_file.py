@@ -41,18 +41,7 @@ def recommend_file(checkpoint: str | Path, options: Mapping[str, Any]) -> str:
     """
     options = _checked(options)
     out = Path(options["out"])
-    rec = Recommender.load(
-        checkpoint,
-        dataset=options.get("dataset"),
-        text_features_file=options.get("text_features_file"),
-        device=options.get("device", "cpu"),
-    )
-    if "new_items" in options:
-        stand_in = options.get("stand_in", "neighbours")
-        rec.add_items(options["new_items"], stand_in)
-    if "new_events" in options:
-        events = pd.concat(read_history_file(options["new_events"]), ignore_index=True)
-        rec.add_events(events, options.get("on_unknown", "warn"))
+    rec = _loaded(checkpoint, options)
     k = options.get("k", 10)
     allowed = [
         read_names(options[name]) if options.get(name) is not None else None
@@ -77,6 +66,22 @@ def recommend_file(checkpoint: str | Path, options: Mapping[str, Any]) -> str:
         if not count.users:
             write(pd.DataFrame({"user": [], "item": [], "score": [], "rank": []}))
     return f"{out}: {count}\n"
+
+
+def _loaded(checkpoint: str | Path, options: Mapping[str, Any]) -> Recommender:
+    """The model, with the new items and events."""
+    rec = Recommender.load(
+        checkpoint,
+        dataset=options.get("dataset"),
+        text_features_file=options.get("text_features_file"),
+        device=options.get("device", "cpu"),
+    )
+    if "new_items" in options:
+        rec.add_items(options["new_items"], options.get("stand_in", "neighbours"))
+    if "new_events" in options:
+        events = pd.concat(read_history_file(options["new_events"]), ignore_index=True)
+        rec.add_events(events, options.get("on_unknown", "warn"))
+    return rec
 
 
 class _Count:
