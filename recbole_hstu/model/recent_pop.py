@@ -13,7 +13,7 @@ import torch
 from recbole_hstu.config.config import option
 from recbole_hstu.data.sequence_dataset import SequenceDataset
 from recbole_hstu.layers.items.recent_counts import RecentCounts
-from recbole_hstu.model.parts.counted_events import check_counted, counted_events
+from recbole_hstu.model.parts.counted_events import counted_events
 from recbole_hstu.model.parts.training_free import TrainingFree
 
 
@@ -30,12 +30,11 @@ class RecentPop(TrainingFree):
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
         self.TIME = config["TIME_FIELD"]
-        days = config["recent_days"]
-        self.reads_times = days is not None
-        check_counted(config)
-        if days is not None:
-            counted = counted_events(config, dataset)
-            self.recent = RecentCounts(n_items=self.n_items, days=[days], **counted)
+        counted = counted_events(config, dataset)
+        self.reads_times = counted is not None
+        if counted is not None:
+            days = [config["recent_days"]]
+            self.recent = RecentCounts(n_items=self.n_items, days=days, **counted)
             self.recent.weight.requires_grad_(False).fill_(1)
             return
         counts = torch.zeros(self.n_items)

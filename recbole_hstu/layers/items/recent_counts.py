@@ -75,8 +75,9 @@ class RecentCounts(nn.Module):
         for name in ("further_bins", "further_items"):
             self.register_buffer(name, self.bins[:0].clone(), persistent=False)
         self.weight = nn.Parameter(torch.full((len(days),), FIRST_WEIGHT))
-        self._count()
-        if further is not None:
+        if further is None:
+            self._count()
+        else:
             self.add_events(*further)
 
     def _count(self) -> None:

@@ -10,16 +10,22 @@ from recbole_hstu.data.sequence_dataset import SequenceDataset
 from recbole_hstu.support.errors import InputError
 
 
-def counted_events(config, dataset) -> dict[str, Any]:
-    """`items`, `times` and `further` of `RecentCounts`, as `recent_events` has them.
+def counted_events(config, dataset) -> dict[str, Any] | None:
+    """`items`, `times` and `further` of `RecentCounts`, as `recent_events` has them; None where
+    `recent_days` counts nothing.
 
     Args:
         dataset: None where a model is served: a checkpoint brings the events.
 
     Raises:
-        InputError: events that are not cut in time: training would count what is tested.
+        InputError: events that are not cut in time: training would count what is tested. Or events
+            are named, and nothing counts them.
     """
     all_known = config["recent_events"] == "known"
+    if config["recent_days"] is None:
+        if all_known:
+            raise InputError("recent_events: known counts nothing without recent_days")
+        return None
     if all_known and "TS" not in config["eval_args"]["split"]:
         raise InputError(
             "recent_events: known needs a cut in time (--protocol=time_split); where the last "
@@ -36,13 +42,3 @@ def counted_events(config, dataset) -> dict[str, Any]:
         others = torch.ones(len(both[0]), dtype=torch.bool).index_fill_(0, trained, False)
         further = tuple(values[others] for values in both)
     return {"items": items, "times": times, "further": further}
-
-
-def check_counted(config) -> None:
-    """Whether something is counted where `recent_events` says what.
-
-    Raises:
-        InputError: it is not.
-    """
-    if config["recent_events"] == "known" and config["recent_days"] is None:
-        raise InputError("recent_events: known counts nothing without recent_days")

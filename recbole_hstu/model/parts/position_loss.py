@@ -58,8 +58,7 @@ class PositionLoss(UserRows):
                 "similarities lie between -1 and 1 and the loss stays flat; use about 0.05"
             )
         self.loss_type = option(config, "loss_type")
-        self.logq_correction = option(config, "logq_correction")
-        if self.logq_correction and self.loss_type in ("full", "gbce"):
+        if option(config, "logq_correction") and self.loss_type in ("full", "gbce"):
             raise InputError(
                 f"logq_correction: loss_type {self.loss_type} has no softmax over drawn "
                 "negatives to correct"
@@ -94,7 +93,8 @@ class PositionLoss(UserRows):
             if self.loss_type == "full":
                 raise InputError("negative_items: loss_type full takes all items, it draws none")
             if isinstance(dataset, SequenceDataset):  # a checkpoint that is served draws none
-                items = torch.unique(dataset.training_events()[self.ITEM_ID])
+                counts = dataset.inter_feat.count_covered(self.ITEM_ID, self.n_items)
+                items = torch.nonzero(counts).squeeze(1)
         self.register_buffer("negative_items", items, persistent=False)
         # DDP would send them to every process at every step.
         before = getattr(self, "_ddp_params_and_buffers_to_ignore", [])
@@ -104,7 +104,7 @@ class PositionLoss(UserRows):
             self.items.ids.data[~known] = 0
         self.n_drawn_from = self.n_items - 1 if items is None else len(items)
         self.log_weight = 0.0
-        if self.logq_correction:
+        if option(config, "logq_correction"):
             self.log_weight = log_correction(1 + self.n_drawn_from, self.num_negatives)
         if self.loss_type == "gbce":
             t = option(config, "gbce_t")

@@ -12,7 +12,7 @@ from recbole_hstu.layers.items.recent_counts import RecentCounts
 from recbole_hstu.layers.items.transition_term import TransitionTerm
 from recbole_hstu.layers.items.transitions import last_items
 from recbole_hstu.layers.losses import WeighedFeatures
-from recbole_hstu.model.parts.counted_events import check_counted, counted_events
+from recbole_hstu.model.parts.counted_events import counted_events
 from recbole_hstu.support.errors import InputError
 
 
@@ -39,9 +39,8 @@ class ScoreTerms:
         """
         days, steps = config["recent_days"], config["transition_steps"]
         self.recent = self.transitions = None
-        check_counted(config)
-        if days is not None:
-            counted = counted_events(config, dataset)
+        counted = counted_events(config, dataset)
+        if counted is not None:
             self.recent = RecentCounts(n_items=self.n_items, days=days, **counted)
         if steps is not None:
             if steps > self.max_seq_length:
