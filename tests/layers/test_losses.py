@@ -85,6 +85,20 @@ def test_full_with_weighed_features(positives):
     torch.testing.assert_close(gradients(loss, tensors), gradients(plain, tensors))
 
 
+def test_blocks_are_smaller_where_features_are_held_beside_them(positives, monkeypatch):
+    monkeypatch.setitem(picked_products.CHUNK_PRODUCTS, "cpu", 400 * (V - 1))
+    queries, table, _ = leaves()
+    parts = []
+
+    def of(part):
+        parts.append((part.start, part.stop))
+        return 3 * [torch.zeros(part.stop - part.start, V - 1, dtype=torch.double)]
+
+    added = WeighedFeatures(torch.zeros(3, dtype=torch.double), of)
+    full_softmax(queries, table, positives, temperature=0.3, added=added)
+    assert parts == [(0, 100), (100, T)]
+
+
 def test_full_bears_probabilities_that_underflow():
     queries = torch.full((64, D), 50.0).requires_grad_()
     table = torch.linspace(-1, 1, V).repeat(D, 1).t().contiguous().requires_grad_()

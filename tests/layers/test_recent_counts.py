@@ -67,3 +67,20 @@ def test_events_that_come_later_count_as_if_they_had_been_there():
     made.add_events(torch.tensor(items[3:]), torch.tensor(times[3:]))
     torch.testing.assert_close(made.table, whole.table)
     assert (made.at(made.places(torch.tensor([51 * day + 1]))) > 0).sum() == 1
+
+
+def test_who_knows_all_events_keeps_them_when_weights_come():
+    """A checkpoint of another cut would count some of them twice or not at all."""
+    items, times = torch.tensor([1, 2, 3, 2, 4]), SECONDS_A_DAY * torch.arange(5, 10)
+
+    def made(n, further):
+        given = {"items": items[:n], "times": times[:n]}
+        return RecentCounts(n_items=5, days=[4], **given, further=further)
+
+    short = made(2, None)
+    all_known, served = made(4, (items[4:], times[4:])), made(4, None)
+    before = all_known.table.clone()
+    for counts_of in (all_known, served):
+        counts_of.load_state_dict(short.state_dict())
+    assert torch.equal(all_known.table, before)
+    assert torch.equal(served.table, short.table)
