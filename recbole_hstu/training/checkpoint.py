@@ -85,6 +85,8 @@ def save_checkpoint(path: str | Path, state: dict[str, Any]) -> None:
         with whole_file(path) as file:
             torch.save(state, file)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise error.__context__ from None  # torch cannot end a file that Ctrl-C cut short
         kept = "; the previous checkpoint is kept" if path.exists() else ""
         raise InputError(f"{path}: the checkpoint cannot be written ({error}){kept}") from error
 

@@ -1,6 +1,7 @@
 """What a training keeps in memory and in its checkpoints, and what an evaluation makes once."""
 
 import gc
+import io
 import weakref
 
 import pytest
@@ -130,3 +131,31 @@ def test_text_tables_are_made_once_too(text_file, monkeypatch):
         for seed in range(3):
             model.full_sort_predict(make_batch([4, 2], seed))
     assert len(made) == 1
+
+
+def test_ctrl_c_at_any_write_of_a_checkpoint_is_an_interrupt(tmp_path, monkeypatch):
+    """torch then fails to end its file, and that error must not hide the interrupt."""
+    state = {"config": {}, "state_dict": {"weight": torch.zeros(100)}, "epoch": 1}
+    file = tmp_path / "x.pth"
+    checkpoint.save_checkpoint(file, state)
+    before = file.read_bytes()
+    left = [0]
+
+    class Interrupted(io.BytesIO):
+        def write(self, data):
+            left[0] -= 1
+            if left[0] == 0:
+                raise KeyboardInterrupt
+            return super().write(data)
+
+    honest = torch.save
+    monkeypatch.setattr(torch, "save", lambda state, _: honest(state, Interrupted()))
+    for nth in range(1, 100):
+        left[0] = nth
+        try:
+            checkpoint.save_checkpoint(file, state)
+            break
+        except KeyboardInterrupt:
+            assert file.read_bytes() == before
+    assert nth > 10  # and every earlier write was tried
+    assert [p.name for p in tmp_path.iterdir()] == ["x.pth"]
