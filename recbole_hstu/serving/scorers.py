@@ -74,13 +74,15 @@ class TermScorer:
         self.n_items, self.rows_at_once = self.products.n_items, self.products.rows_at_once
 
     def prepare(self, batch: Batch) -> torch.Tensor:
-        """(B, D + F): users' vectors, and the keys of the terms."""
+        """(B, D + W): users' vectors, and the bits of the terms' keys: as numbers of the vectors'
+        type, ids would be rounded above 2^24."""
         users, keys = self.products.prepare(batch), self.model.term_keys(batch)
-        return torch.cat([users, keys.to(users.dtype)], dim=1)
+        return torch.cat([users, keys.contiguous().view(users.dtype)], dim=1)
 
     def scores(self, prepared: torch.Tensor, items: torch.Tensor | slice) -> torch.Tensor:
         width = self.products.candidates.shape[1]
-        terms = self.model.terms_at(prepared[:, width:].long(), items)
+        keys = prepared[:, width:].contiguous().view(torch.int64)
+        terms = self.model.terms_at(keys, items)
         return self.products.scores(prepared[:, :width], items) + terms
 
     def vectors(self) -> torch.Tensor:

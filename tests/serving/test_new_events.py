@@ -130,3 +130,20 @@ def test_held_out_events_are_not_counted_by_user(toy):
     for model in ("HSTU", "RecentPop"):
         with pytest.raises(InputError, match="known counts nothing without recent_days"):
             trained(model, recent_events="known", **OPTIONS)
+
+
+def test_keys_above_what_a_float_holds_reach_the_terms(checkpoint, requests, monkeypatch):
+    """Item ids are keys of transitions, and a catalogue may have more than 2^24 items."""
+    rec = Recommender.load(checkpoint)
+    keys = torch.tensor([[2**24 + 1, 2**40 + 3], [0, -1]])
+    read = []
+    monkeypatch.setattr(rec.scorer.model, "term_keys", lambda batch: keys)
+    monkeypatch.setattr(
+        rec.scorer.model, "terms_at", lambda keys, items: read.append(keys) or torch.zeros(2, 1)
+    )
+    given = rec.read(requests[0])
+    batch = rec.batch(given, rec.request_times(2 * CUT, given, given.users), 0, 2)
+    with torch.inference_mode():
+        prepared = rec.scorer.prepare(batch)
+    rec.scorer.scores(prepared, torch.tensor([1]))
+    assert torch.equal(read[0], keys)

@@ -15,7 +15,7 @@ from recbole_hstu.cli import main
 from recbole_hstu.data.files.item_text import ItemText, read_item_texts
 from recbole_hstu.data.files.side_feature_file import read_text_features
 from recbole_hstu.encoders.further_texts import FurtherTexts
-from recbole_hstu.layers.items.stand_in_ids import stand_in_ids
+from recbole_hstu.layers.items.stand_in_ids import STAND_INS, stand_in_ids
 from recbole_hstu.serving.approximate_index import ApproximateIndex
 from recbole_hstu.serving.cached.history_cache import HistoryCache
 from recbole_hstu.support.errors import InputError
@@ -106,6 +106,21 @@ def test_what_stands_in_for_ids():
     assert stand_in_ids("zero", ids, text, new).tolist() == [[0, 0], [0, 0]]
     assert stand_in_ids("mean", ids, text, new)[0].tolist() == ids[1:].mean(0).tolist()
     assert stand_in_ids("neighbours", ids, text, new)[0].tolist() == ids[1:11].mean(0).tolist()
+
+
+def test_items_without_a_vector_of_their_own_stand_in_for_none():
+    """`negative_items: training` leaves the vectors of items zero that no event trains."""
+    ids = torch.arange(26.0).view(13, 2)
+    ids[[1, 5]] = 0
+    text = torch.nn.functional.one_hot(torch.arange(13), 13).float()
+    known = [2, 3, 4, *range(6, 13)]
+    new = 5 * text[[1, 5]] + text[12]
+    for kind, of in (("mean", known), ("neighbours", known)):
+        assert stand_in_ids(kind, ids, text, new)[1].tolist() == ids[of].mean(0).tolist()
+    ids[6:] = 0  # fewer than ten are left
+    assert stand_in_ids("neighbours", ids, text, new)[0].tolist() == ids[2:5].mean(0).tolist()
+    for kind in STAND_INS:
+        assert not stand_in_ids(kind, torch.zeros_like(ids), text, new).any()
 
 
 def test_a_cache_knows_items_that_came_after_it(files):

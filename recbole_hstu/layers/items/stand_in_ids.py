@@ -21,25 +21,30 @@ def stand_in_ids(
 
     Args:
         kind: `neighbours`, the mean over the 10 items whose texts are most alike (cosine); `mean`,
-            over all items; `zero`.
+            over all items; `zero`. Items whose own vector is zero (`negative_items: training`
+            leaves it so) are in no mean.
         ids: (V, D) of the trained items, row 0 the padding.
         text: (V, K) theirs.
         new_text: (n, K).
     """
-    if kind == "zero":
-        return ids.new_zeros(len(new_text), ids.shape[1])
     trained = ids[1:]
+    learned = trained.any(dim=1)
+    if kind == "zero" or not learned.any():
+        return ids.new_zeros(len(new_text), ids.shape[1])
     if kind == "mean":
-        return trained.mean(0).expand(len(new_text), -1)
-    nearest = torch.cat([_nearest(part, text) for part in new_text.split(_ROWS)])
+        return (trained.sum(0) / learned.sum()).expand(len(new_text), -1)
+    nearest = torch.cat([_nearest(part, text, learned) for part in new_text.split(_ROWS)])
     return trained[nearest].mean(1)
 
 
-def _nearest(new_text: torch.Tensor, text: torch.Tensor | MappedText) -> torch.Tensor:
-    """(n, k) places of the texts most alike among those behind the padding."""
-    new, known = F.normalize(new_text, dim=1), len(text) - 1
+def _nearest(
+    new_text: torch.Tensor, text: torch.Tensor | MappedText, among: torch.Tensor
+) -> torch.Tensor:
+    """(n, k) places of the texts most alike behind the padding, among those of a mask (V - 1,)."""
+    new, k = F.normalize(new_text, dim=1), min(N_NEIGHBOURS, int(among.sum()))
 
     def likeness(start: int, stop: int) -> torch.Tensor:
-        return new @ F.normalize(text[start + 1 : stop + 1].to(new.dtype), dim=1).t()
+        known = F.normalize(text[start + 1 : stop + 1].to(new.dtype), dim=1)
+        return (new @ known.t()).masked_fill(~among[start:stop], -torch.inf)
 
-    return top_k(likeness, len(new), known, min(N_NEIGHBOURS, known))[1]
+    return top_k(likeness, len(new), len(among), k)[1]
