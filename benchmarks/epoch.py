@@ -27,8 +27,8 @@ from recbole_hstu.data.data_set import load_dataset
 from recbole_hstu.data.loaders import make_loaders
 from recbole_hstu.support.memory import keep_freed_memory
 from recbole_hstu.training.preparation import build_model, provide_text
-from recbole_hstu.training.train_view import in_train_view
 from recbole_hstu.training.trainer import trainer_class
+from recbole_hstu.training.views.train_view import in_train_view
 
 MODELS = {
     # RecBole's default; the papers have 128 for SASRec, and sessions for GRU4Rec.

@@ -40,7 +40,7 @@ from recbole_hstu.training.preparation import (
     provide_text,
 )
 from recbole_hstu.training.silence import nothing_written
-from recbole_hstu.training.train_view import in_train_view
+from recbole_hstu.training.views.train_view import in_train_view
 
 logger = getLogger(__name__)
 

@@ -24,8 +24,8 @@ from recbole_hstu.support.commands.interrupts import Interrupts
 from recbole_hstu.support.errors import InputError
 from recbole_hstu.training import checkpoint
 from recbole_hstu.training.preparation import build_model
-from recbole_hstu.training.train_view import in_train_view
 from recbole_hstu.training.trainer import PlainTrainer, trainer_class
+from recbole_hstu.training.views.train_view import in_train_view
 
 SEQUENTIAL = ["HSTU", "SASRec", "GRU4Rec", "BERT4Rec", "NARM"]
 GENERAL = ["BPR", "Pop", "ItemKNN", "MultiVAE"]

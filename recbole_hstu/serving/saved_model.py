@@ -21,6 +21,7 @@ from recbole_hstu.layers.items.semantic_codes import kept_ids
 from recbole_hstu.model.parts.text_model import reads_text
 from recbole_hstu.serving.stand_in import StandIn
 from recbole_hstu.support.errors import InputError, in_a_line
+from recbole_hstu.support.random_states import random_states, restore_random_states
 from recbole_hstu.training import checkpoint
 
 _NEEDED = ("config", "state_dict", "other_parameter", "item_tokens")
@@ -162,14 +163,14 @@ def _build(path, config, dataset, state, user_tokens) -> Any:
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
     """Every generator as a run has it when it builds its model; afterwards as it was before."""
-    before = checkpoint.random_states({})
+    before = random_states({})
     try:
         random.seed(seed)
         np.random.seed(seed)  # noqa: NPY002 - RecBole draws from it
         torch.manual_seed(seed)
         yield
     finally:
-        checkpoint.restore_random_states(before, {})
+        restore_random_states(before, {})
 
 
 def _training_part(path, config, item_tokens, user_tokens) -> Any:

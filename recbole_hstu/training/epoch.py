@@ -16,7 +16,7 @@ from recbole_hstu.data.rows.window_loader import WindowBatch
 from recbole_hstu.distributed import processes
 from recbole_hstu.distributed.shared_loss import SharedLoss
 from recbole_hstu.support.commands.interrupts import Interrupts
-from recbole_hstu.training import checkpoint
+from recbole_hstu.support.random_states import random_states, restore_random_states
 from recbole_hstu.training.divergence import diverged, users_of
 from recbole_hstu.training.loss_reading import LossReading
 
@@ -99,10 +99,10 @@ class Epoch:
         if self._shared_loss is None:
             return self.model.calculate_loss(batch)
         if len(self.history) == self.start_epoch and self._step == 0:
-            here = checkpoint.random_states(self._generators())
+            here = random_states(self._generators())
 
             def restore() -> None:
-                checkpoint.restore_random_states(here, self._generators())
+                restore_random_states(here, self._generators())
                 self._go_to_step()
 
             self._shared_loss.check(batch, restore)

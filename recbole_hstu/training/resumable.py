@@ -12,6 +12,7 @@ import torch
 from recbole.utils import set_color
 
 from recbole_hstu.distributed import processes
+from recbole_hstu.support.random_states import random_states, restore_random_states
 from recbole_hstu.training import checkpoint
 from recbole_hstu.training.tables import table_folder
 
@@ -83,7 +84,7 @@ class Resumable:
         self.saved_model_file = saved_model_file
 
     def _write(self, file: str | Path, epoch: int) -> None:
-        random, *others = processes.gather(checkpoint.random_states(self._generators()))
+        random, *others = processes.gather(random_states(self._generators()))
         block = table_folder.own_block(self.model, self.optimizer)
         if processes.is_main() or block is not None:
             weights = {
@@ -116,7 +117,7 @@ class Resumable:
         states = [state["random"], *state.get("random_of_others", [])]
         known = processes.rank() < len(states)
         own = states[processes.rank() if known else 0]
-        checkpoint.restore_random_states(own, self._generators())
+        restore_random_states(own, self._generators())
         if not known:  # there were fewer processes before
             torch.manual_seed(self.config["seed"] + processes.rank() + (self.start_epoch << 16))
 

@@ -28,6 +28,7 @@ from recbole_hstu.training.epoch_lines import EpochLines
 from recbole_hstu.training.resumable import Resumable
 from recbole_hstu.training.silence import write_nothing
 from recbole_hstu.training.tables.item_table import check_sharded, lazy_adamw
+from recbole_hstu.training.views.narrow_rows import score_narrow_rows
 from recbole_hstu.training.weight_average import average_weights, averaged, take_average
 
 logger = logging.getLogger(__name__)
@@ -54,8 +55,8 @@ class PlainTrainer(Epoch, Resumable, Trainer):
         name = f"{config['model']}-{config['dataset']}-{get_local_time()}-{config.digest()}"
         self._name = processes.from_main(name)
         self.saved_model_file = str(Path(self.checkpoint_dir, f"{self._name}-{config['seed']}.pth"))
-        self.trained_seconds = 0.0
-        self.history: list[dict[str, Any]] = []
+        self.trained_seconds, self.history = 0.0, []
+        score_narrow_rows(model, config)
         self._interrupts = Interrupts()
         self._lines = EpochLines(str(config["valid_metric"]).lower())
 

@@ -11,7 +11,7 @@ from recbole_hstu.data.loaders import create_dataset, make_loaders
 from recbole_hstu.data.rows.window_loader import WindowLoader, window_loader
 from recbole_hstu.quick_start import run
 from recbole_hstu.training.preparation import build_model
-from recbole_hstu.training.train_view import (
+from recbole_hstu.training.views.train_view import (
     in_train_view,
     learn_at_every_position,
     reason_against,

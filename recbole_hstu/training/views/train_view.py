@@ -19,11 +19,11 @@ from torch import nn
 from recbole_hstu.data.rows.window_loader import WindowBatch, WindowLoader, window_loader
 from recbole_hstu.distributed import processes
 from recbole_hstu.support.errors import ANY_REASON, InputError, in_a_line
-from recbole_hstu.training import checkpoint
+from recbole_hstu.support.random_states import random_states, restore_random_states
+from recbole_hstu.training.views.shaken import shaken
 
 _TOLERANCE = 1e-5  # of the largest state, and of the loss; float32 leaves about 1e-6
 _PROVED_WINDOWS = 16
-_SHAKE = 0.02
 
 Gather = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -72,12 +72,12 @@ def learn_at_every_position(model: Any) -> None:
 def _proved(model: Any, windows: WindowLoader) -> str | None:
     """`reason_against`, over some windows of the first batch; nothing is drawn or changed by it."""
     generators = {"loader": windows.generator}
-    before = checkpoint.random_states(generators)
+    before = random_states(generators)
     first = next(iter(windows.batches()))[: _PROVED_WINDOWS * processes.count()]
     batch = windows.collate_fn(first).to(model.device)
-    with _shaken(model):
+    with shaken(model):
         reason = reason_against(model, batch)
-    checkpoint.restore_random_states(before, generators)
+    restore_random_states(before, generators)
     return reason
 
 
@@ -142,24 +142,3 @@ def _gathering(model: Any, gather: Gather) -> Iterator[None]:
         yield
     finally:
         del model.gather_indexes
-
-
-@contextmanager
-def _shaken(model: nn.Module) -> Iterator[None]:
-    """Dropout off, exact products, and every weight moved a little, for the duration of a block: a
-    part of a model that starts at zero would hide in the states."""
-    tensors = [*model.parameters(), *model.buffers()]
-    kept, training = [tensor.detach().clone() for tensor in tensors], model.training
-    precision = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    model.eval()
-    try:
-        with torch.no_grad(), torch.backends.cudnn.flags(allow_tf32=False):
-            for weight in model.parameters():
-                weight.add_(torch.randn_like(weight), alpha=_SHAKE)
-            yield
-    finally:
-        for tensor, before in zip(tensors, kept, strict=True):
-            tensor.data.copy_(before)
-        model.train(training)
-        torch.set_float32_matmul_precision(precision)
