@@ -47,6 +47,7 @@ class SearchPlan:
         options: those that all trials share.
         max_trials: finished ones, over all invocations; failed ones count.
         early_stop: trials without a better one that end the search, None for never.
+        first: the parameters of the first trial, as Optuna names them; None where they are drawn.
         metric: the validation metric that decides; `bigger` if more of it is better.
         identity: everything that must be the same when the search goes on.
     """
@@ -58,6 +59,7 @@ class SearchPlan:
     space: Space
     algo: str
     max_trials: int
+    first: Mapping[str, Any] | None
     early_stop: int | None
     min_epochs: int
     reduction_factor: int
@@ -180,6 +182,9 @@ class Search:
         """Queue what is missing of `max_trials`, with parameters where they are known already."""
         there = len(self.study.get_trials(deepcopy=False))
         grid = list(self.plan.space.grid()) if self.plan.algo == "exhaustive" else None
+        if not there and self.plan.first is not None:
+            self.study.enqueue_trial(dict(self.plan.first))
+            there = 1
         for number in range(there, self.plan.max_trials):
             chosen = self.plan.algo == "bayes" and number >= STARTUP_TRIALS
             drawn = {} if grid or chosen else self._draw(number)

@@ -53,6 +53,13 @@ class Parameter:
         """The choices, or the two bounds."""
         return list(self.values if self.kind == "choice" else self.values[:2])
 
+    def contains(self, value: Any) -> bool:
+        """Whether it is one of the values that it can take."""
+        points = self.points()
+        if points is not None:
+            return value in points
+        return isinstance(value, int | float) and self.values[0] <= value <= self.values[1]
+
     def suggest(self, trial: Any) -> Any:
         """The value that an Optuna trial has or gets."""
         if self.kind == "choice":
@@ -76,6 +83,23 @@ class Space:
     def suggest(self, trial: Any) -> dict[str, Any]:
         """The options of an Optuna trial."""
         return {parameter.name: parameter.suggest(trial) for parameter in self.parameters}
+
+    def at(self, options: Any) -> dict[str, Any]:
+        """The point with a model's own options, as Optuna names it.
+
+        Raises:
+            InputError: one of them lies outside.
+        """
+        point = {}
+        for parameter in self.parameters:
+            value = options[parameter.name]
+            if not parameter.contains(value):
+                raise InputError(
+                    f"{self.file}: {parameter.name}: --defaults_first=True begins with the model's "
+                    f"own {value!r}, which is not in the space; add it, or leave the option out"
+                )
+            point[parameter.name] = _stored_value(value) if parameter.kind == "choice" else value
+        return point
 
     def grid(self) -> Iterator[dict[str, Any]]:
         """Every combination as Optuna names it, the last option varying fastest.

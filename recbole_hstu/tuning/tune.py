@@ -41,6 +41,7 @@ _DEFAULTS: dict[str, Any] = {
     "params_file": None,
     "algo": "bayes",
     "max_trials": None,
+    "defaults_first": False,
     "early_stop": None,
     "jobs": 1,
     "min_epochs": None,
@@ -76,7 +77,8 @@ def tune(
 
     Args:
         options: those of the model, and `params_file` (the space), `algo`, `max_trials` (RecBole's
-            `max_evals` is understood), `early_stop`, `jobs` (processes), `min_epochs` and
+            `max_evals` is understood), `defaults_first` (the first trial has the model's own
+            settings), `early_stop`, `jobs` (processes), `min_epochs` and
             `reduction_factor` (of `halving`), `results_dir`, `output_file`, `storage`,
             `study_name`.
 
@@ -154,6 +156,7 @@ def _plan(
         space=space,
         algo=search["algo"],
         max_trials=_max_trials(search, space),
+        first=space.at(config) if search["defaults_first"] else None,
         early_stop=_whole("early_stop", search["early_stop"]),
         min_epochs=min_epochs or max(1, config["epochs"] // 27),
         reduction_factor=_whole("reduction_factor", search["reduction_factor"], least=2),
@@ -175,6 +178,10 @@ def _check_search_options(options: Mapping[str, Any], search: Mapping[str, Any])
             raise InputError(f"--{key}: a search keeps checkpoints of its own; leave it out")
     if search["params_file"] is None:
         raise InputError("--params_file is missing: a search space, such as --params_file=HSTU")
+    if search["defaults_first"] not in (False, True):
+        raise InputError(f"--defaults_first={search['defaults_first']}: expected True or False")
+    if search["defaults_first"] and search["algo"] == "exhaustive":
+        raise InputError("--defaults_first: exhaustive tries every combination; leave it out")
     if search["algo"] not in ALGORITHMS:
         raise InputError(f"--algo={search['algo']}: known are {', '.join(ALGORITHMS)}")
 
@@ -192,6 +199,8 @@ def _search_identity(planned: PlannedRun, plan: SearchPlan) -> dict[str, Any]:
     identity = {**run_identity(planned), "algo": plan.algo}
     if plan.algo == "halving":
         identity |= {"min_epochs": plan.min_epochs, "reduction_factor": plan.reduction_factor}
+    if plan.first is not None:
+        identity["defaults_first"] = True
     return identity | {f"space of {name}": kind for name, kind in plan.space.plain().items()}
 
 

@@ -72,6 +72,29 @@ def test_nothing_is_repeated_and_more_trials_go_on(toy, capsys, monkeypatch):
     assert not {r["learning_rate"] for r in rows("other")} & {r["learning_rate"] for r in rows()}
 
 
+def test_the_first_trial_may_have_the_models_own_settings(toy, capsys):
+    space = "learning_rate: {loguniform: [1e-4, 1e-2]}\nnum_negatives: {choice: [4, 512]}\n"
+    assert tune(space, algo="halving", max_trials=3) == 0
+    drawn = rows()
+    own = {"defaults_first": True, "results_dir": "own"}
+    assert tune(space, algo="halving", max_trials=3, **own) == 0
+    first, *others = rows("own")
+    assert (first["learning_rate"], first["num_negatives"]) == ("0.001", "512")
+    assert first["state"] == "finished"  # nothing to be compared with, so halving keeps it
+    options = ("learning_rate", "num_negatives")
+    assert [[r[o] for o in options] for r in others] == [[r[o] for o in options] for r in drawn[1:]]
+    assert tune(space, algo="halving", max_trials=3, results_dir="own") == 2
+    assert "other settings (defaults_first" in capsys.readouterr().err
+    for wrong, message in (
+        ("num_negatives: {choice: [4, 8]}", "begins with the model's own 512, which is not in"),
+        ("learning_rate: {uniform: [1e-2, 1e-1]}", "begins with the model's own 0.001"),
+    ):
+        assert tune(f"{wrong}\n", algo="random", defaults_first=True, results_dir="no") == 2
+        assert message in capsys.readouterr().err
+    assert tune(algo="exhaustive", defaults_first=True, results_dir="no") == 2
+    assert "exhaustive tries every combination" in capsys.readouterr().err
+
+
 def test_a_failed_trial_has_its_reason_and_the_others_go_on(toy, capsys):
     space = "learning_rate: {choice: [1e30, 1e-3]}\n"
     assert tune(space, algo="exhaustive", train_batch_size=8, item_l2_norm=False) == 0
