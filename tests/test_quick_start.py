@@ -103,10 +103,18 @@ def _rank_by_sorting(model, options, mask_seen):
     return ranks
 
 
-@pytest.mark.parametrize("model", ["HSTU", "SASRec", "BPR"])
-@pytest.mark.parametrize("protocol", ["recbole", "paper"])
-def test_a_resumed_run_ends_with_the_very_weights(toy, model, protocol):
-    options = small_options(model, epochs=5, protocol=protocol)
+@pytest.mark.parametrize(
+    ("model", "protocol", "more"),
+    [
+        *(("HSTU", "recbole", {}), ("HSTU", "paper", {}), ("SASRec", "recbole", {})),
+        *(("SASRec", "paper", {}), ("BPR", "recbole", {}), ("BPR", "paper", {})),
+        ("MultiVAE", "recbole", {"total_anneal_steps": 4}),
+        ("LDiffRec", "recbole", {"anneal_steps": 4, "reweight": True}),
+        ("RecVAE", "recbole", {}),
+    ],
+)
+def test_a_resumed_run_ends_with_the_very_weights(toy, model, protocol, more):
+    options = small_options(model, epochs=5, protocol=protocol, **more)
     whole = run(model, "toy", config_dict=options)
     torch.rand(7)  # whatever happens between the two
     options["checkpoint_dir"] = "interrupted"

@@ -13,6 +13,7 @@ import numpy as np
 from recbole_hstu.evaluation.metrics import mean_metrics
 from recbole_hstu.records.rank_file import read_rank_file
 from recbole_hstu.records.run_record import RunRecord, read_records
+from recbole_hstu.records.same_terms import check_same_terms
 from recbole_hstu.reports import plots
 from recbole_hstu.reports.html_page import Section, html_page
 from recbole_hstu.reports.study_table import (
@@ -97,13 +98,17 @@ def write_report(folder: Path | str, out: Path | str, options: ReportOptions) ->
         the paths written, index.html last.
 
     Raises:
-        InputError: no runs in `folder`, a damaged file, an unknown baseline, no matplotlib.
+        InputError: no runs in `folder`, a damaged file, an unknown baseline, no matplotlib; runs
+            that cannot stand in one table.
     """
     out, written, sections = Path(out), [], []
     wanted = (*(options.metrics or ()), options.plot_metric)
     every = [_with_metrics(record, Path(folder), wanted) for record in read_records(folder)]
     check_baselines((record.label for record in every), options)
-    for (dataset, protocol), records in _by_dataset_and_protocol(every, options.order).items():
+    groups = _by_dataset_and_protocol(every, options.order)
+    for records in groups.values():
+        check_same_terms(records)
+    for (dataset, protocol), records in groups.items():
         stem = f"{quote(dataset, safe='')}+{quote(protocol, safe='')}"
         table = study_table(records, folder, options)
         written += write_tables(table, records, out / stem)

@@ -52,7 +52,9 @@ def study_table(records: Sequence[RunRecord], folder: Path | str, options: Repor
     ranks = _ranks(records, Path(folder)) if options.baselines else {}
     baselines = [label for label in options.baselines if label in ranks]
     tests: Mapping[tuple[str, str], PairedTest] = {}
-    if baselines:
+    if baselines and len(ranks[baselines[0]][0].ranks) < 2:
+        logger.warning("one user was evaluated: nothing is tested")
+    elif baselines:
         ranked = [m for m in metrics if m.partition("@")[0] in _RANK_KINDS]
         tests = paired_tests_against_best(ranks, baselines, ranked)
     baseline = options.baseline if options.baseline in {r.label for r in records} else None

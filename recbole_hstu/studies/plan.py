@@ -9,36 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from recbole_hstu.config.config import Config
+from recbole_hstu.records.same_terms import EVALUATION_OPTIONS, window_of_mask
 from recbole_hstu.support.errors import InputError, UnknownOption
-from recbole_hstu.support.settings import Settings
 from recbole_hstu.support.yaml_values import load_yaml
 
 logger = logging.getLogger(__name__)
-
-# Settings that decide what a metric means: one value for every row of a table.
-EVALUATION_OPTIONS = (
-    "data_path",
-    "protocol",
-    "eval_args",
-    "mask_seen",
-    "mask_history",
-    "candidates",
-    "train_events",
-    "eval_users",
-    "metrics",
-    "topk",
-    "metric_decimal_place",
-    "limit_users",
-    "user_inter_num_interval",
-    "item_inter_num_interval",
-    "val_interval",
-    "filter_inter_by_user_or_item",
-    "rm_dup_inter",
-    "benchmark_filename",
-    "USER_ID_FIELD",
-    "ITEM_ID_FIELD",
-    "TIME_FIELD",
-)
 
 
 @dataclass(frozen=True)
@@ -231,12 +206,6 @@ def _check_evaluated_alike(runs: Sequence[PlannedRun]) -> None:
                     f"{run.label} and {first.label} would not be judged alike: {key} is {ours} "
                     f"and {theirs}; give every row of a table the same"
                 )
-
-
-def window_of_mask(config: Settings) -> tuple[str, ...]:
-    """The option that decides how much of a history a mask covers, where it covers a part."""
-    cut = config["mask_seen"] and config["mask_history"] == "visible"
-    return ("MAX_ITEM_LIST_LENGTH",) if cut else ()
 
 
 def _check_tie_orders(runs: Sequence[PlannedRun]) -> None:

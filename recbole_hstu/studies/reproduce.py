@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from recbole_hstu.records.run_record import FAILED, RunRecord
+from recbole_hstu.records.same_terms import NOT_DECISIVE
 from recbole_hstu.reports.comparison_table import DIGITS, Table
 from recbole_hstu.reports.study_table import ReportOptions, study_table, write_tables
 from recbole_hstu.reports.text_tables import escape_markdown, markdown_table, terminal_table
 from recbole_hstu.studies.plan import Variant, plan_runs, read_jobs, read_seeds
-from recbole_hstu.studies.run_identity import NOT_DECISIVE
 from recbole_hstu.studies.study import run_study
 from recbole_hstu.studies.study_log import study_log
 from recbole_hstu.support.errors import InputError
@@ -97,7 +97,7 @@ def reproduce(
     given, jobs = options.pop("results_dir", None), options.pop("jobs", None)
     changed = {key: value for key, value in options.items() if key not in NOT_DECISIVE}
     folder = Path(str(given or f"results/reproduce-{name}-{paper.dataset}"))
-    if changed and not given:
+    if (changed or config_files) and not given:
         folder = folder.with_name(f"{folder.name}-rehearsal")
     variants = [_variant(row, paper.models[row]) for row in rows]
     shared = {**paper.options, **options}
@@ -133,13 +133,13 @@ def _rows(paper: Published, chosen: Any) -> list[str]:
 def _lines(table: Table, paper: Published) -> list[list[str]]:
     """The heading, then the lines of every row."""
     rows = {row.label: dict(zip(table.metrics, row.cells, strict=True)) for row in table.rows}
-    lines = [["", *paper.metrics]]
+    lines, first = [["", *paper.metrics]], next(iter(paper.models))
     for label, cells in rows.items():
         lines.append([label, *(_shown(cells.get(metric)) for metric in paper.metrics)])
         if paper.figures:
             lines += _beside_figures(cells, paper.figures[label], paper.metrics)
-        elif label != table.rows[0].label:
-            lines.append(_beside_first(cells, rows[table.rows[0].label], paper.metrics))
+        elif first in rows and label != first:
+            lines.append(_beside_first(cells, rows[first], paper.metrics))
     return lines
 
 
@@ -175,11 +175,13 @@ def _notes(
 ) -> list[str]:
     seeds = ", ".join(str(seed) for seed in dict.fromkeys(r.seed for r in records))
     epochs = ", ".join(sorted({str(r.epochs) for r in records if r.epochs}))
+    trained = {record.label for record in records}
+    directed = [row for row in paper.directions if row in trained]
     reported = "last epoch" if paper.options["protocol"] == "paper" else "best epoch on validation"
     notes = [
         f"{paper.dataset}; paper: {paper.source}. Ours: seed {seeds}, {epochs or 'no'} epochs, "
         f"the {reported} reported.",
-        *(f"{row}: in the paper {direction}." for row, direction in paper.directions.items()),
+        *(f"{row}: in the paper {paper.directions[row]}." for row in directed),
     ]
     if changed or config_files:
         given = [f"{key}={value}" for key, value in masked(changed).items()]

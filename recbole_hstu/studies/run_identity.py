@@ -11,34 +11,8 @@ from typing import Any
 
 from recbole_hstu.config.properties import PROPERTIES, settings_file
 from recbole_hstu.data.files.semantic_id_file import semantic_ids_path
+from recbole_hstu.records.same_terms import decisive_options
 from recbole_hstu.studies.plan import PlannedRun
-
-# Where things lie and how they are shown: a run with other values here is the same run. The data
-# and the text vectors enter by their hash.
-NOT_DECISIVE = frozenset(
-    {
-        *("device", "use_gpu", "gpu_id", "worker", "nproc", "max_restarts", "world_size"),
-        *("local_rank", "ip", "port", "offset", "single_spec"),
-        *("data_path", "output_path", "checkpoint_dir", "resume", "eval_batch_size"),
-        "prepared",
-        *("config_files", "show_progress", "verbose", "state", "log_wandb", "wandb_project"),
-        *("save_dataset", "dataset_save_path", "save_dataloaders", "dataloaders_save_path"),
-        *("text_features_file", "text_device", "text_batch_size", "text_memory"),
-    }
-)
-
-
-def decisive_options(plain: Mapping[str, Any], *, text: bool) -> dict[str, Any]:
-    """What of a plain configuration decides the outcome of a run.
-
-    Args:
-        text: whether the model reads item text, so that the text settings count.
-    """
-    return {
-        key: value
-        for key, value in plain.items()
-        if key not in NOT_DECISIVE and (text or not key.startswith(("text_", "item_text")))
-    }
 
 
 def run_identity(planned: PlannedRun) -> dict[str, Any]:
@@ -54,6 +28,8 @@ def run_identity(planned: PlannedRun) -> dict[str, Any]:
         files.append(Path(config["text_features_file"]))
     if config["semantic_ids"]:
         files.append(semantic_ids_path(config))
+    if config["queries"]:
+        files.append(Path(config["queries"]))
     stats = [(file, file.stat()) for file in files if file.is_file()]
     wanted["data_hash"] = _hash(tuple((f, s.st_mtime_ns, s.st_size) for f, s in stats))
     return wanted

@@ -19,13 +19,17 @@ from recbole_hstu.support.errors import InputError
 logger = logging.getLogger(__name__)
 
 
-def side_by_side(jobs: int, work: Callable[..., None], *arguments: Any) -> None:
-    """Call `work(gpu, *arguments)` in each of `jobs` processes and wait for all of them.
+def side_by_side(
+    jobs: int, work: Callable[..., None], arguments: Callable[[str | None], tuple]
+) -> None:
+    """Call `work(*arguments(gpu))` in each of `jobs` processes and wait for all of them.
 
     One that is killed is reported; what it had begun is for the others to see to.
 
     Args:
-        work: a function at the top of a module; `gpu` see `gpu_of_each`.
+        work: a function at the top of a module.
+        arguments: of the process with this GPU, see `gpu_of_each`. A process counts its GPUs as
+            soon as it has made a configuration, so each of theirs has to name it.
 
     Raises:
         InputError: the arguments cannot be handed to other processes.
@@ -33,7 +37,7 @@ def side_by_side(jobs: int, work: Callable[..., None], *arguments: Any) -> None:
     threads = max(1, torch.get_num_threads() // jobs)
     context = multiprocessing.get_context("spawn")
     workers = [
-        context.Process(target=_worker, args=(threads, work, gpu, *arguments))
+        context.Process(target=_worker, args=(threads, work, *arguments(gpu)))
         for gpu in gpu_of_each(jobs)
     ]
     try:

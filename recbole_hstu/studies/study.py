@@ -74,22 +74,23 @@ def _run_side_by_side(plan: Sequence[PlannedRun], folder: Path, jobs: int) -> li
     """Which runs have come to their end; of a process that was killed, one has not."""
     context = multiprocessing.get_context("spawn")
     taken, ended = context.Value("i", 0), context.RawArray("b", len(plan))
-    side_by_side(jobs, _take_runs, plan, folder, taken, ended)
+
+    def arguments(gpu: str | None) -> tuple:
+        own = [replace(planned, options=on_gpu(planned.options, gpu)) for planned in plan]
+        return own, folder, taken, ended
+
+    side_by_side(jobs, _take_runs, arguments)
     return [bool(end) for end in ended]
 
 
-def _take_runs(
-    gpu: str | None, plan: Sequence[PlannedRun], folder: Path, taken: Any, ended: Any
-) -> None:
+def _take_runs(plan: Sequence[PlannedRun], folder: Path, taken: Any, ended: Any) -> None:
     while True:
         with taken.get_lock():
             taken.value += 1
             place = taken.value
         if place > len(plan):
             return
-        planned = plan[place - 1]
-        own = replace(planned, options=on_gpu(planned.options, gpu))
-        _run_once(own, folder, f"run {place} of {len(plan)}")
+        _run_once(plan[place - 1], folder, f"run {place} of {len(plan)}")
         ended[place - 1] = True
 
 
@@ -97,7 +98,8 @@ def _say_what_else_is_there(plan: Sequence[PlannedRun], folder: Path) -> None:
     """A study of fewer models has a table of these alone; the others are not lost."""
     planned = {_stem(one) for one in plan}
     names = [path.name.removesuffix(SUFFIX) for path in sorted(folder.glob(f"*{SUFFIX}"))]
-    parts = [[unquote(part) for part in n.split("+")] for n in names if n not in planned]
+    of_studies = [name for name in names if name.count("+") == 3]  # others were put there
+    parts = [[unquote(part) for part in n.split("+")] for n in of_studies if n not in planned]
     others = [f"{label} ({seed})" for label, *_, seed in parts]
     if others:
         logger.info(
@@ -215,7 +217,7 @@ def _cut_off(planned: PlannedRun, mark: Path) -> Path | None:
 
 def _is_checkpoint_of(file: Path, wanted: Mapping[str, Any]) -> bool:
     try:
-        plain = checkpoint.load_checkpoint(file)["config"]
+        plain = checkpoint.load_checkpoint(file, mapped=True, with_table=False)["config"]
     except InputError:
         return False
     return all(plain.get(key) == value for key, value in wanted.items() if key != "data_hash")

@@ -45,9 +45,10 @@ class EpochLines:
             return
         seconds = history[-1]["seconds"]
         text = f"trained {len(history)} epochs in {seconds:,.1f} s ({why})"
+        # Of equal ones early stopping keeps the last.
         numbers = [e["epoch"] + 1 for e in history if best and e.get("valid") == best]
         if numbers:
-            text += f"; best is epoch {numbers[0]}{self._judged(best)}"
+            text += f"; best is epoch {numbers[-1]}{self._judged(best)}"
         logger.info("%s", text)
 
     def _judged(self, result: Mapping[str, float] | None) -> str:

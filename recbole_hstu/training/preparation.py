@@ -70,6 +70,15 @@ def provide_text(config: Config, dataset: Any) -> None:
     config["text_features_file"] = str(file)
 
 
+# What RecBole's models keep beside their weights and do not name in `other_parameter_name`.
+_FURTHER_STATE = {
+    **dict.fromkeys(("MultiVAE", "MacridVAE", "RaCT"), ("update",)),
+    "DiffRec": ("Lt_history", "Lt_count"),
+    "LDiffRec": ("Lt_history", "Lt_count", "update_count", "update_count_vae"),
+    "KGAT": ("A_in",),
+}
+
+
 def build_model(config: Config, dataset: Any) -> Any:
     """The model of a configuration, on its device, its weights drawn from the seed.
 
@@ -79,7 +88,11 @@ def build_model(config: Config, dataset: Any) -> Any:
     init_seed(config["seed"], config["reproducibility"])
     package = config.model_class.__module__.partition(".")[0]
     with refused_by_recbole(f"--model={config['model']}", package):
-        return config.model_class(config, dataset).to(config["device"])
+        model = config.model_class(config, dataset).to(config["device"])
+    further = _FURTHER_STATE.get(recbole_name(config.model_class), ())
+    if further:  # checkpoints hold what is named there
+        model.other_parameter_name = [*getattr(model, "other_parameter_name", ()), *further]
+    return model
 
 
 def make_trainer(config: Config, network: Any) -> Any:

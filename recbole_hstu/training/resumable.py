@@ -72,6 +72,11 @@ class Resumable:
             found["model"] = self.model.generator
         return found
 
+    def _further(self) -> dict[str, torch.optim.Optimizer]:
+        """Those of RecVAE, which trains its encoder and its decoder in turn."""
+        names = ("optimizer_encoder", "optimizer_decoder")
+        return {name: getattr(self, name) for name in names if hasattr(self, name)}
+
     def _save_checkpoint(self, epoch, verbose=True, **kwargs):
         file = kwargs.pop("saved_model_file", self.saved_model_file)
         self._write(file, epoch)
@@ -90,6 +95,7 @@ class Resumable:
             weights = {
                 "state_dict": self.model.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
+                "further_optimizers": {k: v.state_dict() for k, v in self._further().items()},
             }
             with block.stored(Path(file), weights) if block is not None else nullcontext():
                 if processes.is_main():
@@ -135,7 +141,10 @@ class Resumable:
         self.history = state["history"]
         self._stopped_early = state["stopped_early"]
         self._load_weights(state)
-        self.optimizer.load_state_dict(state["optimizer"])
+        for name, optimizer in self._further().items():
+            optimizer.load_state_dict(state["further_optimizers"][name])
+        if not self._further():  # else it is one of them, and set before every step
+            self.optimizer.load_state_dict(state["optimizer"])
         self._resumed = {key: state[key] for key in ("random", "random_of_others")}
         logger.info("%s: goes on with epoch %d", resume_file, self.start_epoch + 1)
 

@@ -75,11 +75,11 @@ class PlainTrainer(Epoch, Resumable, Trainer):
         decay = self.config["weight_average"]
         if decay is None:
             return self._optimizer_of(learner, **kwargs)
-        if learner not in ("adam", "adamw") or type(self)._own_loop:
-            what = "a training loop of its own" if type(self)._own_loop else f"learner: {learner}"
-            raise InputError(
-                f"weight_average: {self.config['model']} has {what}; it takes adam or adamw"
-            )
+        own_way = type(self)._own_loop or "params" in kwargs  # RecVAE has three optimizers
+        if learner not in ("adam", "adamw") or own_way:
+            what = "a training of its own" if own_way else f"learner: {learner}"
+            name = self.config["model"]
+            raise InputError(f"weight_average: {name} has {what}; it takes adam or adamw")
         optimizer = self._optimizer_of(learner, **kwargs)
         average_weights(optimizer, decay)
         return optimizer

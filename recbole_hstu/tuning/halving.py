@@ -18,14 +18,20 @@ class Halving(BasePruner):
     far; of the first few, if it is the best. Optuna's `SuccessiveHalvingPruner` decides the same
     but remembers in the trial which rungs it has passed, so that a trial that is killed between
     that note and its end passes when it is taken up again. This one looks at the scores alone.
+
+    Args:
+        first_stays: whether the first trial always goes on.
     """
 
-    def __init__(self, min_epochs: int, factor: int):
+    def __init__(self, min_epochs: int, factor: int, *, first_stays: bool = False):
         self.min_epochs = min_epochs
         self.factor = factor
+        self.first_stays = first_stays
 
     def prune(self, study: Any, trial: Any) -> bool:
         """Whether the trial's last report (its step is the epoch, from 1) ends it."""
+        if self.first_stays and trial.number == 0:
+            return False
         trials = [t for t in study.get_trials(deepcopy=False) if t.number != trial.number]
         for rung in self._rungs_reached_by_last_report(trial.intermediate_values):
             mine = trial.intermediate_values[max(trial.intermediate_values)]

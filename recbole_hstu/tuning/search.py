@@ -126,7 +126,7 @@ class Search:
         note = self._folder_note(shown)
         storage = open_storage(url, plan.storage_name)
         pruner = (
-            Halving(plan.min_epochs, plan.reduction_factor)
+            Halving(plan.min_epochs, plan.reduction_factor, first_stays=plan.first is not None)
             if plan.algo == "halving"
             else optuna.pruners.NopPruner()
         )

@@ -5,14 +5,12 @@ from __future__ import annotations
 import logging
 import math
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 from optuna.exceptions import TrialPruned
 from optuna.trial import TrialState
 
 from recbole_hstu.quick_start import run
-from recbole_hstu.studies.side_by_side import on_gpu
 from recbole_hstu.support.errors import InputError
 from recbole_hstu.support.secrets import masked
 from recbole_hstu.tuning.search import Claim, Search, SearchPlan
@@ -112,8 +110,7 @@ def _remove_checkpoints(search: Search) -> None:
             shutil.rmtree(_checkpoint_folder(search, trial.number), ignore_errors=True)
 
 
-def work_on(gpu: str | None, plan: SearchPlan) -> None:
+def work_on(plan: SearchPlan) -> None:
     """`work` in a process beside others."""
-    own = replace(plan, options=on_gpu(plan.options, gpu))
     with storage_failures(plan.storage_name):
-        work(Search(own))
+        work(Search(plan))

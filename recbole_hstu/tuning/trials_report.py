@@ -13,6 +13,7 @@ from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 from recbole.utils import dict2str
 
+from recbole_hstu.records.same_terms import NOT_DECISIVE
 from recbole_hstu.reports import plots
 from recbole_hstu.reports.text_tables import (
     csv_table,
@@ -20,7 +21,6 @@ from recbole_hstu.reports.text_tables import (
     markdown_table,
     terminal_table,
 )
-from recbole_hstu.studies.run_identity import NOT_DECISIVE
 from recbole_hstu.support.commands.invocation import command
 from recbole_hstu.support.errors import InputError, in_a_line
 from recbole_hstu.support.files.whole_file import write_whole

@@ -12,15 +12,10 @@ from recbole_hstu.config.config import Config
 from recbole_hstu.data.data_set import load_dataset
 from recbole_hstu.data.loaders import make_loaders
 from recbole_hstu.records.make_record import check_segment_options
-from recbole_hstu.studies.plan import (
-    EVALUATION_OPTIONS,
-    PlannedRun,
-    named_models,
-    plan_runs,
-    window_of_mask,
-)
+from recbole_hstu.records.same_terms import EVALUATION_OPTIONS, window_of_mask
+from recbole_hstu.studies.plan import PlannedRun, named_models, plan_runs
 from recbole_hstu.studies.run_identity import run_identity
-from recbole_hstu.studies.side_by_side import side_by_side
+from recbole_hstu.studies.side_by_side import on_gpu, side_by_side
 from recbole_hstu.studies.study_log import study_log
 from recbole_hstu.support.errors import InputError
 from recbole_hstu.support.secrets import masked
@@ -111,7 +106,9 @@ def _run_search(plan: SearchPlan, jobs: int, output_file: str | None) -> tuple[s
         if jobs == 1:
             work(search)
         elif search.open_trials():
-            side_by_side(jobs, work_on, plan)
+            side_by_side(
+                jobs, work_on, lambda gpu: (replace(plan, options=on_gpu(plan.options, gpu)),)
+            )
     except KeyboardInterrupt:
         logger.info("interrupted; the same command again goes on")
         raise

@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 import pytest
 from made_up_study import LEVELS, failed_run, finished_run, write_study
 
-from recbole_hstu.records.run_record import RunRecord, write_record
+from recbole_hstu.records.run_record import RunRecord, write_record, write_run
 from recbole_hstu.reports import plots
 from recbole_hstu.reports.report import write_report
 from recbole_hstu.reports.study_table import ReportOptions, study_table
@@ -126,6 +126,23 @@ def test_several_settings_each_have_their_table(tmp_path, caplog):
     with pytest.raises(InputError, match="unknown baseline LIS: choose among HSTU, SASRec"):
         write_report(tmp_path, tmp_path / "none", ReportOptions(baselines=["LIS"]))
     assert not (tmp_path / "none").exists()
+
+
+def test_runs_of_other_terms_are_refused_before_anything_is_written(tmp_path):
+    for label, masked in (("SASRec", True), ("HSTU", False)):
+        record, _ = finished_run(label, 1, "toys", 80, 40)
+        write_record(tmp_path, RunRecord(**(record.__dict__ | {"config": {"mask_seen": masked}})))
+    with pytest.raises(InputError, match="SASRec and HSTU were not judged alike: mask_seen is"):
+        write_report(tmp_path, tmp_path / "none", ReportOptions())
+    assert not (tmp_path / "none").exists()
+
+
+def test_one_user_is_not_tested(tmp_path, caplog):
+    for label in ("SASRec", "HSTU"):
+        record, ranks = finished_run(label, 1, "toys", 1, 40)
+        write_run(tmp_path, record, ranks)
+    write_report(tmp_path, tmp_path / "out", ReportOptions(baselines=["SASRec"]))
+    assert "one user was evaluated: nothing is tested" in caplog.text
 
 
 def test_plots_are_the_same_bytes_for_the_same_runs(study, tmp_path):

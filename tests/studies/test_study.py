@@ -5,11 +5,13 @@ import itertools
 import logging
 import multiprocessing
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,6 +27,7 @@ from recbole_hstu.quick_start import run
 from recbole_hstu.records.rank_file import read_rank_file
 from recbole_hstu.records.run_record import read_records
 from recbole_hstu.studies.compare import compare_models
+from recbole_hstu.studies.plan import named_models, plan_runs
 from recbole_hstu.studies.run_identity import changed_options
 from recbole_hstu.studies.side_by_side import gpu_of_each, on_gpu
 from recbole_hstu.support.commands.invocation import command
@@ -108,11 +111,13 @@ def test_a_changed_setting_runs_again_and_says_so(toy, caplog):
 def test_fewer_models_say_how_to_get_the_others_back(toy, caplog):
     study(("Pop", "BPR"), seeds=1)
     caplog.clear()
+    one = next(FOLDER.glob("BPR*.run.json"))
+    one.with_name("of another kind.run.json").write_bytes(one.read_bytes())
     text, _ = study(("Pop",), seeds=1)
     assert "BPR" not in text
     said_so = f"{FOLDER} also holds finished runs of BPR (seed1); {command('report')} {FOLDER}"
     assert any(line.startswith(said_so) for line in said(caplog))
-    assert len(read_records(FOLDER)) == 2
+    assert len(read_records(FOLDER)) == 3
 
 
 def test_ctrl_c_in_a_study_says_that_the_same_command_goes_on(toy, caplog, monkeypatch):
@@ -322,6 +327,18 @@ def test_every_process_has_a_gpu_of_its_own(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-5f")
     Config("HSTU", "toy", config_dict=on_gpu({"gpu_id": "3,GPU-5f"}, "GPU-5f"))
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "GPU-5f"
+
+
+def test_a_plan_that_travels_names_the_gpu_of_its_process(toy, monkeypatch):
+    """CUDA counts the GPUs once, when the first configuration asks for them."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    (planned,) = plan_runs(named_models(["HSTU"]), "toy", (), options(gpu_id="0,1"), None)
+    packed = pickle.dumps(replace(planned, options=on_gpu(planned.options, "1")))
+    seen = []
+    asked = lambda: seen.append(os.environ["CUDA_VISIBLE_DEVICES"]) or False  # noqa: E731
+    monkeypatch.setattr(torch.cuda, "is_available", asked)
+    assert pickle.loads(packed).config["gpu_id"] == "1"
+    assert set(seen) == {"1"}
 
 
 @pytest.mark.parametrize(

@@ -44,11 +44,14 @@ def test_scores_are_those_of_padded_rows(model):
         assert torch.equal(value, before[name]), name
 
 
+@pytest.mark.parametrize("first", [slice(None), [0, 40] * 40, [39, 79], [0]])
 @torch.no_grad()
-def test_a_model_that_reads_the_padding_keeps_it():
+def test_a_model_that_reads_the_padding_keeps_it(first):
+    """Whatever the first batch is: rows of all lengths, long ones alone, short ones, one."""
     network, rows = network_of("LightSANs")
     predict = NarrowRows(network, "_list")
-    assert torch.equal(predict(rows), network.full_sort_predict(rows))
+    for batch in (rows[first], rows):
+        assert torch.equal(predict(batch), network.full_sort_predict(batch))
     assert predict.equal is False
 
 

@@ -148,6 +148,19 @@ def test_targets_at_the_end_of_a_window_are_proof_enough():
     assert reason_against(network, late) is None
 
 
+def test_windows_of_one_target_prove_nothing():
+    """NARM reads more than the last state, which one target a window does not show."""
+    _, train, network = prepared("NARM", 16)
+    windows = window_loader(train)
+    (batch,) = windows
+    alone = batch[torch.nonzero(batch.place == 0).squeeze(1)]
+    assert reason_against(network, alone) == "no window has two targets"
+    numbers = list(range(len(windows._counts)))
+    counts = [int(windows._counts[n]) for n in windows.by_targets(numbers)]
+    assert counts == sorted(counts, reverse=True)
+    assert counts[0] > counts[-1]
+
+
 def test_what_is_proved_says_so(caplog):
     config, train, network = prepared("GRU4Rec", 4)
     with caplog.at_level("INFO"):

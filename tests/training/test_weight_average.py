@@ -59,3 +59,5 @@ def test_without_validation_the_last_average_counts(toy):
 def test_learners_without_steps_are_refused(toy):
     with pytest.raises(InputError, match="weight_average: HSTU has learner: sgd; it takes adam"):
         trained("HSTU", weight_average=0.9, learner="sgd")
+    with pytest.raises(InputError, match="weight_average: RecVAE has a training of its own"):
+        trained("RecVAE", weight_average=0.9)

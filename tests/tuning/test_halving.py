@@ -50,3 +50,14 @@ def test_rungs_between_two_validations():
     assert epochs_of(Halving(1, 3), falling, every=2) == [10, 2, 2]
     rising = [[i] * 10 for i in range(3)]
     assert epochs_of(Halving(1, 3), rising, every=2) == [10, 10, 10]
+
+
+def test_the_first_trial_may_stay_though_another_was_at_the_rung_before_it():
+    for stays in (False, True):
+        study = optuna.create_study(direction="maximize", pruner=Halving(2, 3, first_stays=stays))
+        first, second = study.ask(), study.ask()
+        second.report(0.9, 2)
+        first.report(0.1, 2)
+        assert first.should_prune() is not stays
+        second.report(0.05, 6)
+        assert not second.should_prune()

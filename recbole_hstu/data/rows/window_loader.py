@@ -162,6 +162,10 @@ class WindowLoader(TrainDataLoader):
         # The order is drawn now, the lists are made one after the other.
         return (order[a:b].tolist() for a, b in pairwise([0, *ends.tolist()]))
 
+    def by_targets(self, windows: list[int]) -> list[int]:
+        """These windows, those with the most targets first."""
+        return sorted(windows, key=lambda window: -int(self._counts[window]))
+
     def collate_fn(self, index: Any) -> WindowBatch:
         """This process's windows of a batch, or the first where there is none for it."""
         rows = self._dataset.inter_feat[np.array(index)]

@@ -35,6 +35,10 @@ def lazy_adamw(model: Any, config: Settings, params: Any, lr: float, decay: floa
             f"learner: lazy_adamw trains the item ids of HSTU and its kin; {config['model']} with "
             "these options has none: use --learner=adamw"
         )
+    if config["enable_scaler"]:
+        raise InputError(
+            "enable_scaler: lazy_adamw does not scale losses; leave it out, or use --learner=adamw"
+        )
     if config["clip_grad_norm"]:
         raise InputError(
             "clip_grad_norm: is the norm of all gradients, and lazy_adamw keeps those of a few "

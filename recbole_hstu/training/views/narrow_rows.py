@@ -27,8 +27,8 @@ def score_narrow_rows(model: Any, config: Any) -> None:
 
 
 class NarrowRows:
-    """`full_sort_predict` of a model without most of the padding, if its first rows have the same
-    scores either way, to 1e-5 of the largest; else the model's own.
+    """`full_sort_predict` of a model without most of the padding, if histories of all lengths have
+    the same scores either way, to 1e-5 of the largest; else, and on a GPU, the model's own.
 
     Args:
         model: RecBole's, its `full_sort_predict` still its own.
@@ -42,24 +42,42 @@ class NarrowRows:
 
     def __call__(self, rows: Interaction) -> torch.Tensor:
         """(B, V) or (B * V,) scores, as the model gives them."""
+        if rows[self.model.ITEM_SEQ_LEN].is_cuda:
+            return self.own(rows)
         if self.equal is None:
-            self.equal = self._proved(rows[:_PROVED_ROWS])
+            self.equal = self._proved(rows)
         return self._narrow(rows) if self.equal else self.own(rows)
 
     def _proved(self, rows: Interaction) -> bool:
+        some = self._of_all_lengths(rows)
         with shaken(self.model):
             try:
-                wide, narrow = (predict(rows).flatten() for predict in (self.own, self._narrow))
+                wide, narrow = (predict(some).flatten() for predict in (self.own, self._narrow))
             except ANY_REASON:
                 return False
         return bool((wide - narrow).abs().max() <= _TOLERANCE * wide.abs().max())
 
+    def _of_all_lengths(self, rows: Interaction) -> Interaction:
+        """Beginnings of the first histories, of lengths from one event to all."""
+        lengths = rows[self.model.ITEM_SEQ_LEN]
+        number = torch.arange(_PROVED_ROWS)
+        index = number % len(lengths)
+        width = max(values.shape[1] for field, values in self._lists(rows))
+        some, cut = rows[index], torch.minimum(lengths[index], 1 + number % width)
+        inside = torch.arange(width) < cut.unsqueeze(1)
+        for field, values in self._lists(some):
+            shape = inside.shape + (1,) * (values.dim() - 2)
+            some.interaction[field] = values * inside.reshape(shape)
+        some.interaction[self.model.ITEM_SEQ_LEN] = cut
+        return some
+
+    def _lists(self, rows: Interaction) -> list[tuple[str, torch.Tensor]]:
+        fields = rows.interaction.items()
+        return [(field, values) for field, values in fields if field.endswith(self.list_suffix)]
+
     def _narrow(self, rows: Interaction) -> torch.Tensor:
-        """On a GPU rows of all lengths stay together."""
         lengths = rows[self.model.ITEM_SEQ_LEN]
         ranges = lengths.clamp(min=_SHORT).log2().ceil()
-        if ranges.is_cuda:
-            return self.own(self._cropped(rows, int(lengths.max())))
         scores = None
         for each in ranges.unique():
             index = torch.nonzero(ranges == each).squeeze(1)
@@ -72,9 +90,5 @@ class NarrowRows:
         return scores
 
     def _cropped(self, rows: Interaction, width: int) -> Interaction:
-        return Interaction(
-            {
-                field: values[:, :width] if field.endswith(self.list_suffix) else values
-                for field, values in rows.interaction.items()
-            }
-        )
+        cut = {field: values[:, :width] for field, values in self._lists(rows)}
+        return Interaction(rows.interaction | cut)

@@ -70,11 +70,12 @@ def learn_at_every_position(model: Any) -> None:
 
 
 def _proved(model: Any, windows: WindowLoader) -> str | None:
-    """`reason_against`, over some windows of the first batch; nothing is drawn or changed by it."""
+    """`reason_against`, over the windows of the first batch with the most targets; nothing is drawn
+    or changed by it."""
     generators = {"loader": windows.generator}
     before = random_states(generators)
-    first = next(iter(windows.batches()))[: _PROVED_WINDOWS * processes.count()]
-    batch = windows.collate_fn(first).to(model.device)
+    first = windows.by_targets(next(iter(windows.batches())))
+    batch = windows.collate_fn(first[: _PROVED_WINDOWS * processes.count()]).to(model.device)
     with shaken(model):
         reason = reason_against(model, batch)
     restore_random_states(before, generators)
@@ -90,6 +91,8 @@ def reason_against(model: Any, batch: WindowBatch) -> str | None:
     """
     if any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in model.modules()):
         return "it normalises by batch"
+    if not batch.place.any():
+        return "no window has two targets"
     try:
         states, loss = _outcome(model, batch.prefixes(model.ITEM_SEQ_LEN), model.gather_indexes)
         in_windows, whole = _outcome(model, batch, batch.gather)

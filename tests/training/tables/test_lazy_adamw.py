@@ -145,6 +145,7 @@ def test_a_training_is_that_of_adamw_and_goes_on_after_an_end():
     [
         ("SASRec", {}, "learner: lazy_adamw trains the item ids of HSTU and its kin; SASRec"),
         ("HSTU", {"clip_grad_norm": {"max_norm": 1.0}}, "clip_grad_norm: is the norm of all"),
+        ("HSTU", {"enable_scaler": True}, "enable_scaler: lazy_adamw does not scale losses"),
         ("HSTU", {"adam_betas": [0.9, 0.5]}, "adam_betas: betas .0.9, 0.5.: the first must be"),
     ],
 )
