@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 
+import urllib3
 import yaml
 
 from dataset_converters.downloads.download import Remote, download, public, remote_size
@@ -118,8 +119,9 @@ def _load_entries(extra: Path | None) -> dict:
 
 def _wrong(entry: dict) -> str:
     """What is wrong with an entry of --sources; empty if nothing is."""
-    urls = entry.get("urls", ["https://"])
-    if not (isinstance(urls, list) and urls and all(_is_url(url) for url in urls)):
+    urls = entry.get("urls", [])
+    named = isinstance(urls, list) and all(_is_url(url) for url in urls)
+    if not named or ("urls" in entry and not urls):
         return "urls must be a list of http:// or https:// addresses"
     for key, value in entry.items():
         if key not in _KEYS:
@@ -134,7 +136,12 @@ def _wrong(entry: dict) -> str:
 
 
 def _is_url(text: object) -> bool:
-    return isinstance(text, str) and text.startswith(("http://", "https://"))
+    if not isinstance(text, str) or not text.startswith(("http://", "https://")):
+        return False
+    try:  # as `public` will; a "/" in a password has to be written %2F
+        return bool(urllib3.util.parse_url(text).host)
+    except urllib3.exceptions.LocationParseError:
+        return False
 
 
 def _first_line(error: Exception) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from recbole_hstu.data.files.item_rows import first_ten
 from recbole_hstu.service.item_titles import ItemTitles, time_unit
 from recbole_hstu.service.messages import MAX_LISTED, AddEvents, Explain, Recommend
 from recbole_hstu.serving.cached.history_cache import HistoryCache
@@ -197,7 +198,7 @@ class ServedModel:
         without = [events[:left] + events[left + 1 :] for left in range(len(events))]
         given = rec.read([events, *without])
         times = rec.request_times(request.at, given, given.users)
-        ids = torch.from_numpy(rec.ids(request.items))
+        ids = torch.from_numpy(rec.ids(request.items)).to(rec.device)
         found = []
         with torch.inference_mode():
             for start in range(0, len(given), rec.scorer.rows_at_once):
@@ -205,6 +206,12 @@ class ServedModel:
                 prepared = rec.scorer.prepare(rec.batch(given, times, start, stop))
                 found.append(rec.scorer.scores(prepared, ids))
         scores = torch.cat(found)
+        unscored = ~scores.isfinite().all(0)
+        if unscored.any():  # beams reach a part of the items
+            lacking = [
+                item for item, no in zip(request.items, unscored.tolist(), strict=True) if no
+            ]
+            raise InputError(f"items: the model gives no score to {first_ten(lacking)}")
         return {"contributions": (scores[:1] - scores[1:]).tolist()}
 
 

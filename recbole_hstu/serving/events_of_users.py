@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,15 @@ import pandas as pd
 
 from recbole_hstu.data.files.atomic_file import read_atomic
 from recbole_hstu.data.files.item_rows import first_ten
+from recbole_hstu.data.ties import in_hashed_order
 from recbole_hstu.support.errors import InputError
+
+logger = logging.getLogger(__name__)
 
 
 def read_events(config: Any, dataset: str | Path | pd.DataFrame | None = None) -> pd.DataFrame:
-    """All events as a table user, item, time: by time, equal times in the order of the file.
+    """All events as a table user, item, time: by time, equal times in the order that the training
+    had (`tie_order`), and without the repeats that it left out (`rm_dup_inter`).
 
     Args:
         config: of the checkpoint; it names the fields and the recorded place.
@@ -44,7 +49,14 @@ def read_events(config: Any, dataset: str | Path | pd.DataFrame | None = None) -
         time_field=time,
         encoding=config["encoding"] or "utf-8",
     ).rename(columns=names)
-    return _by_time(table)
+    if config["tie_order"] == "hash" and "time" in table:
+        table = in_hashed_order(table, "user", "item", "time")
+    table = _by_time(table)
+    if config["rm_dup_inter"] is not None:
+        table = table.drop_duplicates(["user", "item"], keep=config["rm_dup_inter"])
+    if config["val_interval"]:
+        logger.warning("%s: val_interval is not applied to these histories", path)
+    return table
 
 
 class EventsOfUsers:
@@ -55,7 +67,8 @@ class EventsOfUsers:
     """
 
     def __init__(self, events: pd.DataFrame):
-        codes, users = pd.factorize(events["user"].astype(str))
+        events = events.assign(user=events["user"].astype(str))
+        codes, users = pd.factorize(events["user"])
         self.users = pd.Index(users, dtype=object)
         self._events = events.iloc[np.argsort(codes, kind="stable")].reset_index(drop=True)
         self._counts = np.bincount(codes, minlength=len(users))

@@ -157,6 +157,7 @@ def request_times(at: Any, histories: Histories, users_before: Sequence[Any]) ->
     if at is None:
         return None
     if isinstance(at, Mapping | pd.Series):
+        at = {**{str(user): time for user, time in at.items()}, **dict(at)}
         lacking = [user for user in histories.users if user not in at]
         if lacking:
             raise InputError(f"at: has no time for the users {first_ten(lacking)}")

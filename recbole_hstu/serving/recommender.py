@@ -45,7 +45,7 @@ class Recommender:
         self.saved = saved
         self.needs_time: bool = getattr(saved.model, "reads_times", False)
         self.max_history: int = saved.config["MAX_ITEM_LIST_LENGTH"] or 1
-        self._device = saved.config["device"]
+        self.device = saved.config["device"]
         self.batch = Batches(saved)
         self._take_up_items()
         self.index: Any = index_of(self.scorer)
@@ -123,7 +123,7 @@ class Recommender:
         else:
             events = EventsOfUsers(read_events(self.saved.config, dataset))
             given = self.read(events.of(tokens), on_unknown)
-        times = self.request_times(at, given, tokens)
+        times = self.request_times(at, given, [str(token) for token in tokens])
         return self._table(given, times, k, exclude_seen, candidates, exclude)
 
     def similar_items(self, item: Any, k: int = 10) -> pd.DataFrame:
@@ -155,7 +155,7 @@ class Recommender:
         given = self.read(history if isinstance(history, pd.DataFrame) else [history])
         if len(given) != 1:
             raise InputError(f"scores: one history at a time, not {len(given)}")
-        ids = torch.from_numpy(self.ids(items)).to(self._device)
+        ids = torch.from_numpy(self.ids(items)).to(self.device)
         with torch.inference_mode():
             batch = self.batch(given, self.request_times(at, given, given.users), 0, 1)
             return self.scorer.scores(self.scorer.prepare(batch), ids)[0].cpu().numpy()
@@ -215,7 +215,7 @@ class Recommender:
             kept = np.unique(self.ids(candidates))
         if exclude is not None and len(exclude):
             kept = np.setdiff1d(kept, self.ids(exclude))
-        return torch.from_numpy(kept).to(self._device)
+        return torch.from_numpy(kept).to(self.device)
 
     def check_k(self, k: Any, columns: torch.Tensor | None = None) -> None:
         """Raises InputError where there are no k items to recommend, or k is no whole number."""
@@ -255,7 +255,7 @@ class Recommender:
         if columns is None and self.index is not None:
             return self.index.best(self, prepared, k, seen)
         row, column = seen if seen is not None else (torch.empty(0, dtype=torch.int64),) * 2
-        row, column = row.to(self._device), column.to(self._device) - 1
+        row, column = row.to(self.device), column.to(self.device) - 1
         score: Callable[[int, int], torch.Tensor]
         if columns is None:
             n_columns = self.scorer.n_items - 1

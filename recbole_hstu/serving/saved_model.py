@@ -19,7 +19,7 @@ from recbole_hstu.config.properties import model_files
 from recbole_hstu.data.loaders import create_dataset
 from recbole_hstu.layers.items.semantic_codes import kept_ids
 from recbole_hstu.model.parts.text_model import reads_text
-from recbole_hstu.serving.stand_in import StandIn
+from recbole_hstu.serving.stand_in import NeedsDataset, StandIn
 from recbole_hstu.support.errors import InputError, in_a_line
 from recbole_hstu.support.random_states import random_states, restore_random_states
 from recbole_hstu.training import checkpoint
@@ -153,10 +153,17 @@ def _build(path, config, dataset, state, user_tokens) -> Any:
     item_tokens = state["item_tokens"]
     kind = config["model_class"]
     data: Any = StandIn(config, item_tokens, user_tokens, kept_ids(state["state_dict"]))
-    if dataset is not None and not hasattr(kind, "sequence_view"):
-        data = _training_part(path, config, item_tokens, user_tokens)
     _find_text_file(path, kind, config)
-    with _seeded(config["seed"] or 0):  # NNCF draws its neighbours, and keeps them nowhere
+    seed = config["seed"] or 0
+    try:
+        with _seeded(seed):
+            return kind(config, data)
+    except NeedsDataset:
+        if dataset is None:
+            raise
+    with _seeded(seed):  # a split may be random
+        data = _training_part(path, config, item_tokens, user_tokens)
+    with _seeded(seed):  # NNCF draws its neighbours, and keeps them nowhere
         return kind(config, data)
 
 
@@ -176,6 +183,12 @@ def _seeded(seed: int) -> Iterator[None]:
 def _training_part(path, config, item_tokens, user_tokens) -> Any:
     """The data that the model was trained on, read and split again."""
     Config.compatibility_settings(config)
+    folder = Path(config["data_path"])
+    if not config["benchmark_filename"] and not (folder / f"{config['dataset']}.inter").is_file():
+        raise InputError(
+            f"{folder}: no {config['dataset']}.inter there, and {config['model']} is built from "
+            "its interactions; name the folder of the data set's atomic files"
+        )
     train = create_dataset(config).build()[0]
     now = (checkpoint.item_tokens(train), checkpoint.user_tokens(train))
     for what, before, found in zip(

@@ -81,7 +81,8 @@ class TermScorer:
 
     def scores(self, prepared: torch.Tensor, items: torch.Tensor | slice) -> torch.Tensor:
         width = self.products.candidates.shape[1]
-        keys = prepared[:, width:].contiguous().view(torch.int64)
+        # A copy: a view of other numbers has to begin at a whole one of them.
+        keys = prepared[:, width:].clone(memory_format=torch.contiguous_format).view(torch.int64)
         terms = self.model.terms_at(keys, items)
         return self.products.scores(prepared[:, :width], items) + terms
 

@@ -11,6 +11,10 @@ from recbole_hstu.data.files.semantic_id_file import SemanticIds
 from recbole_hstu.support.errors import InputError
 
 
+class NeedsDataset(InputError):
+    """A model that is built from more than a checkpoint holds."""
+
+
 class StandIn:
     """Stands in for RecBole's data set: sizes and tokens, no interaction.
 
@@ -21,7 +25,7 @@ class StandIn:
         semantic_ids: that the checkpoint holds, None where the model reads none.
 
     Raises:
-        InputError: the model asks for more, such as the graph of all interactions.
+        NeedsDataset: the model asks for more, such as the graph of all interactions.
     """
 
     def __init__(
@@ -53,8 +57,8 @@ class StandIn:
             raise AttributeError(name)
         raise self._lacks(name)
 
-    def _lacks(self, what: str) -> InputError:
-        return InputError(
+    def _lacks(self, what: str) -> NeedsDataset:
+        return NeedsDataset(
             f"{self._model} is built from its data set ({what}), which no checkpoint holds; name "
             "the folder of its atomic files with dataset="
         )

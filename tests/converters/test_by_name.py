@@ -126,6 +126,7 @@ def test_a_sources_file_with_a_mistake_is_one_line(convert, tmp_path):
         ("{urls: https://x/a.gz}", "urls must be a list"),
         ("{urls: [ftp://x/a.gz]}", "urls must be a list"),
         ("{urls: []}", "urls must be a list"),
+        ("{urls: ['https://me:a/b@x/a.gz']}", "urls must be a list"),
         ("{bytes: many}", "bytes: 'many' is no int"),
         ("{sha256: 5}", "sha256: 5 is no str"),
         ("{size: 5}", "size: unknown"),

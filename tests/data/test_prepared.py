@@ -286,3 +286,14 @@ def test_bad_files_are_refused_alike(line):
         return len(data), str(data)
 
     assert outcome("always") == outcome("never")
+
+
+def test_tokens_are_those_of_the_set_that_was_taken_up(in_empty_folder):
+    """Another run may make the folder anew while this one lasts."""
+    write_inter(random_rows())
+    create_dataset(small_config(prepared="always"))
+    data = create_dataset(small_config(prepared="always"))
+    write_inter([(user, f"new-{item}", time) for user, item, time in random_rows(n_items=31)])
+    later = create_dataset(small_config(prepared="always"))
+    assert "new-i5" in later.field2id_token["item_id"]
+    assert set(data.field2id_token["item_id"][1:]) == {f"i{n}" for n in range(30)}

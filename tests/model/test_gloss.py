@@ -75,8 +75,9 @@ def test_the_published_form_is_read():
     entry = {"reviewer_id": "A1", "asin": "B0", "generated_sequences": ["Title: A  drum", "reed"]}
     Path("published.json").write_text(json.dumps([entry, {**entry, "reviewer_id": 7}]))
     assert read_queries("published.json") == {"A1": ["A  drum", "reed"], "7": ["A  drum", "reed"]}
-    write_queries("own.jsonl", {"ü": ["Größe"]})
-    assert read_queries("own.jsonl") == {"ü": ["Größe"]}
+    own = {"ü": ["Größe", "one\u2028line", "another\x85one"]}
+    write_queries("own.jsonl", own)
+    assert read_queries("own.jsonl") == own
 
 
 @pytest.mark.parametrize(

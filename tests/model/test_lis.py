@@ -97,6 +97,14 @@ def test_a_whole_run(shop, retriever, protocol):
     assert bool(result["best_valid_result"]) == (protocol == "recbole")
 
 
+def test_the_words_are_read_in_the_encoding_of_the_data(shop):
+    pytest.importorskip("bm25s")
+    file = Path("dataset/toy/toy.item")
+    file.write_bytes(file.read_text().replace("drum", "trömmel").encode("latin-1"))
+    result = run("LIS", "toy", config_dict=options(retriever="bm25", encoding="latin-1"))
+    assert len(result["ranks"].users) == 40
+
+
 def test_a_mistaken_retriever_and_a_missing_library(shop, monkeypatch):
     with pytest.raises(InputError, match="retriever: 'tfidf' must be one of vectors, bm25"):
         scores(retriever="tfidf")

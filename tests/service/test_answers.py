@@ -86,6 +86,23 @@ def test_a_contribution_is_the_score_with_the_event_minus_the_score_without(serv
     assert service.post("/contributions", asked)[2] == {"contributions": [None]}
 
 
+def test_an_item_without_a_score_has_no_contributions(service, models, monkeypatch):
+    """Beams leave -inf to the items that they do not reach."""
+    scorer = models[0].rec.scorer
+    honest = scorer.scores
+
+    def beams(prepared, items):
+        scores = honest(prepared, items)
+        scores[-1, 1] = -np.inf
+        return scores
+
+    monkeypatch.setattr(scorer, "scores", beams)
+    asked = {"history": HISTORY, "items": ["i3", "i8"], "at": 20}
+    status, _, found = service.post("/contributions", asked)
+    assert status == 409
+    assert "the model gives no score to i8" in str(found)
+
+
 def test_similar_items(service, models):
     _, _, found = service.get("/similar/i1?k=3")
     table = models[0].rec.similar_items("i1", 3)

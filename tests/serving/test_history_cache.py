@@ -100,6 +100,14 @@ def test_a_user_twice_in_a_call_at_two_times():
         torch.testing.assert_close(both, whole(model, table, store, ["a", "a"], at))
 
 
+def test_times_of_who_was_there_before_are_gone():
+    store = EventStore(WIDTH, 1)
+    store.put("a", np.array([1, 2]), np.array([10, 20]))
+    store.put("b", np.array([3, 4]), None)
+    store.append("b", 5, 7)
+    assert store.times[store.places(["b"])][0, :3].tolist() == [0, 0, 7]
+
+
 def test_a_request_computes_one_row(monkeypatch):
     model = make_model(MAX_ITEM_LIST_LENGTH=WIDTH)
     store = EventStore(WIDTH, 2)

@@ -51,6 +51,27 @@ def test_all_users(model, out, capsys, monkeypatch):
     pd.testing.assert_frame_equal(found, expected, check_dtype=False, atol=1e-6)
 
 
+@pytest.mark.parametrize("out", ["recs.csv", "recs.jsonl", "recs.parquet"])
+def test_a_batch_without_rows_is_no_row(model, out, capsys, monkeypatch):
+    """Everybody in it has seen the only candidate."""
+    monkeypatch.setattr(recommend_file, "NAMES_AT_ONCE", 1)
+    Path("few.txt").write_text("i3\n")
+    saw = set(events().query("item == 'i3'")["user"])
+    ask = ("--all_users", "--candidates=few.txt", "--k=1")
+    assert recommend(model, *ask, out=out) == 0
+    assert f"{40 - len(saw)} rows for 40 users; {len(saw)} rows fewer" in capsys.readouterr().out
+    assert saw
+    assert set(read(out)["user"]) == {f"u{n}" for n in range(40)} - saw
+    Path("users.txt").write_text("\n".join(sorted(saw)))
+    assert recommend(model, "--users=users.txt", *ask[1:], out=out) == 0
+    assert "0 rows for" in capsys.readouterr().out
+
+
+def test_names_may_hold_what_python_takes_for_the_end_of_a_line(in_empty_folder):
+    Path("names.txt").write_text("a\u2028b\r\n\nc\x85\n", encoding="utf-8", newline="")
+    assert request_files.read_names("names.txt") == ["a\u2028b", "c"]
+
+
 def histories_file(kind, table):
     path = Path(f"histories.{kind}")
     if kind == "csv":

@@ -1,11 +1,17 @@
 """What a checkpoint recommends is what the evaluation judged."""
 
+from pathlib import Path
+
+import pandas as pd
 import pytest
 import torch
 from served import all_but_last, events, metrics_of, toy_with_text, trained
+from small_data import random_rows, small_config, write_inter
 from toy_ids import write_toy_ids
 
 from recbole_hstu import Recommender
+from recbole_hstu.data.loaders import create_dataset
+from recbole_hstu.serving.events_of_users import EventsOfUsers, read_events
 from recbole_hstu.support.errors import InputError
 from recbole_hstu.training import checkpoint
 
@@ -80,6 +86,49 @@ def test_users_of_the_data_set_by_their_tokens(toy):
     assert given["item"].tolist() == named["item"].tolist()[3:]
 
 
+def test_tokens_may_be_numbers(in_empty_folder):
+    write_inter([(user[1:], item, time) for user, item, time in random_rows()])
+    rec = Recommender.load(trained("HSTU")["checkpoint"])
+    late = int(events()["time"].max())
+    text = rec.recommend_users(["7", "2"], k=3, at=[late + 5, late + 9])
+    table = events().assign(user=lambda t: t["user"].str[1:].astype(int))
+    for dataset in (None, table):
+        for at in ([late + 5, late + 9], {7: late + 5, 2: late + 9}):
+            assert rec.recommend_users([7, 2], dataset, k=3, at=at).equals(text)
+    unknown = pd.DataFrame({"user": [99], "item": ["never seen"], "time": [late]})
+    more = pd.concat([table, unknown])
+    asked = {"k": 3, "at": [late, late + 5, late + 9], "on_unknown": "ignore"}
+    assert rec.recommend_users([99, 7, 2], more, **asked).equals(text)
+
+
+def test_histories_of_the_data_set_are_those_of_the_training(in_empty_folder):
+    """Ties in hashed order, and without repeats, where the training was so."""
+    rows = [(f"u{u}", f"i{(u * 7 + n) % 20}", n // 4) for u in range(30) for n in range(12)]
+    rows += [(user, item, 9) for user, item, _ in rows[::5]]
+    write_inter(rows)
+    trainings = {"file": {}, "hash": {"tie_order": "hash"}, "once": {"rm_dup_inter": "first"}}
+    for options in trainings.values():
+        result = trained("HSTU", mask_seen=False, **options)
+        rec = Recommender.load(result["checkpoint"])
+        train = create_dataset(small_config("HSTU", mask_seen=False, **options))
+        frame = train.inter_feat.sort_values("timestamp", kind="stable")
+        tokens = train.field2id_token
+        of_user = EventsOfUsers(read_events(rec.saved.config))
+        for user in ("u3", "u25"):
+            own = frame[frame["user_id"] == list(tokens["user_id"]).index(user)]
+            expected = tokens["item_id"][own["item_id"].to_numpy()].tolist()
+            assert of_user.of([user])["item"].tolist() == expected
+
+
+def test_a_single_row_of_an_odd_width_has_its_terms(toy):
+    options = {"hidden_size": 15, "qk_size": 5, "v_size": 5, "n_heads": 3}
+    rec = Recommender.load(trained("HSTU", recent_days=[1], **options)["checkpoint"])
+    late = int(events()["time"].max())
+    both = rec.recommend_users(["u7", "u2"], k=3, at=late)
+    alone = rec.recommend_users(["u7"], k=3, at=late)
+    assert alone["item"].tolist() == both["item"].tolist()[:3]
+
+
 def test_a_model_of_names_needs_no_events(toy):
     rec = Recommender.load(trained("BPR")["checkpoint"])
     lists = rec.recommend_users(["u7", "u2"], k=30, exclude_seen=False)
@@ -137,3 +186,24 @@ def test_a_model_of_the_graph_asks_for_its_data(toy):
         Recommender.load(file)
     rec = Recommender.load(file, dataset="dataset/toy")
     assert len(rec.recommend_users(["u1"], k=4)) == 4
+    Path("titles/toy").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"titles/toy: no toy.inter there, and LightGCN is built"):
+        Recommender.load(file, dataset="titles/toy")
+
+
+def test_a_model_of_histories_asks_nothing_of_its_data(toy):
+    file = trained("SASRec")["checkpoint"]
+    Path("titles/toy").mkdir(parents=True)
+    rec = Recommender.load(file, dataset="titles/toy")
+    assert len(rec.recommend([["i1"]], k=4)) == 4
+
+
+def test_a_random_split_is_drawn_as_in_the_run(toy):
+    split = {"eval_args": {"order": "RO", "split": {"RS": [0.6, 0.2, 0.2]}}}
+    file = trained("LightGCN", **split)["checkpoint"]
+    found = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        rec = Recommender.load(file, dataset="dataset/toy")
+        found.append(rec.saved.model.norm_adj_matrix.to_dense())
+    assert torch.equal(*found)

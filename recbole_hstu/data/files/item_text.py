@@ -148,6 +148,7 @@ def texts_of_items(config: Any, dataset: Any) -> list[str]:
         ItemText.from_property(config["item_text"]),
         item_field=config["ITEM_ID_FIELD"],
         separator=config["field_separator"],
+        encoding=config["encoding"] or "utf-8",
     )
     tokens = [str(token) for token in dataset.field2id_token[dataset.iid_field][1:]]
     empty = [token for token in tokens if not known.get(token)]

@@ -60,7 +60,7 @@ def _entries(path: Path) -> Iterable[Any]:
         text = path.read_text(encoding="utf-8")
         if text.lstrip().startswith("["):
             return json.loads(text)
-        return [json.loads(line) for line in text.splitlines() if line.strip()]
+        return [json.loads(line) for line in text.split("\n") if line.strip()]
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise InputError(f"queries: {path}: cannot be read: {in_a_line(error)}") from error
 

@@ -173,8 +173,9 @@ class PreparedSet:
         return map_table(self.folder, feat).to_pandas()
 
     def _tokens(self, field: str) -> Callable[[], np.ndarray]:
-        name = self.state["tokens"][field][0]
-        return lambda: map_table(self.folder, name)["token"].to_numpy().astype(np.str_)
+        # Mapped now: the folder may be made anew while a run lasts.
+        table = map_table(self.folder, self.state["tokens"][field][0])
+        return lambda: table["token"].to_numpy().astype(np.str_)
 
 
 class OnDemand(MutableMapping):

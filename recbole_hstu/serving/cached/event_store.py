@@ -51,6 +51,7 @@ class EventStore:
         place = self._place(user)
         length = min(len(items), self.width)
         self.items[place, :length] = torch.from_numpy(items[-length:])
+        self.times[place] = 0
         if times is not None:
             self.times[place, :length] = torch.from_numpy(times[-length:])
         self.lengths[place], self.settled[place] = length, 0

@@ -42,6 +42,7 @@ class HistoryCache:
         has_rows = all(isinstance(layer, HSTULayer) for layer in getattr(model, "layers", [None]))
         has_rows = has_rows and model.query_time == "target"  # else no row waits for a time
         has_rows = has_rows and not model.score_terms()
+        has_rows = has_rows and recommender.device.type == "cpu"  # where they are kept
         self.bytes_a_user = KeyValueRows.bytes_a_user(model) if has_rows else EVENT_BYTES * width
         if max_bytes < self.bytes_a_user:
             raise InputError(

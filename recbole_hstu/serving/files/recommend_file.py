@@ -59,11 +59,12 @@ def recommend_file(checkpoint: str | Path, options: Mapping[str, Any]) -> str:
             for users, best, ids in rec.lists(given, times, k, exclude_seen=seen, columns=columns):
                 table = rec.table(given, users, best, ids)
                 table["user"] = table["user"].astype(str)
-                write(table)
+                if len(table):
+                    write(table)
                 count.add(len(best), len(table), k)
                 bar.update(len(best))
             count.left_out(given)
-        if not count.users:
+        if not count.rows:
             write(pd.DataFrame({"user": [], "item": [], "score": [], "rank": []}))
     return f"{out}: {count}\n"
 

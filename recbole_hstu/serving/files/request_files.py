@@ -50,7 +50,7 @@ def read_names(path: str | Path) -> list[str]:
         InputError: no such file, not UTF-8 text, no token.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        lines = Path(path).read_text(encoding="utf-8").split("\n")  # tokens may hold U+2028
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
