@@ -230,7 +230,7 @@ def load(
         network.load_state_dict(state["state_dict"])
     except RuntimeError as error:
         raise InputError(f"{file}: its weights are of other options: {in_a_line(error)}") from error
-    network.load_other_parameter(checkpoint.decode(state["other_parameter"]))
+    network.load_other_parameter(checkpoint.decode(state["other_parameter"], config["device"]))
     return Loaded(config, network.eval(), data, *loaders)
 
 

@@ -108,9 +108,9 @@ def _rank_by_sorting(model, options, mask_seen):
     [
         *(("HSTU", "recbole", {}), ("HSTU", "paper", {}), ("SASRec", "recbole", {})),
         *(("SASRec", "paper", {}), ("BPR", "recbole", {}), ("BPR", "paper", {})),
-        ("MultiVAE", "recbole", {"total_anneal_steps": 4}),
+        ("MultiVAE", "recbole", {"total_anneal_steps": 100}),
         ("LDiffRec", "recbole", {"anneal_steps": 4, "reweight": True}),
-        ("RecVAE", "recbole", {}),
+        *(("RecVAE", "recbole", {}), ("LINE", "recbole", {})),
     ],
 )
 def test_a_resumed_run_ends_with_the_very_weights(toy, model, protocol, more):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from recbole_hstu.records.run_record import RunRecord
+from recbole_hstu.records.run_record import OK, RunRecord
 from recbole_hstu.support.errors import InputError
 from recbole_hstu.support.settings import Settings
 
@@ -38,6 +38,9 @@ _NOT_ASKED = {"data_path", "metrics", "topk", "metric_decimal_place"}
 
 # Where things lie and how they are shown: a run with other values here is the same run. The data
 # and the text vectors enter by their hash.
+# Nor do these decide the metrics of a run: what is shown of it, and where its tables lie.
+_SHOWN = {"user_segments", "item_segments", "tail_ratio", "loss_decimal_place", "item_table"}
+
 NOT_DECISIVE = frozenset(
     {
         *("device", "use_gpu", "gpu_id", "worker", "nproc", "max_restarts", "world_size"),
@@ -100,12 +103,13 @@ def _check_row(label: str, runs: Sequence[RunRecord]) -> None:
         raise InputError(
             f"{label}: two runs with seed {twice}; move one of them into another folder"
         )
-    for run in runs[1:]:
-        for key in sorted(decisive_options(run.config, text=True)):
-            if key != "seed" and (both := _differing(run, runs[0], key)) is not None:
+    finished = [run for run in runs if run.status == OK]
+    for run in finished[1:]:
+        for key in sorted({*decisive_options(run.config, text=True)} - _NOT_ASKED - _SHOWN):
+            if key != "seed" and (both := _differing(run, finished[0], key)) is not None:
                 raise InputError(
                     f"{label}: the runs of one row differ, {key} is {both} (seeds {run.seed} and "
-                    f"{runs[0].seed}); keep them in folders of their own"
+                    f"{finished[0].seed}); keep them in folders of their own"
                 )
 
 

@@ -24,6 +24,7 @@ from recbole_hstu.support.errors import InputError, in_a_line
 from recbole_hstu.support.random_states import random_states, restore_random_states
 from recbole_hstu.training import checkpoint
 
+_LEFT_OUT = ("state_dict", "optimizer", "further_optimizers", "random")
 _NEEDED = ("config", "state_dict", "other_parameter", "item_tokens")
 
 
@@ -112,8 +113,8 @@ def load_model(
             f"{path}: does not fit {config['model']} of this release, train anew with it "
             f"({in_a_line(error)[:200]})"
         ) from error
-    model.load_other_parameter(checkpoint.decode(state["other_parameter"]))
-    rest = {k: v for k, v in state.items() if k not in ("state_dict", "optimizer", "random")}
+    model.load_other_parameter(checkpoint.decode(state["other_parameter"], config["device"]))
+    rest = {key: value for key, value in state.items() if key not in _LEFT_OUT}
     model = model.to(device).eval().requires_grad_(False)
     return SavedModel(path, config, model, state["item_tokens"], user_tokens, rest)
 

@@ -264,8 +264,10 @@ def encode(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def decode(value: Any) -> Any:
-    """Undo of `encode`; a sparse matrix comes back in CSR form."""
+def decode(value: Any, device: Any = "cpu") -> Any:
+    """Undo of `encode`; a sparse matrix comes back in CSR form, a tensor on a device."""
+    if torch.is_tensor(value):
+        return value.to(device)
     if not isinstance(value, dict):
         return value
     if "__csr__" in value:
@@ -273,4 +275,4 @@ def decode(value: Any) -> Any:
         return scipy.sparse.csr_matrix(parts, shape=value["shape"])
     if "__array__" in value:
         return value["__array__"].cpu().numpy()
-    return {key: decode(item) for key, item in value.items()}
+    return {key: decode(item, device) for key, item in value.items()}

@@ -75,6 +75,7 @@ _FURTHER_STATE = {
     **dict.fromkeys(("MultiVAE", "MacridVAE", "RaCT"), ("update",)),
     "DiffRec": ("Lt_history", "Lt_count"),
     "LDiffRec": ("Lt_history", "Lt_count", "update_count", "update_count_vae"),
+    "LINE": ("random_list", "random_pr"),
     "KGAT": ("A_in",),
 }
 

@@ -12,6 +12,7 @@ import torch
 from recbole.utils import set_color
 
 from recbole_hstu.distributed import processes
+from recbole_hstu.support.errors import InputError
 from recbole_hstu.support.random_states import random_states, restore_random_states
 from recbole_hstu.training import checkpoint
 from recbole_hstu.training.tables import table_folder
@@ -141,8 +142,13 @@ class Resumable:
         self.history = state["history"]
         self._stopped_early = state["stopped_early"]
         self._load_weights(state)
+        further = state.get("further_optimizers", {})
         for name, optimizer in self._further().items():
-            optimizer.load_state_dict(state["further_optimizers"][name])
+            if name not in further:
+                raise InputError(
+                    f"{resume_file}: lacks {name}, another release wrote it; train anew"
+                )
+            optimizer.load_state_dict(further[name])
         if not self._further():  # else it is one of them, and set before every step
             self.optimizer.load_state_dict(state["optimizer"])
         self._resumed = {key: state[key] for key in ("random", "random_of_others")}
@@ -180,4 +186,4 @@ class Resumable:
 
     def _load_weights(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["state_dict"])
-        self.model.load_other_parameter(checkpoint.decode(state["other_parameter"]))
+        self.model.load_other_parameter(checkpoint.decode(state["other_parameter"], self.device))

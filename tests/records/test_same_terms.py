@@ -1,5 +1,7 @@
 """Runs that cannot stand in one table are named, with what differs."""
 
+from dataclasses import replace
+
 import pytest
 
 from recbole_hstu.records.run_record import RunRecord
@@ -42,6 +44,9 @@ def test_what_is_refused(runs, message):
 def test_what_may_stand_together():
     wide = {"mask_history": "all", "MAX_ITEM_LIST_LENGTH": 20}
     check_same_terms([run_of("A"), run_of("A", 2), run_of("B", learning_rate=1.0)])
+    check_same_terms([run_of("A", topk=[10]), run_of("A", 2, topk=[10, 50], tail_ratio=0.2)])
+    failed = replace(run_of("A", 2, learning_rate=9.0), status="failed", error="diverged")
+    check_same_terms([run_of("A"), failed])
     check_same_terms([run_of("A", mask_history="all"), run_of("B", **wide)])
     old = RunRecord(model="HSTU", label="C", dataset="toy", protocol="recbole", seed=1)
     check_same_terms([run_of("A"), old])  # what a record does not know cannot differ

@@ -12,10 +12,10 @@ from recbole_hstu.training.preparation import build_model
 from recbole_hstu.training.views.narrow_rows import NarrowRows
 
 
-def network_of(model, width=40):
+def network_of(model, width=40, **options):
     """A model, and rows of 1 to `width` events, each length twice."""
     write_inter(random_rows(n_users=12))
-    options = {"MAX_ITEM_LIST_LENGTH": width}
+    options |= {"MAX_ITEM_LIST_LENGTH": width}
     config = Config(model, "toy", config_dict=small_options("SASRec", **options))
     train, _, _ = make_loaders(config, create_dataset(config))
     network = build_model(config, train._dataset).eval()
@@ -53,6 +53,25 @@ def test_a_model_that_reads_the_padding_keeps_it(first):
     for batch in (rows[first], rows):
         assert torch.equal(predict(batch), network.full_sort_predict(batch))
     assert predict.equal is False
+
+
+@pytest.mark.parametrize("model", ["LightSANs", "SASRec"])
+@torch.no_grad()
+def test_what_proves_nothing_is_not_narrowed(model):
+    """Rows that are as wide as the narrowest ones, and a list that is padded on the left."""
+    network, rows = network_of(model, 5)
+    predict = NarrowRows(network, "_list")
+    assert torch.equal(predict(rows[[4]]), network.full_sort_predict(rows[[4]]))
+    assert predict.equal is False
+    network, rows = network_of(model)
+    for name, values in (
+        ("inverse_list", rows["item_id_list"].flip(1)),
+        ("tags_list", torch.ones(len(rows), 3)),
+        ("artist_list", torch.ones(len(rows))),
+    ):
+        predict = NarrowRows(network, "_list")
+        predict(Interaction({**rows.interaction, name: values}))
+        assert predict.equal is False
 
 
 def test_a_run_has_the_metrics_of_padded_rows(toy, monkeypatch):

@@ -4,6 +4,7 @@ import gc
 import io
 import weakref
 
+import numpy as np
 import pytest
 import torch
 from small_data import small_options
@@ -159,3 +160,12 @@ def test_ctrl_c_at_any_write_of_a_checkpoint_is_an_interrupt(tmp_path, monkeypat
             assert file.read_bytes() == before
     assert nth > 10  # and every earlier write was tried
     assert [p.name for p in tmp_path.iterdir()] == ["x.pth"]
+
+
+def test_what_lies_beside_the_weights_comes_to_the_device_of_the_model():
+    kept = {"history": torch.ones(2), "w": np.ones(3), "of": {"user": torch.ones(1)}, "count": 4}
+    found = checkpoint.decode(checkpoint.encode(kept), "meta")
+    assert found["history"].is_meta
+    assert found["of"]["user"].is_meta
+    assert found["w"].tolist() == [1, 1, 1]
+    assert found["count"] == 4

@@ -49,27 +49,31 @@ class NarrowRows:
         return self._narrow(rows) if self.equal else self.own(rows)
 
     def _proved(self, rows: Interaction) -> bool:
-        some = self._of_all_lengths(rows)
         with shaken(self.model):
             try:
+                some = self._of_all_lengths(rows)
+                if some is None:
+                    return False
                 wide, narrow = (predict(some).flatten() for predict in (self.own, self._narrow))
             except ANY_REASON:
                 return False
         return bool((wide - narrow).abs().max() <= _TOLERANCE * wide.abs().max())
 
-    def _of_all_lengths(self, rows: Interaction) -> Interaction:
-        """Beginnings of the first histories, of lengths from one event to all."""
-        lengths = rows[self.model.ITEM_SEQ_LEN]
+    def _of_all_lengths(self, rows: Interaction) -> Interaction | None:
+        """Beginnings of the first histories, of lengths from one event to all; None where nothing
+        would be cropped, or a list is no history padded on the right."""
         number = torch.arange(_PROVED_ROWS)
-        index = number % len(lengths)
-        width = max(values.shape[1] for field, values in self._lists(rows))
-        some, cut = rows[index], torch.minimum(lengths[index], 1 + number % width)
-        inside = torch.arange(width) < cut.unsqueeze(1)
+        some = rows[number % len(rows)]
+        lengths, width = some[self.model.ITEM_SEQ_LEN], some[self.model.ITEM_SEQ].shape[1]
+        cut = torch.minimum(lengths, 1 + number % width)
         for field, values in self._lists(some):
-            shape = inside.shape + (1,) * (values.dim() - 2)
-            some.interaction[field] = values * inside.reshape(shape)
+            padding = torch.arange(values.shape[1]) >= lengths.unsqueeze(1)
+            if values.shape[1] != width or values[padding].any():
+                return None
+            inside = torch.arange(width) < cut.unsqueeze(1)
+            some.interaction[field] = values * inside.view(*inside.shape, *[1] * (values.dim() - 2))
         some.interaction[self.model.ITEM_SEQ_LEN] = cut
-        return some
+        return some if width > _SHORT else None
 
     def _lists(self, rows: Interaction) -> list[tuple[str, torch.Tensor]]:
         fields = rows.interaction.items()
