@@ -127,9 +127,10 @@ class Clock(Callback):
 
 
 def make_trainer(seconds: float | None) -> Trainer:
-    """A module's function, since RecTools writes its name into the file of a model."""
+    """A module's function, since RecTools writes its name into the file of a model, whose epochs
+    may not be more than `max_epochs` when it is read; `fit_partial` counts its own."""
     return Trainer(
-        max_epochs=1,
+        max_epochs=100_000,
         accelerator="cpu",
         devices=1,
         logger=False,
