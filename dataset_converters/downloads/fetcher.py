@@ -120,8 +120,7 @@ def _load_entries(extra: Path | None) -> dict:
 def _wrong(entry: dict) -> str:
     """What is wrong with an entry of --sources; empty if nothing is."""
     urls = entry.get("urls", [])
-    named = isinstance(urls, list) and all(_is_url(url) for url in urls)
-    if not named or ("urls" in entry and not urls):
+    if "urls" in entry and not (isinstance(urls, list) and urls and all(map(_is_url, urls))):
         return "urls must be a list of http:// or https:// addresses"
     for key, value in entry.items():
         if key not in _KEYS:

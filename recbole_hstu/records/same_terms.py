@@ -36,11 +36,11 @@ EVALUATION_OPTIONS = (
 # A report asks nothing of these: data lie elsewhere on another machine, ranks give any metric.
 _NOT_ASKED = {"data_path", "metrics", "topk", "metric_decimal_place"}
 
-# Where things lie and how they are shown: a run with other values here is the same run. The data
-# and the text vectors enter by their hash.
 # Nor do these decide the metrics of a run: what is shown of it, and where its tables lie.
 _SHOWN = {"user_segments", "item_segments", "tail_ratio", "loss_decimal_place", "item_table"}
 
+# Where things lie and how they are shown: a run with other values here is the same run. The data
+# and the text vectors enter by their hash.
 NOT_DECISIVE = frozenset(
     {
         *("device", "use_gpu", "gpu_id", "worker", "nproc", "max_restarts", "world_size"),

@@ -165,6 +165,14 @@ def test_kept_users_get_what_their_histories_get(toy, model, more, in_empty_fold
     pd.testing.assert_frame_equal(kept, expected, atol=1e-5)
 
 
+def test_rows_are_kept_on_the_cpu_alone(toy):
+    """Where the model computes on a GPU, kept rows would have to cross over at every request."""
+    rec = Recommender.load(trained("HSTU")["checkpoint"])
+    assert HistoryCache(rec).rows is not None
+    rec.device = torch.device("cuda")
+    assert HistoryCache(rec).rows is None
+
+
 def test_the_bound_is_kept_and_the_first_to_go_was_away_longest(toy):
     rec = Recommender.load(trained("HSTU")["checkpoint"])
     room = 3

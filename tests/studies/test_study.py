@@ -26,12 +26,14 @@ from recbole_hstu.model.hstu import HSTU
 from recbole_hstu.quick_start import run
 from recbole_hstu.records.rank_file import read_rank_file
 from recbole_hstu.records.run_record import read_records
+from recbole_hstu.studies import study as study_module
 from recbole_hstu.studies.compare import compare_models
 from recbole_hstu.studies.plan import named_models, plan_runs
 from recbole_hstu.studies.run_identity import changed_options
 from recbole_hstu.studies.side_by_side import gpu_of_each, on_gpu
 from recbole_hstu.support.commands.invocation import command
 from recbole_hstu.support.errors import InputError
+from recbole_hstu.tuning import tune as tuning
 
 FOLDER = Path("results/toy-recbole")
 
@@ -339,6 +341,20 @@ def test_a_plan_that_travels_names_the_gpu_of_its_process(toy, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", asked)
     assert pickle.loads(packed).config["gpu_id"] == "1"
     assert set(seen) == {"1"}
+
+
+def test_studies_and_searches_hand_each_process_its_gpu(toy, monkeypatch):
+    given = {}
+    for module, name in ((study_module, "study"), (tuning, "search")):
+        monkeypatch.setattr(module, "side_by_side", lambda _, __, a, n=name: given.update({n: a}))
+    plan = plan_runs(named_models(["HSTU"]), "toy", (), options(), None)
+    study_module._run_side_by_side(plan, FOLDER, 2)
+    assert [run.options["gpu_id"] for run in given["study"]("1")[0]] == ["1"]
+    Path("space.yaml").write_text("n_layers: {choice: [1, 2]}\n")
+    with pytest.raises(InputError, match="2 trials are not finished"):
+        tuning.tune("HSTU", "toy", (), options(params_file="space.yaml", max_trials=2, jobs=2))
+    (searched,) = given["search"]("1")
+    assert searched.options["gpu_id"] == "1"
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from recbole.data.interaction import Interaction
 from recbole.data.transform import Equal
 
 from recbole_hstu.data.rows.own_rows import OwnRowsLoader
+from recbole_hstu.data.rows.padded_lists import beginnings, length_ranges
 from recbole_hstu.data.rows.row_numbers import without_lists
 from recbole_hstu.data.rows.sequence_rows import OWN_TARGETS, SequenceRows
 from recbole_hstu.distributed import processes
@@ -23,9 +24,6 @@ from recbole_hstu.support.errors import InputError
 # Scores of the catalogue that a part of a batch may make at once: 64 MiB of float32.
 _MOST_SCORES = 1 << 24
 _LEAST_TARGETS = 64  # of a part; below that the gradient of the item table costs more than the rest
-# Windows up to this long form one part of a batch, longer ones a part for each doubling: a row is
-# at most twice as wide as its window.
-_SHORT = 8
 
 
 class WindowBatch(Interaction):
@@ -92,13 +90,8 @@ class WindowBatch(Interaction):
         """The same targets as RecBole has them: a row each, with a history of its own, which
         begins where its window begins."""
         length = self.place + 1
-        fields = {length_field: length}
-        for field, values in self.windows.items():
-            if field != length_field:
-                inside = torch.arange(values.shape[1], device=length.device) < length.unsqueeze(1)
-                inside = inside.reshape(inside.shape + (1,) * (values.dim() - 2))
-                fields[field] = values[self.row] * inside
-        return Interaction(self.interaction | fields)
+        lists = {f: values[self.row] for f, values in self.windows.items() if f != length_field}
+        return Interaction(self.interaction | beginnings(lists, length) | {length_field: length})
 
     def parts(self, most: int) -> Iterator[tuple[WindowBatch, float]]:
         """Parts of whole windows of like length, of about `most` targets each, as wide as they are
@@ -106,7 +99,7 @@ class WindowBatch(Interaction):
         weighted losses add up to that of all. On a GPU windows of all lengths stay together."""
         longest = torch.zeros_like(self.row[: int(self.row.max()) + 1])
         longest = longest.scatter_reduce_(0, self.row, self.place + 1, "amax")
-        kind = longest.clamp(min=_SHORT).log2().ceil()
+        kind = length_ranges(longest)
         if kind.is_cuda:
             kind.zero_()
         for each in torch.unique(kind).tolist():

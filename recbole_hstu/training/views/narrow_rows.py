@@ -11,13 +11,11 @@ from typing import Any
 import torch
 from recbole.data.interaction import Interaction
 
+from recbole_hstu.data.rows.padded_lists import SHORT, beginnings, length_ranges
 from recbole_hstu.support.errors import ANY_REASON
-from recbole_hstu.training.views.shaken import shaken
+from recbole_hstu.training.views.shaken import TOLERANCE, shaken
 
-_TOLERANCE = 1e-5  # of the largest score; float32 leaves about 1e-6
 _PROVED_ROWS = 64
-# Histories up to this long are computed together, longer ones with those of up to twice the length.
-_SHORT = 8
 
 
 def score_narrow_rows(model: Any, config: Any) -> None:
@@ -57,7 +55,7 @@ class NarrowRows:
                 wide, narrow = (predict(some).flatten() for predict in (self.own, self._narrow))
             except ANY_REASON:
                 return False
-        return bool((wide - narrow).abs().max() <= _TOLERANCE * wide.abs().max())
+        return bool((wide - narrow).abs().max() <= TOLERANCE * wide.abs().max())
 
     def _of_all_lengths(self, rows: Interaction) -> Interaction | None:
         """Beginnings of the first histories, of lengths from one event to all; None where nothing
@@ -65,23 +63,22 @@ class NarrowRows:
         number = torch.arange(_PROVED_ROWS)
         some = rows[number % len(rows)]
         lengths, width = some[self.model.ITEM_SEQ_LEN], some[self.model.ITEM_SEQ].shape[1]
+        lists, padding = self._lists(some), torch.arange(width) >= lengths.unsqueeze(1)
+        if width <= SHORT or any(
+            values.shape[1] != width or values[padding].any() for values in lists.values()
+        ):
+            return None
         cut = torch.minimum(lengths, 1 + number % width)
-        for field, values in self._lists(some):
-            padding = torch.arange(values.shape[1]) >= lengths.unsqueeze(1)
-            if values.shape[1] != width or values[padding].any():
-                return None
-            inside = torch.arange(width) < cut.unsqueeze(1)
-            some.interaction[field] = values * inside.view(*inside.shape, *[1] * (values.dim() - 2))
-        some.interaction[self.model.ITEM_SEQ_LEN] = cut
-        return some if width > _SHORT else None
+        begun = beginnings(lists, cut) | {self.model.ITEM_SEQ_LEN: cut}
+        return Interaction(some.interaction | begun)
 
-    def _lists(self, rows: Interaction) -> list[tuple[str, torch.Tensor]]:
+    def _lists(self, rows: Interaction) -> dict[str, torch.Tensor]:
         fields = rows.interaction.items()
-        return [(field, values) for field, values in fields if field.endswith(self.list_suffix)]
+        return {field: values for field, values in fields if field.endswith(self.list_suffix)}
 
     def _narrow(self, rows: Interaction) -> torch.Tensor:
         lengths = rows[self.model.ITEM_SEQ_LEN]
-        ranges = lengths.clamp(min=_SHORT).log2().ceil()
+        ranges = length_ranges(lengths)
         scores = None
         for each in ranges.unique():
             index = torch.nonzero(ranges == each).squeeze(1)
@@ -94,5 +91,5 @@ class NarrowRows:
         return scores
 
     def _cropped(self, rows: Interaction, width: int) -> Interaction:
-        cut = {field: values[:, :width] for field, values in self._lists(rows)}
+        cut = {field: values[:, :width] for field, values in self._lists(rows).items()}
         return Interaction(rows.interaction | cut)

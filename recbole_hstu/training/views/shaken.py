@@ -8,6 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+TOLERANCE = 1e-5
+"""How far, of the largest number, the two ways may lie apart; float32 leaves about 1e-6."""
 _SHAKE = 0.02
 
 

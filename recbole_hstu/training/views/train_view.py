@@ -20,9 +20,8 @@ from recbole_hstu.data.rows.window_loader import WindowBatch, WindowLoader, wind
 from recbole_hstu.distributed import processes
 from recbole_hstu.support.errors import ANY_REASON, InputError, in_a_line
 from recbole_hstu.support.random_states import random_states, restore_random_states
-from recbole_hstu.training.views.shaken import shaken
+from recbole_hstu.training.views.shaken import TOLERANCE, shaken
 
-_TOLERANCE = 1e-5  # of the largest state, and of the loss; float32 leaves about 1e-6
 _PROVED_WINDOWS = 16
 
 Gather = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -119,7 +118,7 @@ def reason_against(model: Any, batch: WindowBatch) -> str | None:
         ("loss is no mean over targets", whole, halves),
     ):
         difference = (one - other).abs().max() / one.abs().max()
-        if not difference <= _TOLERANCE:
+        if not difference <= TOLERANCE:
             return f"its {what} (by {difference:.1e})"
     return None
 
