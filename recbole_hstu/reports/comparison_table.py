@@ -105,19 +105,27 @@ def _column(
         for label, labelled in runs.items()
     }
     means = {label: _mean(found) for label, found in values.items()}
-    best = _best(metric, list(means.values()))
+    orders = {label: tie_order(labelled) for label, labelled in runs.items()}
     cells = {}
     for label, mean in means.items():
+        # The order of ties decides the targets: rows compare within an order.
+        alike = [other for other in means if orders[other] == orders[label]]
+        best = _best(metric, [means[other] for other in alike])
         test = tests.get((label, metric))
         cells[label] = Cell(
             mean=mean,
             std=_std(values[label]),
-            gain=_gain(mean, means[baseline]) if baseline not in (None, label) else None,
+            gain=_gain(mean, means[baseline]) if baseline in alike and baseline != label else None,
             best=mean is not None and round(mean, DIGITS) == best,
             mark=_mark(metric, test, alpha),
             p=test.adjusted if test else None,
         )
     return cells
+
+
+def tie_order(runs: Sequence[RunRecord]) -> str | None:
+    """In which order the runs of a row had the events of a user at the same time."""
+    return runs[0].config.get("tie_order")
 
 
 def smaller_is_better(metric: str) -> bool:

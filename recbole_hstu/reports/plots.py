@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import math
 import statistics
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,8 @@ from recbole_hstu.support.files.whole_file import write_whole
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+logger = logging.getLogger(__name__)
 
 # Okabe and Ito's palette, which the common kinds of colour blindness tell apart, without its
 # yellow (too pale on white) and black (lost on a dark page). Marker and dash repeat what the
@@ -82,16 +85,27 @@ def training_curves(records: Sequence[RunRecord], metric: str) -> Figure:
 def segment_bars(records: Sequence[RunRecord], kind: str, metric: str) -> Figure:
     """A metric by segment: `kind` is "users" (history length) or "items" (popularity).
 
-    Bars are means over seeds; the sizes under the segments are those of the first run.
+    Bars are means over seeds; the sizes under the segments are those of the first run. Runs that
+    were cut into other segments are left out, which the log tells.
     """
-    groups = {
-        label: parts
-        for label, runs in _by_label(records).items()
-        if (parts := [r.segments[kind] for r in runs if r.segments.get(kind)])
-    }
-    if not groups:
+    cut = [record for record in records if record.segments.get(kind)]
+    if not cut:
         raise InputError(f"no run has metrics of {SEGMENT_TITLES[kind]}: nothing to plot")
-    first = next(iter(groups.values()))[0]
+    first = cut[0].segments[kind]
+    bounds = f"{kind.removesuffix('s')}_segments"
+    ours = (cut[0].config.get(bounds), [segment.name for segment in first])
+    alike = [
+        record
+        for record in cut
+        if (record.config.get(bounds), [s.name for s in record.segments[kind]]) == ours
+    ]
+    if len(alike) < len(cut):
+        odd = dict.fromkeys(r.label for r in cut if r not in alike)
+        logger.warning("%s: %s has others and is not drawn", SEGMENT_TITLES[kind], ", ".join(odd))
+    groups = {
+        label: [record.segments[kind] for record in runs]
+        for label, runs in _by_label(alike).items()
+    }
     with new_figure(10, 4.4) as figure:
         axes = figure.subplots()
         styles = _styles(records)

@@ -11,7 +11,7 @@ from recbole_hstu.evaluation.significance import PairedTest, paired_tests_agains
 from recbole_hstu.records.rank_file import RankFile, read_rank_file
 from recbole_hstu.records.run_record import OK, RunRecord
 from recbole_hstu.reports.comparison_formats import to_csv, to_latex, to_markdown
-from recbole_hstu.reports.comparison_table import Table, comparison_table
+from recbole_hstu.reports.comparison_table import Table, comparison_table, tie_order
 from recbole_hstu.support.errors import InputError
 from recbole_hstu.support.files.whole_file import write_whole
 
@@ -51,12 +51,15 @@ def study_table(records: Sequence[RunRecord], folder: Path | str, options: Repor
     metrics = options.metrics or list(dict.fromkeys(n for r in records for n in r.metrics))
     ranks = _ranks(records, Path(folder)) if options.baselines else {}
     baselines = [label for label in options.baselines if label in ranks]
-    tests: Mapping[tuple[str, str], PairedTest] = {}
+    tests: dict[tuple[str, str], PairedTest] = {}
     if baselines and len(ranks[baselines[0]][0].ranks) < 2:
         logger.warning("one user was evaluated: nothing is tested")
     elif baselines:
         ranked = [m for m in metrics if m.partition("@")[0] in _RANK_KINDS]
-        tests = paired_tests_against_best(ranks, baselines, ranked)
+        for rows in _by_tie_order(records, ranks):
+            against = [label for label in baselines if label in rows]
+            if against:
+                tests |= paired_tests_against_best(rows, against, ranked)
     baseline = options.baseline if options.baseline in {r.label for r in records} else None
     missing = {*options.baselines, *filter(None, [options.baseline])} - {*baselines, baseline}
     if missing:
@@ -94,6 +97,17 @@ def check_baselines(labels: Iterable[str], options: ReportOptions) -> None:
         raise InputError(
             f"unknown baseline {', '.join(sorted(unknown))}: choose among {', '.join(labels)}"
         )
+
+
+def _by_tie_order(
+    records: Sequence[RunRecord], ranks: Mapping[str, list[RankFile]]
+) -> list[dict[str, list[RankFile]]]:
+    """The rows of each order of ties, whose users have the same targets."""
+    orders: dict[str | None, dict[str, list[RankFile]]] = {}
+    for record in records:
+        if record.label in ranks:
+            orders.setdefault(tie_order([record]), {})[record.label] = ranks[record.label]
+    return list(orders.values())
 
 
 def _ranks(records: Sequence[RunRecord], folder: Path) -> dict[str, list[RankFile]]:

@@ -6,6 +6,7 @@ import csv
 import io
 import re
 import statistics
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -207,3 +208,13 @@ def test_latex_has_no_bare_special_left(text):
         r"\\text\w+\{\}|\\[&%$#_{}]|\$\\pm\$|\$\^\{\\d?dagger\}\$", "", escape_latex(text)
     )
     assert not set(bare) & set("\\&%$#_{}~^<>|")
+
+
+def test_rows_compare_within_an_order_of_ties():
+    rows = [("HSTU", "file", 0.4), ("SASRec", "file", 0.3), ("HSTU h", "hash", 0.2)]
+    rows += [("SASRec h", "hash", 0.1)]
+    records = [replace(run(n, 1, hit_10=v), config={"tie_order": o}) for n, o, v in rows]
+    found = rows_of(comparison_table(records, baseline="SASRec"))
+    assert [found[name].cells[0].best for name, *_ in rows] == [True, False, True, False]
+    assert found["HSTU"].cells[0].gain == pytest.approx(100 / 3)
+    assert found["HSTU h"].cells[0].gain is None

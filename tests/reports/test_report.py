@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
 from made_up_study import LEVELS, failed_run, finished_run, write_study
 
-from recbole_hstu.records.run_record import RunRecord, write_record, write_run
+from recbole_hstu.records.run_record import RunRecord, read_records, write_record, write_run
 from recbole_hstu.reports import plots
 from recbole_hstu.reports.report import write_report
 from recbole_hstu.reports.study_table import ReportOptions, study_table
@@ -214,3 +215,24 @@ def test_without_matplotlib_the_error_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(InputError, match=r"recbole-hstu\[plot\]"):
         plots.cost_scatter([RunRecord("A", "d", 1, "paper", metrics={"mrr": 0.1})], "mrr")
+
+
+def test_runs_in_other_segments_are_not_drawn_beside_these(study, caplog):
+    _, records, _ = study
+    odd = [
+        replace(r, config=dict(r.config) | {"user_segments": [3, 20]}) if r.label == "HSTU" else r
+        for r in records
+    ]
+    axes = plots.segment_bars(odd, "users", "mrr").axes[0]
+    assert "HSTU" not in [text.get_text() for text in axes.figure.legends[0].get_texts()]
+    assert "history length: HSTU has others and is not drawn" in caplog.text
+
+
+def test_models_are_tested_within_an_order_of_ties(tmp_path):
+    """In hashed order users have other targets, and other ranks."""
+    for label, order in (("A", "file"), ("B", "file"), ("A h", "hash"), ("B h", "hash")):
+        record, ranks = finished_run(label, 1, "toys", 80, 40)
+        write_run(tmp_path, replace(record, config={"tie_order": order}), ranks)
+    table = study_table(read_records(tmp_path), tmp_path, ReportOptions(baselines=["A"]))
+    tested = {row.label: row.cells[0].p is not None for row in table.rows}
+    assert tested == {"A": False, "B": True, "A h": False, "B h": False}
