@@ -188,12 +188,17 @@ def _shows_progress(config: Config) -> bool:
 
 
 def _take_up_launch(config: Config) -> None:
-    """Where torch's launcher has started the processes again: go on from the last checkpoint."""
+    """Where torch's launcher has started the processes again: go on from the last checkpoint.
+
+    Raises:
+        InputError: a job of the same name had other settings.
+    """
     folder, launch = config["checkpoint_dir"], processes.launch_id()
     found = processes.from_main(
         checkpoint.last_of_launch(folder, launch) if launch and processes.is_main() else None
     )
     if found is not None:
+        checkpoint.check_settings(checkpoint.load_resumable(found), found, config)
         logger.warning("started again, goes on from %s", found)
         config["resume"] = str(found)
 

@@ -17,9 +17,11 @@ from small_data import small_options, weights
 from recbole_hstu import quick_start
 from recbole_hstu.config.config import Config
 from recbole_hstu.data.data_set import load_dataset
+from recbole_hstu.data.exact_times import Pending
 from recbole_hstu.evaluation.ranks import MISSED
 from recbole_hstu.model.hstu import HSTU
 from recbole_hstu.quick_start import run
+from recbole_hstu.records.run_log import RunLog
 from recbole_hstu.support.commands.interrupts import Interrupts
 from recbole_hstu.support.errors import InputError
 from recbole_hstu.training import checkpoint
@@ -326,3 +328,26 @@ def test_a_known_data_set_is_converted_on_demand():
     assert 0 <= result["test_result"]["mrr"] <= 1
     assert Path("dataset/all_beauty/all_beauty.stats.json").is_file()
     assert list(Path("dataset/all_beauty").glob("*.safetensors"))
+
+
+def test_a_job_that_is_started_again_has_the_settings_that_it_began_with(toy, monkeypatch):
+    """torch's launcher names a job; the name alone does not say that it is the same one."""
+    monkeypatch.setattr(quick_start.processes, "launch_id", lambda: "job")
+    first = run("HSTU", "toy", config_dict=small_options())
+    again = run("HSTU", "toy", config_dict=small_options())
+    assert again["test_result"] == first["test_result"]
+    with pytest.raises(InputError, match=r"checkpoint of --seed=\d+, not of --seed=7"):
+        run("HSTU", "toy", config_dict=small_options(seed=7))
+
+
+def test_a_run_makes_no_rows_that_nobody_asks_for(toy, monkeypatch):
+    """Those of all prefixes, of which the head of the log wants no more than a number."""
+    say, seen = RunLog.say_what_runs, []
+
+    def watched(log, config, data, network):
+        say(log, config, data, network)
+        seen.append(isinstance(data._inter_feat, Pending))
+
+    monkeypatch.setattr(RunLog, "say_what_runs", watched)
+    run("HSTU", "toy", config_dict=small_options(epochs=1))
+    assert seen == [True]

@@ -22,7 +22,7 @@ _KINDS = {
         *("seed", "metric_decimal_place", "loss_decimal_place", "stopping_step"),
         *("eval_step", "worker"),
     ),
-    "float, above 0": ("learning_rate",),
+    "float, above 0": ("learning_rate", "tail_ratio"),
     "float, from 0": ("weight_decay",),
     "bool": (
         *("show_progress", "shuffle", "reproducibility", "use_gpu", "enable_amp", "require_pow"),

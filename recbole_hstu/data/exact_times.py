@@ -1,29 +1,25 @@
-"""RecBole's data set with exact times, a stable order and a count of everything left out."""
+"""RecBole's data set with exact times and a stable order."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
-from recbole.data.dataset.dataset import Dataset
 from recbole.data.interaction import Interaction
 from recbole.utils import FeatureSource, FeatureType
 
+from recbole_hstu.data.counted_filters import CountedFilters
 from recbole_hstu.data.files.atomic_file import read_atomic, read_header
 from recbole_hstu.data.files.token_codes import number_tokens
-from recbole_hstu.data.inter_num import keep_legal_numbers
 from recbole_hstu.data.prepared.columns import read_columns
 from recbole_hstu.data.prepared.prepare import is_prepared, prepared_set
 from recbole_hstu.data.prepared.prepared_set import PreparedSet
 from recbole_hstu.data.rows.events import by_user_and_time
 from recbole_hstu.data.ties import Ties, count_ties, in_hashed_order, places_of_tokens
 from recbole_hstu.support.errors import InputError
-
-logger = logging.getLogger(__name__)
 
 
 class Pending(NamedTuple):
@@ -33,7 +29,7 @@ class Pending(NamedTuple):
     make: Callable[[], Any]
 
 
-class ExactTimes(Dataset):
+class ExactTimes(CountedFilters):
     """RecBole's data set, or a mix-in before one of its kinds: times are int64 throughout."""
 
     config: Any
@@ -109,6 +105,8 @@ class ExactTimes(Dataset):
         super()._data_processing()
         frame = self.inter_feat
         if not {self.uid_field, self.iid_field, self.time_field} <= set(frame):
+            if self._by_columns:  # a prepared set stands in the order of time
+                raise self.without_times()
             return
         users, items, times = (
             frame[field].to_numpy() for field in (self.uid_field, self.iid_field, self.time_field)
@@ -123,6 +121,12 @@ class ExactTimes(Dataset):
                 f"{self.dataset_name}.inter: {self.ties}: models may learn the order of the file; "
                 "compare with --tie_order=hash"
             )
+
+    def without_times(self) -> InputError:
+        return InputError(
+            f"{self.dataset_name}.inter: no time column '{self.time_field}' is loaded; "
+            "sequences need one (TIME_FIELD names it, load_col must include it)"
+        )
 
     def _load_feat(self, filepath, source):
         """RecBole's hook; it only splits sequences, the reading is `read_atomic`'s.
@@ -196,54 +200,6 @@ class ExactTimes(Dataset):
         ]
         frame[field] = rows
         self.field2seqlen[field] = max(map(len, rows))
-
-    def _remove_duplication(self) -> None:
-        """RecBole's `rm_dup_inter`, with a stable sort and a count."""
-        keep = self.config["rm_dup_inter"]
-        if keep is None:
-            return
-        before = len(self.inter_feat)
-        if self.time_field in self.inter_feat:
-            self.inter_feat.sort_values(by=self.time_field, kind="stable", inplace=True)
-        self.inter_feat.drop_duplicates(
-            subset=[self.uid_field, self.iid_field], keep=keep, inplace=True
-        )
-        logger.info(
-            f"rm_dup_inter: {before - len(self.inter_feat):,} repeated interactions left out, "
-            f"the {keep} of each kept"
-        )
-
-    def _data_filtering(self) -> None:
-        """RecBole's, then: an item (or user) that nobody interacts with is no candidate."""
-        super()._data_filtering()
-        for name, field in (("item", self.iid_field), ("user", self.uid_field)):
-            feat = getattr(self, f"{name}_feat", None)
-            if feat is None:
-                continue
-            used = feat[field].isin(self.inter_feat[field])
-            if not used.all():
-                logger.info(
-                    f"{(~used).sum():,} of {len(used):,} {name}s in the .{name} file have no "
-                    "interaction and are left out"
-                )
-                setattr(self, f"{name}_feat", feat[used].reset_index(drop=True))
-
-    def _filter_by_inter_num(self) -> None:
-        """RecBole's, by numbers, then `limit_users`: for a rehearsal, the users that come first."""
-        if self.uid_field is not None and self.iid_field is not None:
-            keep_legal_numbers(self)
-        limit = self.config["limit_users"]
-        if limit is None:
-            return
-        if not isinstance(limit, int) or limit < 1:
-            raise InputError(f"limit_users: {limit} must be a whole number from 1 on")
-        users = self.inter_feat[self.uid_field].unique()
-        kept = self.inter_feat[self.uid_field].isin(users[:limit])
-        self.logger.warning(
-            f"limit_users: {min(limit, len(users)):,} of {len(users):,} users and {kept.sum():,} "
-            f"of {len(kept):,} interactions are used; figures of a part say little of the whole"
-        )
-        self.inter_feat = self.inter_feat[kept]
 
     def _fill_nan(self) -> None:
         """RecBole's imputation (padding for tokens, the mean for floats), assigned, since pandas

@@ -62,10 +62,7 @@ class SequenceDataset(ExactTimes, SequentialDataset):
         """Sort the events by user and time, equal times in file order; a row over every event but
         a user's first is laid when one asks for `inter_feat`."""
         if self.time_field not in self.inter_feat:
-            raise InputError(
-                f"{self.dataset_name}.inter: no time column '{self.time_field}' is loaded; "
-                "sequences need one (TIME_FIELD names it, load_col must include it)"
-            )
+            raise self.without_times()
         self._aug_presets()
         events = self.inter_feat
         if not isinstance(events, Events):
@@ -201,7 +198,8 @@ class SequenceDataset(ExactTimes, SequentialDataset):
         self._drop_unused_col()
         for field in (self.config["unused_col"] or {}).get("inter", ()):
             for part in parts:
-                part.drop(field)
+                if field in part:  # a column that is not loaded need not be dropped
+                    part.drop(field)
         return [self.copy(part) for part in parts]
 
     def _keep_train_events(self, train: SequenceDataset) -> None:
@@ -252,10 +250,10 @@ class SequenceDataset(ExactTimes, SequentialDataset):
                 f"{self.dataset_name}: nobody has the three interactions that training and "
                 f"evaluation need ({everybody:,} users, {len(self.event_feat):,} interactions)"
             )
+        leave_out = self.config["eval_args"]["split"].get("LS")
+        unasked = {"test_only": "valid", "valid_only": "test"}.get(leave_out)
         for name, count in users.items():
-            if name == "valid" and self.config["eval_args"]["split"].get("LS") == "test_only":
-                continue  # nobody asked for one
-            if count < everybody:
+            if name != unasked and count < everybody:
                 logger.info(
                     f"{everybody - count:,} of {everybody:,} users are too short "
                     f"for the {name} part"

@@ -114,7 +114,8 @@ class RunLog:
             *(config["model"], "" if traditional else f" ({weights:,} parameters)"),
             *(config["dataset"], config["protocol"] or "own", config["seed"], config["device"]),
         )
-        events = getattr(data, "event_feat", data.inter_feat)
+        # `inter_feat` of a sequence data set is made when it is asked for, and costs memory.
+        events = data.event_feat if hasattr(data, "event_feat") else data.inter_feat
         counts = (data.user_num - 1, data.item_num - 1, len(events))
         logger.info("data: %s users, %s items, %s interactions", *(f"{n:,}" for n in counts))
         logger.info("log: %s", self.path)

@@ -234,9 +234,10 @@ def _alone(folder: Path) -> Iterator[None]:
             f"{folder}: another command is at work here; wait for it, or choose another "
             "folder with --results_dir"
         ) from error
-    except OSError as error:
+    except (OSError, NotImplementedError) as error:  # the second where a disk knows no locks
+        reason = getattr(error, "strerror", None) or error
         raise InputError(
-            f"{folder}: the folder of results cannot be written ({error.strerror}); choose "
+            f"{folder}: the folder of results cannot be written ({reason}); choose "
             "another with --results_dir"
         ) from error
     with lock:

@@ -50,6 +50,7 @@ def test_unknown_option(toy, capfd):
         ({"learner": "adamm"}, "learner: 'adamm' is unknown; did you mean adam?"),
         ({"data_path": "datasets"}, "--data_path=datasets: there is no such folder; did you mean"),
         ({"data_path": "/nope"}, "--data_path=/nope: there is no such folder"),
+        ({"tail_ratio": -0.1}, "tail_ratio"),
         ({"model": "SASRec", "loss_type": "sampled"}, "'sampled' must be one of BPR, CE"),
     ],
 )

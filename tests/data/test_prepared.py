@@ -1,5 +1,6 @@
 """A prepared set against the files it was made from: the same ids, order, split and batches."""
 
+import logging
 import os
 import shutil
 import threading
@@ -297,3 +298,22 @@ def test_tokens_are_those_of_the_set_that_was_taken_up(in_empty_folder):
     later = create_dataset(small_config(prepared="always"))
     assert "new-i5" in later.field2id_token["item_id"]
     assert set(data.field2id_token["item_id"][1:]) == {f"i{n}" for n in range(30)}
+
+
+def test_a_file_without_times_is_refused_as_it_is_without_preparing(toy):
+    source = toy / "toy" / "toy.inter"
+    source.write_text(source.read_text().replace("timestamp:", "when:", 1))
+    for how in ("never", "always"):
+        with pytest.raises(InputError, match="no time column 'timestamp' is loaded"):
+            create_dataset(small_config(prepared=how)).build()
+    assert not folders()
+
+
+def test_what_is_left_out_is_said_though_nobody_listened_when_it_was_made(toy, caplog):
+    logging.getLogger().setLevel(logging.WARNING)  # as a study has it
+    options = {"prepared": "always", "user_inter_num_interval": "[8,inf)"}
+    create_dataset(small_config(**options))
+    assert not caplog.messages
+    caplog.set_level("INFO")
+    create_dataset(small_config(**options))
+    assert "item_inter_num_interval: 67 of 381 interactions left out" in messages(caplog)

@@ -225,3 +225,31 @@ def test_masks_are_the_visible_history():
         assert torch.equal(target_row, torch.arange(len(history)))
         rows += len(history)
     assert rows == 40
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"val_interval": {"timestamp": "[3,inf)"}}, "val_interval: 3 of 9"),
+        ({"user_inter_num_interval": "[5,inf)"}, "item_inter_num_interval: 4 of 9"),
+        ({"rm_dup_inter": "first"}, "rm_dup_inter: 1 repeated"),
+    ],
+)
+def test_what_filters_leave_out_is_counted(options, said, caplog):
+    rows = [("one", i, t) for t, i in enumerate("abcda", start=2)]
+    rows += [("two", i, t) for t, i in enumerate("abcd", start=1)]
+    with caplog.at_level("INFO"):
+        build(rows, **options)
+    assert f"{said} interactions left out" in " ".join(caplog.messages)
+
+
+def test_a_column_that_is_not_loaded_need_not_be_dropped():
+    part = build(random_rows(), unused_col={"inter": ["rating", "timestamp"]})[2]
+    assert "timestamp" not in part[[0]]
+
+
+def test_nobody_is_short_for_a_part_that_is_not_asked_for(caplog):
+    split = {"eval_args": {"split": {"LS": "valid_only"}}}
+    with caplog.at_level("INFO"):
+        build(random_rows(), **split)
+    assert "too short" not in " ".join(caplog.messages)

@@ -223,5 +223,5 @@ def _refuse_infinite(path: Path, tokens: list[str], vectors: np.ndarray) -> None
     bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
     raise InputError(
         f"{path}: {len(bad):,} {vectors.dtype} vectors are not finite: "
-        f"{first_ten([tokens[i] for i in bad[:11]])}"
+        f"{first_ten([tokens[i] for i in bad])}"
     )

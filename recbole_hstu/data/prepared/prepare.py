@@ -23,7 +23,7 @@ from recbole_hstu.support.files.file_lock import one_at_a_time
 from recbole_hstu.support.files.whole_file import whole_folder
 from recbole_hstu.support.settings import Settings
 
-_FORMAT = 1
+_FORMAT = 2
 _AUTO_BYTES = 1 << 26
 # What decides how a data set is read, filtered and numbered.
 _DECIDE = (
@@ -172,25 +172,37 @@ def _short_hash(text: str) -> str:
 def _written(folder: Path) -> Iterator[None]:
     try:
         yield
-    except OSError as error:
+    except (OSError, NotImplementedError) as error:  # the second where a disk knows no locks
+        reason = in_a_line(getattr(error, "strerror", None) or error)
         raise InputError(
-            f"{folder}: cannot be written ({in_a_line(error.strerror or error)}); free space, or "
-            "do without: --prepared=never"
+            f"{folder}: cannot be written ({reason}); free space, or do without: --prepared=never"
         ) from error
 
 
 @contextmanager
 def _listening() -> Iterator[list[tuple[int, str]]]:
-    """What is logged inside the block, from INFO on: (level, line)."""
+    """What is logged inside the block, from INFO on: (level, line). Who else listens hears no more
+    than before."""
     said: list[tuple[int, str]] = []
 
     class Listener(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             said.append((record.levelno, record.getMessage()))
 
-    listener = Listener(logging.INFO)
-    logging.getLogger().addHandler(listener)
+    root = logging.getLogger()
+    level, others, listener = root.level, root.handlers[:], Listener(logging.INFO)
+
+    def as_before(record: logging.LogRecord) -> bool:
+        return record.levelno >= level
+
+    for handler in others:
+        handler.addFilter(as_before)
+    root.addHandler(listener)
+    root.setLevel(min(level, logging.INFO))
     try:
         yield said
     finally:
-        logging.getLogger().removeHandler(listener)
+        root.setLevel(level)
+        root.removeHandler(listener)
+        for handler in others:
+            handler.removeFilter(as_before)

@@ -105,6 +105,10 @@ class PreparedSet:
         self.folder = folder
         self.state = read_state(folder)
         self._inter = map_table(folder, "inter")
+        # At once: who makes the folder anew must not give us parts of another one.
+        self._places = map_table(folder, "places")
+        self._starts = map_table(folder, "starts")
+        self._hashes = map_table(folder, "hashes")
 
     def __len__(self) -> int:
         return int(self._inter.num_rows)
@@ -135,11 +139,11 @@ class PreparedSet:
 
     def user_hashes(self) -> np.ndarray:
         """(U,) uint64 of every user's token, see `hash_tokens`."""
-        return mapped(map_table(self.folder, "hashes"), "hash")
+        return mapped(self._hashes, "hash")
 
     def frame(self) -> pd.DataFrame:
         """The interactions as RecBole's frame, in its order."""
-        places = mapped(map_table(self.folder, "places"), "place")
+        places = mapped(self._places, "place")
         columns = {}
         for field in self._inter.column_names:
             values = self._sorted(field)
@@ -160,7 +164,7 @@ class PreparedSet:
                 columns[field] = to_interaction(pd.DataFrame({field: values}))[field]
             else:
                 columns[field] = _tensor(values)
-        return Events(columns, _tensor(mapped(map_table(self.folder, "starts"), "start")))
+        return Events(columns, _tensor(mapped(self._starts, "start")))
 
     def _sorted(self, field: str) -> np.ndarray:
         import pyarrow as pa
