@@ -74,7 +74,9 @@ def _help(name: str, arguments: Sequence[str]) -> int:
     """Of a command, with the models where it takes one; `--model=NAME`: of that model."""
     model = None
     if any(argument.startswith("--model") for argument in arguments):
-        model = read_options([a for a in arguments if a.startswith("--")]).get("model")
+        named = name in ("run", "tune")  # the others take a file or a folder beside their options
+        options = arguments if named else [a for a in arguments if a.startswith("--")]
+        model = read_options(options).get("model")
     if model:
         from recbole_hstu.config.option_tables import option_help
 

@@ -88,3 +88,10 @@ def test_a_script_has_what_is_installed(monkeypatch, tmp_path):
 
 def test_the_page_of_options_is_what_is_declared():
     assert (Path(__file__).parents[1] / "docs/options.md").read_text() == options_page()
+
+
+def test_a_model_may_stand_behind_its_option(capsys):
+    assert cli.main(["run", "--model=HSTU", "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert cli.main(["run", "--model", "HSTU", "--help"]) == 0
+    assert capsys.readouterr().out == shown

@@ -14,6 +14,7 @@ from recbole_hstu.distributed import processes
 from recbole_hstu.evaluation.metrics import user_metric
 from recbole_hstu.evaluation.ranks import target_ranks
 from recbole_hstu.evaluation.score_blocks import ScoreBlocks
+from recbole_hstu.evaluation.top_k import best_of_block
 
 # RecBole's metrics that follow from the rank of a row's one target.
 _FROM_RANK: dict[str, Callable[[Any, int], Any]] = {
@@ -75,10 +76,10 @@ class RankCollector(Collector):
         self.ranks.append(rank.cpu())
         self.ties.append(ties.cpu())
         if self.list_length:
-            best, items = scores_tensor.topk(self.list_length, dim=-1)
+            best, items = best_of_block(scores_tensor, self.list_length)
             self.lists.append(items.masked_fill(best == -torch.inf, 0).cpu())
         if self.register.need("rec.items"):
-            items = scores_tensor.topk(max(self.topk), dim=-1).indices
+            _, items = best_of_block(scores_tensor, max(self.topk))
             self.data_struct.update_tensor("rec.items", items)
 
     def _collect_blocks(self, scores: ScoreBlocks, targets: torch.Tensor) -> None:

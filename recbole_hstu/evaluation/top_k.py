@@ -51,11 +51,11 @@ def top_k(
         highest = block.amax(1)
         refuse_nan(highest)
         if best is None:
-            best, columns = _best_of_block(block, k)
+            best, columns = best_of_block(block, k)
             continue
         better = (highest > best[:, -1]).nonzero().squeeze(1)
         if len(better):
-            found, place = _best_of_block(block[better], k)
+            found, place = best_of_block(block[better], k)
             both = torch.cat([best[better], found], dim=1)
             where = torch.cat([columns[better], place + start], dim=1)
             # Columns before this block stand first: a stable sort keeps them there.
@@ -76,7 +76,7 @@ def check_k(k: Any, most: int) -> None:
         raise InputError(f"k: {k!r} must be a whole number from 1 to the {most:,} items there are")
 
 
-def _best_of_block(block: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+def best_of_block(block: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
     """(B, W) -> scores (B, min(k, W)) and their columns, equal ones in the order of the columns."""
     k = min(k, block.shape[1])
     # topk chooses among equal scores as it likes: rows whose next score equals the last are sorted.

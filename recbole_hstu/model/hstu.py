@@ -76,8 +76,6 @@ class HSTU(PositionLoss, ScoreTerms, SequentialRecommender):
                 hidden_size=self.hidden_size,
                 sparse=config["learner"] == "lazy_adamw",
             )
-        # DDP would send the codes to every process at every step.
-        self._ddp_params_and_buffers_to_ignore = ["items.semantic_ids.codes"]
         return CodeEncoder(
             semantic_ids_of(config, dataset),
             hidden_size=self.hidden_size,

@@ -37,8 +37,6 @@ class HSTUText(TextModel, HSTU):
         read = self.mapped_text if stays_mapped(config) else self.text_vectors
         text, text_hash = read(config, dataset)
         self.text_scale = config["text_scale"]
-        # DDP would send the frozen table to every process at every step.
-        self._ddp_params_and_buffers_to_ignore = ["items.text"]
         return FusedEncoder(
             text=self.scaled(text),
             text_hash=text_hash,

@@ -13,7 +13,7 @@ from torch import nn
 
 from recbole_hstu.config.config import option
 from recbole_hstu.layers.blocks.packing import Packing
-from recbole_hstu.layers.blocks.softmax_block import SoftmaxLayer, same_row_mask
+from recbole_hstu.layers.blocks.softmax_block import SoftmaxLayer, same_row_masks
 from recbole_hstu.model.hstu import HSTU
 
 
@@ -41,5 +41,4 @@ class SASRecSS(HSTU):
         return SoftmaxLayer(**shape)
 
     def layer_context(self, interaction, packing: Packing) -> tuple:
-        groups = packing.lines(packing.pad(packing.row.unsqueeze(-1)))
-        return ([same_row_mask(rows.squeeze(-1)) for rows in groups],)
+        return (same_row_masks(packing),)

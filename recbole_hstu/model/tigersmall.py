@@ -19,7 +19,7 @@ from recbole_hstu.distributed.batch_share import BatchShare
 from recbole_hstu.layers.blocks.hstu_block import dropout
 from recbole_hstu.layers.blocks.ligr_block import LiGRLayer
 from recbole_hstu.layers.blocks.packing import Packing
-from recbole_hstu.layers.blocks.softmax_block import same_row_mask
+from recbole_hstu.layers.blocks.softmax_block import same_row_masks
 from recbole_hstu.layers.codes.code_decoder import CodeDecoder, CodeDecoding
 from recbole_hstu.model.parts.generative_retriever import GenerativeRetriever
 from recbole_hstu.model.parts.user_rows import UserRows
@@ -67,8 +67,7 @@ class TIGERSmall(GenerativeRetriever, UserRows, SequentialRecommender):
         code = self.trie.code[self.trie.path[item, 1:]]  # (T, levels)
         x = F.embedding_bag(code, self.codes, mode="sum") + self.positions[packing.positions]
         x = packing.pad(dropout(x, self.dropout, self.training))
-        groups = packing.lines(packing.pad(packing.row.unsqueeze(-1)))
-        masks = [same_row_mask(rows.squeeze(-1)) for rows in groups]
+        masks = same_row_masks(packing)
         for layer in self.layers:
             x = layer(x, packing, masks)
         return self.norm(packing.unpad(x)), packing

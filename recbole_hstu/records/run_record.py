@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
@@ -134,11 +135,15 @@ def keep_before(path: Path, record: RunRecord) -> Path:
     folder.mkdir(exist_ok=True)
     name = f"{path.name.removesuffix(SUFFIX)}+{written}"
     ranks = path.parent / record.rank_file
-    if record.rank_file and ranks.is_file():
-        record = replace(record, rank_file=f"{name}{RANK_SUFFIX}")
-        ranks.rename(folder / record.rank_file)
-    kept = write_record(folder, record, name=name)
+    if not record.rank_file or not ranks.is_file():
+        kept = write_record(folder, record, name=name)
+        path.unlink()
+        return kept
+    moved = replace(record, rank_file=f"{name}{RANK_SUFFIX}")
+    shutil.copy2(ranks, folder / moved.rank_file)  # not moved yet: a record would lack its ranks
+    kept = write_record(folder, moved, name=name)
     path.unlink()
+    ranks.unlink()
     return kept
 
 
@@ -151,13 +156,19 @@ def read_record(path: Path | str) -> RunRecord:
     try:
         content = json.loads(Path(path).read_bytes())
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not a readable record of a run ({error})") from error
+        raise InputError(
+            f"{path}: not a readable record of a run ({error}); delete it and run it again"
+        ) from error
     if not isinstance(content, dict) or content.pop("version", None) != VERSION:
-        raise InputError(f"{path}: not a record of a run of version {VERSION}: run it again")
+        raise InputError(
+            f"{path}: not a record of a run of version {VERSION}; delete it and run it again"
+        )
     try:
         return _from_plain(content)
     except (TypeError, ValueError, KeyError, AttributeError) as error:
-        raise InputError(f"{path}: not a record of a run ({error}): run it again") from error
+        raise InputError(
+            f"{path}: not a record of a run ({error}); delete it and run it again"
+        ) from error
 
 
 def read_records(folder: Path | str) -> list[RunRecord]:

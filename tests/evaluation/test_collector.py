@@ -89,3 +89,17 @@ def test_rows_at_once_are_bounded_by_their_scores(monkeypatch, caplog):
     assert "10 rows at once, not 1024" in caplog.text
     assert loaders._rows_at_once(4, 100) == 4
     assert loaders._rows_at_once(4, 5000) == 1
+
+
+def test_equal_scores_stand_in_the_order_of_their_items():
+    """As in the lists that come from blocks of a larger catalogue."""
+    config = Config("SASRec", "ml-100k", config_dict={"metrics": ["MRR", "ItemCoverage"]})
+    collector = RankCollector(config)
+    collector.list_length = 5
+    scores = torch.zeros(3, 4000)
+    scores[:, 0], scores[1, 7], scores[2, :] = -torch.inf, 1.0, -torch.inf
+    scores[2, 9] = 2.0
+    collector.eval_batch_collect(scores, None, torch.arange(3), torch.tensor([1, 1, 9]))
+    (lists,) = collector.lists
+    assert lists.tolist() == [[1, 2, 3, 4, 5], [7, 1, 2, 3, 4], [9, 0, 0, 0, 0]]
+    assert collector.data_struct.get("rec.items")[0, :3].tolist() == [1, 2, 3]

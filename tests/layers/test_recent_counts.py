@@ -84,3 +84,12 @@ def test_who_knows_all_events_keeps_them_when_weights_come():
         counts_of.load_state_dict(short.state_dict())
     assert torch.equal(all_known.table, before)
     assert torch.equal(served.table, short.table)
+
+
+def test_the_unit_is_that_of_the_newest_event():
+    """Of milliseconds one may lie near the beginning of the clock."""
+    newest = 1_600_000_000_000
+    made = counts([4000], [1, 2], [0, newest])
+    made.add_events(torch.tensor([3]), torch.tensor([newest + 1]))
+    with pytest.raises(InputError, match="not in the unit of the training"):
+        made.add_events(torch.tensor([3]), torch.tensor([newest // 1000]))

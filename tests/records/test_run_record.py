@@ -10,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_up_study import finished_run
 
+from recbole_hstu.records import run_record
+from recbole_hstu.records.rank_file import read_rank_file
 from recbole_hstu.records.run_record import (
     Epoch,
     RunRecord,
@@ -17,6 +19,7 @@ from recbole_hstu.records.run_record import (
     read_records,
     record_name,
     write_record,
+    write_run,
 )
 from recbole_hstu.support.errors import InputError
 
@@ -100,3 +103,20 @@ def test_settings_must_be_plain_and_leave_nothing_behind(tmp_path):
     with pytest.raises(TypeError):
         write_record(tmp_path, RunRecord("m", "d", 1, "paper", config={"f": print}))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_record_that_is_put_aside_never_lacks_its_ranks(tmp_path, monkeypatch):
+    record, ranks = finished_run("HSTU", 1, "toys", 5, 40)
+    path = write_run(tmp_path, record, ranks)
+
+    def die(*_args, **_options):
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr(run_record, "write_whole", die)
+        with pytest.raises(OSError, match="No space"):
+            run_record.keep_before(path, read_record(path))
+    assert read_rank_file(tmp_path / read_record(path).rank_file).ranks.size == 5
+    kept = run_record.keep_before(path, read_record(path))
+    assert read_rank_file(kept.parent / read_record(kept).rank_file).ranks.size == 5
+    assert [p.name for p in tmp_path.iterdir()] == ["before"]

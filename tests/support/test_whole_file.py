@@ -125,3 +125,16 @@ def test_the_part_says_which_machine_it_is_of():
         _, name, machine, unique, suffix = part.name.split(".")
         assert (name, machine, suffix) == ("x", module._MACHINE, "part")
         assert len(unique) == 12
+
+
+def test_nobody_takes_a_file_that_is_finished_for_one_that_was_left(monkeypatch):
+    """Another writer of the same file looks around just before it takes its name."""
+    replace = Path.replace
+
+    def replaced(part, target):
+        module._remove_left(Path("x"))
+        return replace(part, target)
+
+    monkeypatch.setattr(Path, "replace", replaced)
+    write(b"one")
+    assert Path("x").read_bytes() == b"one"

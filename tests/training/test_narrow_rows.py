@@ -79,3 +79,23 @@ def test_a_run_has_the_metrics_of_padded_rows(toy, monkeypatch):
     narrow = run("SASRec", "toy", config_dict=options)["test_result"]
     monkeypatch.setattr(NarrowRows, "_proved", lambda *_: False)
     assert run("SASRec", "toy", config_dict=options)["test_result"] == narrow
+
+
+@torch.no_grad()
+def test_what_is_no_candidate_may_score_minus_infinity():
+    network, rows = network_of("SASRec")
+    own, barred = network.full_sort_predict, [0]
+
+    def masked(rows):
+        scores = own(rows).view(len(rows), -1)
+        scores[:, barred] = -torch.inf
+        return scores
+
+    network.full_sort_predict = masked
+    predict = NarrowRows(network, "_list")
+    predict(rows)
+    assert predict.equal
+    network.full_sort_predict = lambda rows: masked(rows).roll(rows["item_id_list"].shape[1], 1)
+    predict = NarrowRows(network, "_list")
+    predict(rows)
+    assert predict.equal is False

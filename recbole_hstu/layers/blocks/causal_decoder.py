@@ -10,7 +10,7 @@ from torch import nn
 
 from recbole_hstu.layers.blocks.ligr_block import LiGRLayer
 from recbole_hstu.layers.blocks.packing import Packing
-from recbole_hstu.layers.blocks.softmax_block import same_row_mask
+from recbole_hstu.layers.blocks.softmax_block import same_row_masks
 
 
 class CausalDecoder(nn.Module):
@@ -32,7 +32,7 @@ class CausalDecoder(nn.Module):
     def forward(self, x: torch.Tensor, packing: Packing) -> torch.Tensor:
         """(T, D) -> (T, D), in packed order."""
         x = packing.pad(x)
-        masks = _masks(packing)
+        masks = same_row_masks(packing)
         for layer in self.layers:
             x = layer(x, packing, masks)
         return self.norm(packing.unpad(x))
@@ -41,7 +41,7 @@ class CausalDecoder(nn.Module):
         """`forward`, and of every layer the keys and values of the rows in the order of the batch,
         (B, L, 2 * D), for `follow`."""
         x = packing.pad(x)
-        masks, kept = _masks(packing), []
+        masks, kept = same_row_masks(packing), []
         for layer in self.layers:
             grid = x.new_zeros(len(packing.order), int(packing.positions.max()) + 1, x.shape[1] * 2)
             memory = packing.unpad(layer.project(x)[1])[:, x.shape[1] :]
@@ -70,11 +70,6 @@ class CausalDecoder(nn.Module):
             mixed = weights[..., :-1] @ v + weights[..., -1:] * own[1]
             x = layer.finish(residual, mixed.transpose(1, 2).flatten(2))
         return self.norm(x)
-
-
-def _masks(packing: Packing) -> list[torch.Tensor | None]:
-    groups = packing.lines(packing.pad(packing.row.unsqueeze(-1)))
-    return [same_row_mask(rows.squeeze(-1)) for rows in groups]
 
 
 def _heads(x: torch.Tensor, n_heads: int) -> torch.Tensor:

@@ -43,7 +43,7 @@ class CausalLayer(nn.Module):
 
         Args:
             packing: which slots form a line.
-            masks: of each group of `packing`, (B, 1, L, L), see `same_row_mask`.
+            masks: of each group of `packing`, (B, 1, L, L), see `same_row_masks`.
         """
         residual, qkv = self.project(x)
         groups = zip(packing.lines(qkv), masks, strict=True)
@@ -111,6 +111,12 @@ class SoftmaxLayer(CausalLayer):
         y = self.inner_norm(residual + self.output(mixed))
         inner = dropout(F.relu(self.inner(y)), self.dropout, self.training)
         return y + dropout(self.outer(inner), self.dropout, self.training)
+
+
+def same_row_masks(packing: Packing) -> list[torch.Tensor | None]:
+    """`same_row_mask` of every group of lines."""
+    groups = packing.lines(packing.pad(packing.row.unsqueeze(-1)))
+    return [same_row_mask(rows.squeeze(-1)) for rows in groups]
 
 
 def same_row_mask(row: torch.Tensor) -> torch.Tensor | None:

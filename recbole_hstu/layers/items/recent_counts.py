@@ -139,10 +139,11 @@ class RecentCounts(nn.Module):
                 nothing has changed.
         """
         first, size = self.scale
-        if len(times) and ticks_a_second(int(times.max())) != ticks_a_second(int(first)):
+        newest = int(first + size * self.bins.max()) if len(self.bins) else int(first)
+        if len(times) and ticks_a_second(int(times.max())) != ticks_a_second(newest):
             raise InputError(
-                f"events: time {int(times.max())} is not in the unit of the training, whose first "
-                f"event has {int(first)}"
+                f"events: time {int(times.max())} is not in the unit of the training, whose last "
+                f"events have about {newest}"
             )
         bins = ((times - first) // size).clamp(0, _LAST_BIN).int()
         before = self.further_bins, self.further_items

@@ -96,9 +96,6 @@ class PositionLoss(UserRows):
                 counts = dataset.inter_feat.count_covered(self.ITEM_ID, self.n_items)
                 items = torch.nonzero(counts).squeeze(1)
         self.register_buffer("negative_items", items, persistent=False)
-        # DDP would send them to every process at every step.
-        before = getattr(self, "_ddp_params_and_buffers_to_ignore", [])
-        self._ddp_params_and_buffers_to_ignore = [*before, "negative_items"]
         if items is not None and getattr(self.items, "ids", None) is not None:
             known = torch.zeros(self.n_items, dtype=torch.bool).index_fill_(0, items, True)
             self.items.ids.data[~known] = 0

@@ -55,12 +55,6 @@ class ScoreTerms:
             self.transitions = TransitionTerm(
                 n_items=self.n_items, steps=steps, user=user, item=items
             )
-        # DDP would send the counts to every process at every step.
-        frozen = [
-            f"{name}.{each}" for name, term in self._named() for each, _ in term.named_buffers()
-        ]
-        before = getattr(self, "_ddp_params_and_buffers_to_ignore", [])
-        self._ddp_params_and_buffers_to_ignore = [*before, *frozen]
 
     def score_terms(self) -> list[RecentCounts | TransitionTerm]:
         return [term for _, term in self._named()]

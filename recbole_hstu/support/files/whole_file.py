@@ -40,7 +40,10 @@ def whole_file(path: Path | str) -> Iterator[IO[bytes]]:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-        part.replace(path)
+            if fcntl:  # while it is locked: nobody takes it for what a dead process left
+                part.replace(path)
+        if not fcntl:  # Windows renames no open file
+            part.replace(path)
     finally:
         part.unlink(missing_ok=True)
 

@@ -55,6 +55,10 @@ class NarrowRows:
                 wide, narrow = (predict(some).flatten() for predict in (self.own, self._narrow))
             except ANY_REASON:
                 return False
+        finite = wide.isfinite()  # some models score what is no candidate with -inf
+        if not torch.equal(wide[~finite], narrow[~finite]):
+            return False
+        wide, narrow = wide[finite], narrow[finite]
         return bool((wide - narrow).abs().max() <= TOLERANCE * wide.abs().max())
 
     def _of_all_lengths(self, rows: Interaction) -> Interaction | None:
