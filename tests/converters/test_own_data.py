@@ -196,6 +196,18 @@ def test_quoted_newlines_and_damaged_bytes_in_csv(convert, tmp_path, caplog):
     assert "line 4 left out: not UTF-8" in caplog.text
 
 
+def test_a_stray_quote_costs_its_own_line(convert, tmp_path, caplog):
+    lines = [f'u{n},{n}" screen,i,{n}' for n in range(60)]
+    for stray in (10, 20, 50):
+        lines[stray] = f'u{stray},"screen,i,{stray}'
+    path = tmp_path / "x.csv"
+    path.write_text("\n".join(["user_id,note,item_id,timestamp", *lines, ""]))
+    folder = convert("csv", "--interactions", path, "--name", "x", "--max_malformed=0.1")
+    assert sorted(int(row[3]) for row in rows(folder)) == sorted({*range(60)} - {10, 20, 50})
+    assert all(f"line {line} left out: not CSV" in caplog.text for line in (12, 22, 52))
+    assert stats_of(folder)["files"][0]["malformed"] == 3
+
+
 def test_errors_say_what_to_do(convert, orders, tmp_path):
     wrong = convert("csv", "--interactions", orders, "--name", "x")
     assert "no column named 'user_id', 'item_id', 'timestamp'; the file has 'bought at'" in wrong
