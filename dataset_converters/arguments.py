@@ -147,6 +147,11 @@ def _add_own(parser: argparse.ArgumentParser) -> None:
         "--encoding", help="of both files, such as utf-16 or latin-1 (default: guessed)"
     )
     parser.add_argument(
+        "--no_quotes",
+        action="store_true",
+        help="quotes of CSV and TSV files are letters as others, for files that do not quote",
+    )
+    parser.add_argument(
         "--time_unit", choices=own_data.UNITS, default="s", help="what dates become (default: s)"
     )
     _add_common(parser, "off")

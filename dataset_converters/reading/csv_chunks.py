@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -40,9 +40,17 @@ class Layout:
     quotes: bool = True
 
 
+def csv_reader(
+    lines: Iterable[str], separator: str, quotes: bool, *, strict: bool = False
+) -> Any:
+    """Python's reader of any CSV, however long its fields are."""
+    csv.field_size_limit(2**31 - 1)  # descriptions may be longer than the module's default
+    quoting: Any = csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
+    return csv.reader(lines, delimiter=separator, quoting=quoting, strict=strict)
+
+
 def csv_chunks(blocks: Iterator[bytes], layout: Layout) -> Iterator[Chunk]:
     """The records after the header, whose line is taken from `blocks` already."""
-    csv.field_size_limit(2**31 - 1)  # descriptions may be longer than the module's default
     line = 2
     for block in blocks:
         pieces = [block]
@@ -151,9 +159,8 @@ class _Lines:
 
     @cached_property
     def _starts(self) -> list[int]:
-        quoting: Any = csv.QUOTE_MINIMAL if self._layout.quotes else csv.QUOTE_NONE
         text = io.StringIO(self._piece.decode("utf-8"), newline="\n")
-        reader = csv.reader(text, delimiter=self._layout.separator, quoting=quoting)
+        reader = csv_reader(text, self._layout.separator, self._layout.quotes)
         starts, before = [], 0
         for row in reader:
             if row:
@@ -220,7 +227,7 @@ class _Careful:
         """The fields of each record from here on; none of a blank line. Raises csv.Error."""
         separator = self._layout.separator
         if self._layout.quotes:
-            return csv.reader(self._decoded(), delimiter=separator, strict=True)
+            return csv_reader(self._decoded(), separator, quotes=True, strict=True)
         return (
             [] if text.isspace() else text.rstrip("\r\n").split(separator)
             for text in self._decoded()

@@ -25,7 +25,7 @@ from dataset_converters.reading.clean_text import plain_text
 from dataset_converters.reading.clocks import seconds_of_dates, ticks, whole_numbers
 from dataset_converters.reading.encodings import guess_encoding, known_encoding
 from dataset_converters.reading.lines import Tally
-from dataset_converters.reading.tables import read_chunks, read_records
+from dataset_converters.reading.tables import is_separated, read_chunks, read_records
 
 logger = logging.getLogger(__name__)
 
@@ -74,18 +74,20 @@ def open_source(
     time_unit: str,
     max_malformed: float,
     encoding: str | None = None,
+    quotes: bool = True,
 ) -> Source:
-    """The source of one's own files; see `records.FORMATS`.
+    """The source of one's own files; see `reading.tables.FORMATS`.
 
     Times are whole numbers, kept as they are, or ISO dates, which become `time_unit` ("s" or "ms")
     since 1970 UTC; a date without a zone is UTC.
 
     Args:
         encoding: of both files; guessed for each if None.
+        quotes: whether they quote in CSV and TSV files; else they are letters as others.
 
     Raises:
         ConversionError: an unknown encoding, text fields without an items file or the reverse, bad
-            names of fields.
+            names of fields, no `quotes` where no file is CSV or TSV.
     """
     if (items is None) != (not columns.text):
         raise ConversionError("an items file (--items) and its text columns (--text) go together")
@@ -95,15 +97,17 @@ def open_source(
                 f"'{name}' cannot be the name of a text field; write --text NAME='{name}' with "
                 f"a NAME of letters, digits and underscores, none of {', '.join(_TAKEN)}"
             )
+    if not quotes and not any(is_separated(path) for path in (interactions, items) if path):
+        raise ConversionError("--no_quotes is for CSV and TSV files; leave it out for others")
     tally = _tally(interactions, max_malformed, encoding)
     settings: dict[str, object] = {"dates_rounded_down": 0}
     item_tally = _tally(items, max_malformed, encoding) if items else None
     return Source(
         name="csv",
-        chunks=_chunks(tally, columns),
+        chunks=_chunks(tally, columns, quotes),
         fields=_fields(columns, _Clock(time_unit, settings)),
         row_tally=tally,
-        items=_items(item_tally, columns) if item_tally else None,
+        items=_items(item_tally, columns, quotes) if item_tally else None,
         item_tally=item_tally,
         text=columns.text,
         clean=plain_text,
@@ -213,10 +217,10 @@ def _iso_date(text: str) -> datetime:
     raise ValueError(f"time {text!r:.60} is no whole number and no ISO date")
 
 
-def _chunks(tally: Tally, columns: Columns) -> Iterator[Chunk]:
+def _chunks(tally: Tally, columns: Columns, quotes: bool) -> Iterator[Chunk]:
     needed = [columns.user, columns.item, columns.time]
     needed += [columns.rating] if columns.rating else []
-    for chunk in read_chunks(tally, needed):
+    for chunk in read_chunks(tally, needed, quotes=quotes):
         if tally.path.suffix == ".parquet":
             _require_types(tally.path, columns, chunk)
         yield chunk
@@ -247,9 +251,10 @@ def _row(record: Record, columns: Columns, clock: _Clock) -> Row:
     )
 
 
-def _items(tally: Tally, columns: Columns) -> Iterator[tuple[str, Record]]:
+def _items(tally: Tally, columns: Columns, quotes: bool) -> Iterator[tuple[str, Record]]:
     id_column = columns.item_id or columns.item
-    for record in read_records(tally, [id_column, *columns.text.values()]):
+    wanted = [id_column, *columns.text.values()]
+    for record in read_records(tally, wanted, quotes=quotes):
         item = _token(record, id_column)
         if isinstance(item, str) and item:
             yield item, record

@@ -208,6 +208,36 @@ def test_a_stray_quote_costs_its_own_line(convert, tmp_path, caplog):
     assert stats_of(folder)["files"][0]["malformed"] == 3
 
 
+def test_quotes_that_are_letters(convert, tmp_path):
+    orders, items = tmp_path / "x.tsv", tmp_path / "items.csv"
+    orders.write_text('user_id\t"note"\titem_id\ttimestamp\n"u\t"\t"i"\t5\nv\t""\t"i"\t6\n')
+    items.write_text('item_id,title\n"i",""two"\n')
+    given = ("csv", "--name=x", "--interactions", orders)
+    folder = convert(*given, "--items", items, "--text=title", "--no_quotes")
+    assert rows(folder) == [['"u', '"i"', "1.0", "5"], ["v", '"i"', "1.0", "6"]]
+    assert rows(folder, "item") == [['"i"', '""two"']]
+    config = tmp_path / "x.yaml"
+    config.write_text("no_quotes: true\n")
+    assert rows(convert(*given, "--config", config))[0][:2] == ['"u', '"i"']
+    error = convert("csv", "--interactions", "x.jsonl.gz", "--name=x", "--no_quotes")
+    assert "--no_quotes is for CSV and TSV files; leave it out" in error
+
+
+@pytest.mark.parametrize("more", [[], ["--no_quotes"]])
+def test_a_first_line_that_ends_nowhere(convert, tmp_path, more):
+    path = tmp_path / "x.csv"
+    path.write_bytes(b"user_id,item_id,timestamp\r" + b"u,i,5\r" * 30_000)
+    error = convert("csv", "--interactions", path, "--name", "x", *more)
+    assert error.startswith(f"error: {path}: line 1 is no header of CSV (new-line character")
+    assert "save the file with lines that end in a newline" in error
+
+
+def test_a_very_long_name_of_a_column(convert, tmp_path):
+    path = tmp_path / "x.csv"
+    path.write_text(f"user_id,{'n' * 200_000},item_id,timestamp\nu,,i,5\n")
+    assert rows(convert("csv", "--interactions", path, "--name", "x")) == [["u", "i", "1.0", "5"]]
+
+
 def test_errors_say_what_to_do(convert, orders, tmp_path):
     wrong = convert("csv", "--interactions", orders, "--name", "x")
     assert "no column named 'user_id', 'item_id', 'timestamp'; the file has 'bought at'" in wrong
