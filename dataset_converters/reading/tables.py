@@ -143,9 +143,18 @@ def _parquet_chunk(batch: pa.RecordBatch, first: int) -> Chunk:
     columns = dict(zip(batch.schema.names, batch.columns, strict=True))
     return Chunk(
         columns,
-        lambda row: {name: column[row].as_py() for name, column in columns.items()},
+        lambda row: {name: _value(name, column[row]) for name, column in columns.items()},
         lambda row: first + row,
     )
+
+
+def _value(name: str, scalar: pa.Scalar) -> object:
+    try:
+        return scalar.as_py()
+    except (ValueError, OverflowError) as error:  # such as a date after the year 9999
+        raise ValueError(
+            f"column '{name}': a {scalar.type} that Python cannot hold ({error})"
+        ) from error
 
 
 def _require_columns(path: Path, columns: Collection[str], present: Iterable[str]) -> None:

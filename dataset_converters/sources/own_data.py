@@ -31,6 +31,10 @@ logger = logging.getLogger(__name__)
 
 UNITS = {"s": timedelta(seconds=1), "ms": timedelta(milliseconds=1)}
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_FIRST_SECOND, _LAST_SECOND = (  # of the years that Python has, and so a date of text
+    (end.replace(tzinfo=timezone.utc) - _EPOCH) // timedelta(seconds=1)
+    for end in (datetime.min, datetime.max)
+)
 _INTEGER = re.compile(r"-?[0-9]+(?:\.0*)?")
 _DAY = re.compile(r"\d{4}-\d\d-\d\d|\d{8}|\d{4}-?W\d\d-?\d", re.ASCII)
 _TAKEN = tuple(column.partition(":")[0] for column in INTER_HEADER)
@@ -137,8 +141,9 @@ class _Clock:
 
     def of_column(self, column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
         """The times (N,) that are certain to be of the clock's kind, and a mask of them."""
-        for value in () if self._kind else (scalar.as_py() for scalar in column):
+        for scalar in () if self._kind else column:
             with suppress(ValueError, OverflowError):
+                value = scalar.as_py()
                 self._kind = "number" if _whole_number(value) is not None else _kind_of_date(value)
                 break
         if self._kind == "number":
@@ -150,6 +155,8 @@ class _Clock:
 
     def _of_timestamps(self, column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
         values, a_second, valid = ticks(column)
+        seconds = values // a_second
+        valid = valid & (seconds >= _FIRST_SECOND) & (seconds <= _LAST_SECOND)
         wanted = timedelta(seconds=1) // self._unit
         if a_second <= wanted:
             return values * (wanted // a_second), valid
