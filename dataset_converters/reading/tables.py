@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 from collections.abc import Collection, Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 
+import numpy as np
 import orjson
 import pyarrow as pa
 import pyarrow.parquet
@@ -19,6 +21,7 @@ from dataset_converters.reading.lines import Tally, parse_json_object, read_bloc
 
 FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")
 _SEPARATORS = ",;\t|"
+_MARK = codecs.BOM_UTF8  # Excel's, and of other programs on Windows
 
 
 def is_separated(path: Path) -> bool:
@@ -69,7 +72,7 @@ def read_records(
 def first_line(blocks: Iterator[bytes]) -> tuple[str, Iterator[bytes]]:
     """A file's first line as text, and the blocks without it."""
     line, _, rest = next(blocks, b"").partition(b"\n")
-    text = line.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "replace")  # Excel's byte order mark
+    text = line.removeprefix(_MARK).decode("utf-8", "replace")
     return text, chain([rest] if rest else [], blocks)
 
 
@@ -98,15 +101,17 @@ def _header(line: str, columns: Collection[str], quotes: bool) -> tuple[str, lis
 def _json_chunks(tally: Tally, columns: Collection[str]) -> Iterator[Chunk]:
     before, known = 0, False
     for block in read_blocks(tally.path, tally.encoding):
-        lines = list(io.BytesIO(block))
+        lines = list(io.BytesIO(block if before else block.removeprefix(_MARK)))
         places = [n for n, line in enumerate(lines) if not line.isspace()]
         chunk = _json_chunk([lines[n] for n in places], columns, [before + n + 1 for n in places])
         before += len(lines)
         if not len(chunk):
             continue
-        if not known and 0 not in chunk.problems:
-            _require_columns(tally.path, columns, chunk.record(0))
-        known = True
+        good = [] if known else np.flatnonzero(chunk.usable()).tolist()
+        if good:  # a record may leave keys out; the first records together do not
+            keys = dict.fromkeys(chain.from_iterable(map(chunk.record, good)))
+            _require_columns(tally.path, columns, keys)
+            known = True
         yield chunk
 
 

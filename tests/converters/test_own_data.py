@@ -238,6 +238,24 @@ def test_a_very_long_name_of_a_column(convert, tmp_path):
     assert rows(convert("csv", "--interactions", path, "--name", "x")) == [["u", "i", "1.0", "5"]]
 
 
+def test_keys_of_json_lines_may_be_left_out(convert, orders, tmp_path, caplog):
+    items = tmp_path / "items.jsonl"
+    lines = ["{", '{"sku": "NA", "title": "one"}', '{"sku": "12-B", "maker": "ACME"}']
+    items.write_text("\n".join([*lines, ""]))
+    given = ("csv", "--interactions", orders, *NAMES, "--items", items, "--max_malformed=0.5")
+    folder = convert(*given, "--text", "title", "maker")
+    assert rows(folder, "item") == [["NA", "one", ""], ["12-B", "", "ACME"]]
+    assert "items.jsonl: line 1 left out" in caplog.text
+    error = convert(*given, "--text", "titel")
+    assert "no column named 'titel'; the file has 'sku', 'title', 'maker'" in error
+
+
+def test_a_byte_order_mark_before_json_lines(convert, tmp_path):
+    path = tmp_path / "x.jsonl"
+    path.write_text('{"user_id": "u", "item_id": "i", "timestamp": 5}\n', encoding="utf-8-sig")
+    assert rows(convert("csv", "--interactions", path, "--name", "x")) == [["u", "i", "1.0", "5"]]
+
+
 def test_errors_say_what_to_do(convert, orders, tmp_path):
     wrong = convert("csv", "--interactions", orders, "--name", "x")
     assert "no column named 'user_id', 'item_id', 'timestamp'; the file has 'bought at'" in wrong
