@@ -256,6 +256,23 @@ def test_a_byte_order_mark_before_json_lines(convert, tmp_path):
     assert rows(convert("csv", "--interactions", path, "--name", "x")) == [["u", "i", "1.0", "5"]]
 
 
+@pytest.mark.parametrize("damage", [slice(20, 60), slice(-8, None)])
+def test_a_damaged_gzip_file(convert, tmp_path, damage):
+    path = tmp_path / "x.csv.gz"
+    rows_of_file = "".join(f"u{n * n % 77},i{n * n % 91},{n}\n" for n in range(300))
+    whole = bytearray(gzip.compress(f"user_id,item_id,timestamp\n{rows_of_file}".encode()))
+    whole[damage] = b"\xff" * len(whole[damage])
+    path.write_bytes(whole)
+    error = convert("csv", "--interactions", path, "--name", "x")
+    assert f"{path}: the file is damaged or cut short" in error
+
+
+@pytest.mark.parametrize("name", ["utf8x", "base64", "hex", "rot13"])
+def test_what_is_no_encoding_of_text(convert, orders, name):
+    error = convert("csv", "--interactions", orders, *NAMES, "--encoding", name)
+    assert f"--encoding={name}: no such encoding of text; try utf-8" in error
+
+
 def test_errors_say_what_to_do(convert, orders, tmp_path):
     wrong = convert("csv", "--interactions", orders, "--name", "x")
     assert "no column named 'user_id', 'item_id', 'timestamp'; the file has 'bought at'" in wrong
