@@ -273,6 +273,16 @@ def test_what_is_no_encoding_of_text(convert, orders, name):
     assert f"--encoding={name}: no such encoding of text; try utf-8" in error
 
 
+def test_a_field_of_texts_is_named_once(convert, orders, tmp_path):
+    items = tmp_path / "items.csv"
+    items.write_text("sku,a,b=c\nNA,one,two\n")
+    given = ("csv", "--interactions", orders, *NAMES, "--items", items, "--text")
+    error = convert(*given, "title=a", "title=b=c")
+    assert "--text: the field title is named twice" in error
+    folder = convert(*given, "title=b=c", "--keep_unknown_items")
+    assert ["NA", "two"] in rows(folder, "item")
+
+
 def test_errors_say_what_to_do(convert, orders, tmp_path):
     wrong = convert("csv", "--interactions", orders, "--name", "x")
     assert "no column named 'user_id', 'item_id', 'timestamp'; the file has 'bought at'" in wrong
