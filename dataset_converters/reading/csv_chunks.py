@@ -40,9 +40,7 @@ class Layout:
     quotes: bool = True
 
 
-def csv_reader(
-    lines: Iterable[str], separator: str, quotes: bool, *, strict: bool = False
-) -> Any:
+def csv_reader(lines: Iterable[str], separator: str, quotes: bool, *, strict: bool = False) -> Any:
     """Python's reader of any CSV, however long its fields are."""
     csv.field_size_limit(2**31 - 1)  # descriptions may be longer than the module's default
     quoting: Any = csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
