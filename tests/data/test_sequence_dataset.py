@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from recbole.data.dataset import SequentialDataset
 from small_data import random_rows, small_config, write_inter
 
+from recbole_hstu.data.data_set import load_dataset
 from recbole_hstu.data.loaders import create_dataset, make_loaders
 from recbole_hstu.data.sequence_dataset import SequenceDataset
 from recbole_hstu.support.errors import InputError
@@ -225,3 +226,9 @@ def test_masks_are_the_visible_history():
         assert torch.equal(target_row, torch.arange(len(history)))
         rows += len(history)
     assert rows == 40
+
+
+@pytest.mark.parametrize("name", ["shop[1]", "a?b*"])
+def test_a_name_that_looks_like_a_pattern(name, in_empty_folder):
+    write_inter(random_rows(), name=name)
+    assert load_dataset(small_config(dataset=name)).dataset_name == name
