@@ -93,14 +93,7 @@ def open_source(
         ConversionError: an unknown encoding, text fields without an items file or the reverse, bad
             names of fields, no `quotes` where no file is CSV or TSV.
     """
-    if (items is None) != (not columns.text):
-        raise ConversionError("an items file (--items) and its text columns (--text) go together")
-    for name in columns.text:
-        if not _FIELD.fullmatch(name) or name in _TAKEN:
-            raise ConversionError(
-                f"'{name}' cannot be the name of a text field; write --text NAME='{name}' with "
-                f"a NAME of letters, digits and underscores, none of {', '.join(_TAKEN)}"
-            )
+    _check_text(items, columns.text)
     if not quotes and not any(is_separated(path) for path in (interactions, items) if path):
         raise ConversionError("--no_quotes is for CSV and TSV files; leave it out for others")
     tally = _tally(interactions, max_malformed, encoding)
@@ -118,6 +111,17 @@ def open_source(
         item_text={"fields": list(columns.text), "style": "sentences"} if columns.text else None,
         settings=settings,
     )
+
+
+def _check_text(items: Path | None, text: Mapping[str, str]) -> None:
+    if (items is None) != (not text):
+        raise ConversionError("an items file (--items) and its text columns (--text) go together")
+    for name in text:
+        if not _FIELD.fullmatch(name) or name in _TAKEN:
+            raise ConversionError(
+                f"'{name}' cannot be the name of a text field; write --text NAME='{name}' with "
+                f"a NAME of letters, digits and underscores, none of {', '.join(_TAKEN)}"
+            )
 
 
 def _tally(path: Path, max_malformed: float, encoding: str | None) -> Tally:
