@@ -147,6 +147,11 @@ def _add_own(parser: argparse.ArgumentParser) -> None:
         "--encoding", help="of both files, such as utf-16 or latin-1 (default: guessed)"
     )
     parser.add_argument(
+        "--no_quotes",
+        action="store_true",
+        help="quotes of CSV and TSV files are letters as others, for files that do not quote",
+    )
+    parser.add_argument(
         "--time_unit", choices=own_data.UNITS, default="s", help="what dates become (default: s)"
     )
     _add_common(parser, "off")
@@ -181,9 +186,21 @@ def _parse_with_config(
         args = parser.parse_args(["csv", *_arguments_of(args.config, known), *argv[1:]])
     if args.interactions is None:
         raise ConversionError("--interactions is needed: the file of your interactions")
-    columns = [entry.partition("=") for entry in args.text or ()]
-    args.text = {name: column or name for name, _, column in columns}
+    args.text = _fields_of(args.text or ())
     return args
+
+
+def _fields_of(entries: Sequence[str]) -> dict[str, str]:
+    """Columns by the fields that they become, of FIELD=COLUMN or COLUMN."""
+    columns: dict[str, str] = {}
+    for name, _, column in (entry.partition("=") for entry in entries):
+        if name in columns:
+            raise ConversionError(
+                f"--text: the field {name} is named twice; give every column its own, as in "
+                f"{name}2={column or name}"
+            )
+        columns[name] = column or name
+    return columns
 
 
 def _arguments_of(path: Path, known: set[str]) -> list[str]:

@@ -94,6 +94,7 @@ def _source(args: argparse.Namespace) -> Source:
             time_unit=args.time_unit,
             max_malformed=args.max_malformed,
             encoding=args.encoding,
+            quotes=not args.no_quotes,
         )
     offline = args.offline or offline_by_environment()
     fetcher = Fetcher(args.raw, args.out / "raw", offline, args.sources)

@@ -17,9 +17,9 @@ class Chunk:
     """N records by columns, and a way back to each one as it stands in the file.
 
     `columns` holds the values as Arrow sees them; a column that it cannot hold is all null there.
-    `record` gives a row's values as Python has them, `line` its line in the file; both take the
-    number of a row of the chunk that this one was cut from, which begins at `offset`. `problems`
-    says by such numbers why a record is none.
+    `record` gives a row's values as Python has them, or raises ValueError where it cannot have one;
+    `line` gives its line in the file. Both take the number of a row of the chunk that this one was
+    cut from, which begins at `offset`. `problems` says by such numbers why a record is none.
     """
 
     columns: Mapping[str, pa.Array]
@@ -66,4 +66,11 @@ def records_of(chunks: Iterator[Chunk]) -> Iterator[tuple[int, Record | str]]:
     """Line and record of every row, or why it is none, one after the other."""
     for chunk in chunks:
         for row in range(len(chunk)):
-            yield chunk.line(row), chunk.problems.get(row) or chunk.record(row)
+            yield chunk.line(row), chunk.problems.get(row) or _record_of(chunk, row)
+
+
+def _record_of(chunk: Chunk, row: int) -> Record | str:
+    try:
+        return chunk.record(row)
+    except ValueError as error:
+        return str(error)

@@ -3,13 +3,16 @@
 The two read the same where a block is UTF-8, its lines end in a newline alone or after a carriage
 return, and every quote opens or closes a field or is doubled inside one. A block with anything else
 in it is halved until what is left is small; that alone goes to Python, whose messages are told.
+
+A record that cannot be taken apart ends with its first line, and the lines after it are read anew:
+a stray quote costs its own line, not all those up to the next quote.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -21,6 +24,8 @@ import pyarrow.csv as arrow_csv
 from dataset_converters.reading.chunks import Chunk, chunk_of_records
 
 _SMALL = 1 << 14  # bytes
+# Of a record: where a quote opens and none closes, the whole file would be one.
+_MOST_LINES = 10_000
 _NEWLINE, _RETURN, _QUOTE = b'\n\r"'
 
 
@@ -34,9 +39,15 @@ class Layout:
     quotes: bool = True
 
 
+def csv_reader(lines: Iterable[str], separator: str, quotes: bool, *, strict: bool = False) -> Any:
+    """Python's reader of any CSV, however long its fields are."""
+    csv.field_size_limit(2**31 - 1)  # descriptions may be longer than the module's default
+    quoting: Any = csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
+    return csv.reader(lines, delimiter=separator, quoting=quoting, strict=strict)
+
+
 def csv_chunks(blocks: Iterator[bytes], layout: Layout) -> Iterator[Chunk]:
     """The records after the header, whose line is taken from `blocks` already."""
-    csv.field_size_limit(2**31 - 1)  # descriptions may be longer than the module's default
     line = 2
     for block in blocks:
         pieces = [block]
@@ -50,6 +61,7 @@ def csv_chunks(blocks: Iterator[bytes], layout: Layout) -> Iterator[Chunk]:
             if chunk is None:
                 careful = _Careful(piece, blocks, layout, line)
                 chunk, line = careful.chunk(), careful.line
+                pieces += careful.rest()
             else:
                 line += piece.count(b"\n")
             if len(chunk):
@@ -84,6 +96,8 @@ def _plain_chunk(piece: bytes, layout: Layout, line: int) -> Chunk | None:
             ),
         )
     except pa.ArrowException:
+        return None
+    if layout.quotes and _has_long_record(piece, len(table)):
         return None
     columns = {name: table[name].combine_chunks() for name in table.column_names}
     places = _Lines(piece, layout, line)
@@ -120,6 +134,17 @@ def _well_quoted(piece: bytes, separator: str) -> bool:
     )
 
 
+def _has_long_record(piece: bytes, records: int) -> bool:
+    """Whether one of the records of a well-quoted piece takes more lines than it may."""
+    if piece.count(b"\n") - records < _MOST_LINES - 1:  # no record can
+        return False
+    letters = np.frombuffer(piece, np.uint8)
+    newlines = np.flatnonzero(letters == _NEWLINE)
+    inside = np.searchsorted(np.flatnonzero(letters == _QUOTE), newlines) % 2 == 1
+    ends = np.flatnonzero(np.append(~inside, True))  # the last one may end with the file
+    return bool((np.diff(ends, prepend=-1) > _MOST_LINES).any())
+
+
 class _Lines:
     """On which line a record of a plain piece begins; found out when the first one is asked for."""
 
@@ -131,9 +156,8 @@ class _Lines:
 
     @cached_property
     def _starts(self) -> list[int]:
-        quoting: Any = csv.QUOTE_MINIMAL if self._layout.quotes else csv.QUOTE_NONE
         text = io.StringIO(self._piece.decode("utf-8"), newline="\n")
-        reader = csv.reader(text, delimiter=self._layout.separator, quoting=quoting)
+        reader = csv_reader(text, self._layout.separator, self._layout.quotes)
         starts, before = [], 0
         for row in reader:
             if row:
@@ -143,11 +167,13 @@ class _Lines:
 
 
 class _Careful:
-    """One piece read by Python, and further blocks where a quoted field goes on into them."""
+    """One piece read by Python, with as much of the further blocks as its last record needs."""
 
     def __init__(self, piece: bytes, more: Iterator[bytes], layout: Layout, line: int) -> None:
-        self.line = line
+        self.line = line  # that comes next
+        self._record_line = line  # where the present record begins
         self._source = io.BytesIO(piece)
+        self._length = len(piece)
         self._more = more
         self._layout = layout
         self._damaged = False
@@ -173,36 +199,50 @@ class _Careful:
             lines.append(line)
         return chunk_of_records(records, list(self._layout.columns), lines, problems)
 
+    def rest(self) -> list[bytes]:
+        """What was taken of the further blocks and is not read yet."""
+        rest = self._source.read()
+        return [rest] if rest else []
+
     def _rows(self) -> Iterator[tuple[int, list[str] | str]]:
         """Line and fields of each record, or why it cannot be taken apart."""
-        layout = self._layout
-        lines = self._decoded()
-        if not layout.quotes:
-            for text in lines:
-                if not text.isspace():
-                    yield self.line - 1, text.rstrip("\r\n").split(layout.separator)
-                self._damaged &= not text.isspace()
-            return
-        reader = csv.reader(lines, delimiter=layout.separator, strict=True)
-        while self._source.tell() < len(self._source.getbuffer()):
-            line = self.line
+        rows = self._taken_apart()
+        while (place := self._source.tell()) < self._length:
+            self._record_line = self.line
             try:
-                row: list[str] | str = next(reader)
+                row: list[str] | str = next(rows)
             except csv.Error as error:
                 row = f"not CSV ({error})"
+                self._source.seek(place)
+                self._source.readline()
+                self.line = self._record_line + 1
+                rows = self._taken_apart()
             if row:
-                yield line, row
+                yield self._record_line, row
+
+    def _taken_apart(self) -> Iterator[list[str]]:
+        """The fields of each record from here on; none of a blank line. Raises csv.Error."""
+        separator = self._layout.separator
+        if self._layout.quotes:
+            return csv_reader(self._decoded(), separator, quotes=True, strict=True)
+        return (
+            [] if text.isspace() else text.rstrip("\r\n").split(separator)
+            for text in self._decoded()
+        )
 
     def _decoded(self) -> Iterator[str]:
-        while True:
-            for raw in iter(self._source.readline, b""):
-                self.line += 1
-                try:
-                    yield raw.decode("utf-8")
-                except UnicodeDecodeError:
-                    self._damaged = True
-                    yield raw.decode("utf-8", "replace")
-            following = next(self._more, None) if self._layout.quotes else None
-            if following is None:
-                return
-            self._source = io.BytesIO(following)
+        while raw := self._source.readline() or self._further_line():
+            if self.line - self._record_line >= _MOST_LINES:
+                raise csv.Error(f"no quote closes within {_MOST_LINES:,} lines")
+            self.line += 1
+            try:
+                yield raw.decode("utf-8")
+            except UnicodeDecodeError:
+                self._damaged = True
+                yield raw.decode("utf-8", "replace")
+
+    def _further_line(self) -> bytes:
+        place = self._source.tell()
+        self._source.write(next(self._more, b""))
+        self._source.seek(place)
+        return self._source.readline()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import gzip
+import zlib
 from pathlib import Path
 
 import charset_normalizer
@@ -23,13 +24,14 @@ def known_encoding(name: str) -> str:
     """The name of an encoding as Python spells it.
 
     Raises:
-        ConversionError: Python does not know it.
+        ConversionError: Python does not know it, or it is one of bytes, such as base64.
     """
     try:
+        "".encode(name)  # unlike codecs.lookup, this refuses what is no encoding of text
         return codecs.lookup(name).name
     except LookupError:
         raise ConversionError(
-            f"--encoding={name}: no such encoding; try utf-8, utf-16, latin-1 or cp1252"
+            f"--encoding={name}: no such encoding of text; try utf-8, utf-16, latin-1 or cp1252"
         ) from None
 
 
@@ -61,7 +63,7 @@ def _head(path: Path) -> bytes:
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             return file.read(_HEAD)
-    except (OSError, EOFError):  # told by who reads on, with the reason
+    except (OSError, EOFError, zlib.error):  # told by who reads on, with the reason
         return b""
 
 

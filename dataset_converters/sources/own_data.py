@@ -25,12 +25,16 @@ from dataset_converters.reading.clean_text import plain_text
 from dataset_converters.reading.clocks import seconds_of_dates, ticks, whole_numbers
 from dataset_converters.reading.encodings import guess_encoding, known_encoding
 from dataset_converters.reading.lines import Tally
-from dataset_converters.reading.tables import read_chunks, read_records
+from dataset_converters.reading.tables import is_separated, read_chunks, read_records
 
 logger = logging.getLogger(__name__)
 
 UNITS = {"s": timedelta(seconds=1), "ms": timedelta(milliseconds=1)}
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_FIRST_SECOND, _LAST_SECOND = (  # of the years that Python has, and so a date of text
+    (end.replace(tzinfo=timezone.utc) - _EPOCH) // timedelta(seconds=1)
+    for end in (datetime.min, datetime.max)
+)
 _INTEGER = re.compile(r"-?[0-9]+(?:\.0*)?")
 _DAY = re.compile(r"\d{4}-\d\d-\d\d|\d{8}|\d{4}-?W\d\d-?\d", re.ASCII)
 _TAKEN = tuple(column.partition(":")[0] for column in INTER_HEADER)
@@ -74,42 +78,50 @@ def open_source(
     time_unit: str,
     max_malformed: float,
     encoding: str | None = None,
+    quotes: bool = True,
 ) -> Source:
-    """The source of one's own files; see `records.FORMATS`.
+    """The source of one's own files; see `reading.tables.FORMATS`.
 
     Times are whole numbers, kept as they are, or ISO dates, which become `time_unit` ("s" or "ms")
     since 1970 UTC; a date without a zone is UTC.
 
     Args:
         encoding: of both files; guessed for each if None.
+        quotes: whether they quote in CSV and TSV files; else they are letters as others.
 
     Raises:
         ConversionError: an unknown encoding, text fields without an items file or the reverse, bad
-            names of fields.
+            names of fields, no `quotes` where no file is CSV or TSV.
     """
-    if (items is None) != (not columns.text):
-        raise ConversionError("an items file (--items) and its text columns (--text) go together")
-    for name in columns.text:
-        if not _FIELD.fullmatch(name) or name in _TAKEN:
-            raise ConversionError(
-                f"'{name}' cannot be the name of a text field; write --text NAME='{name}' with "
-                f"a NAME of letters, digits and underscores, none of {', '.join(_TAKEN)}"
-            )
+    _check_text(items, columns.text)
+    if not quotes and not any(is_separated(path) for path in (interactions, items) if path):
+        raise ConversionError("--no_quotes is for CSV and TSV files; leave it out for others")
     tally = _tally(interactions, max_malformed, encoding)
     settings: dict[str, object] = {"dates_rounded_down": 0}
     item_tally = _tally(items, max_malformed, encoding) if items else None
     return Source(
         name="csv",
-        chunks=_chunks(tally, columns),
+        chunks=_chunks(tally, columns, quotes),
         fields=_fields(columns, _Clock(time_unit, settings)),
         row_tally=tally,
-        items=_items(item_tally, columns) if item_tally else None,
+        items=_items(item_tally, columns, quotes) if item_tally else None,
         item_tally=item_tally,
         text=columns.text,
         clean=plain_text,
         item_text={"fields": list(columns.text), "style": "sentences"} if columns.text else None,
         settings=settings,
     )
+
+
+def _check_text(items: Path | None, text: Mapping[str, str]) -> None:
+    if (items is None) != (not text):
+        raise ConversionError("an items file (--items) and its text columns (--text) go together")
+    for name in text:
+        if not _FIELD.fullmatch(name) or name in _TAKEN:
+            raise ConversionError(
+                f"'{name}' cannot be the name of a text field; write --text NAME='{name}' with "
+                f"a NAME of letters, digits and underscores, none of {', '.join(_TAKEN)}"
+            )
 
 
 def _tally(path: Path, max_malformed: float, encoding: str | None) -> Tally:
@@ -133,8 +145,9 @@ class _Clock:
 
     def of_column(self, column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
         """The times (N,) that are certain to be of the clock's kind, and a mask of them."""
-        for value in () if self._kind else (scalar.as_py() for scalar in column):
+        for scalar in () if self._kind else column:
             with suppress(ValueError, OverflowError):
+                value = scalar.as_py()
                 self._kind = "number" if _whole_number(value) is not None else _kind_of_date(value)
                 break
         if self._kind == "number":
@@ -146,6 +159,8 @@ class _Clock:
 
     def _of_timestamps(self, column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
         values, a_second, valid = ticks(column)
+        seconds = values // a_second
+        valid = valid & (seconds >= _FIRST_SECOND) & (seconds <= _LAST_SECOND)
         wanted = timedelta(seconds=1) // self._unit
         if a_second <= wanted:
             return values * (wanted // a_second), valid
@@ -213,10 +228,10 @@ def _iso_date(text: str) -> datetime:
     raise ValueError(f"time {text!r:.60} is no whole number and no ISO date")
 
 
-def _chunks(tally: Tally, columns: Columns) -> Iterator[Chunk]:
+def _chunks(tally: Tally, columns: Columns, quotes: bool) -> Iterator[Chunk]:
     needed = [columns.user, columns.item, columns.time]
     needed += [columns.rating] if columns.rating else []
-    for chunk in read_chunks(tally, needed):
+    for chunk in read_chunks(tally, needed, quotes=quotes):
         if tally.path.suffix == ".parquet":
             _require_types(tally.path, columns, chunk)
         yield chunk
@@ -247,9 +262,10 @@ def _row(record: Record, columns: Columns, clock: _Clock) -> Row:
     )
 
 
-def _items(tally: Tally, columns: Columns) -> Iterator[tuple[str, Record]]:
+def _items(tally: Tally, columns: Columns, quotes: bool) -> Iterator[tuple[str, Record]]:
     id_column = columns.item_id or columns.item
-    for record in read_records(tally, [id_column, *columns.text.values()]):
+    wanted = [id_column, *columns.text.values()]
+    for record in read_records(tally, wanted, quotes=quotes):
         item = _token(record, id_column)
         if isinstance(item, str) and item:
             yield item, record

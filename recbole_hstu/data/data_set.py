@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import glob
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ def load_dataset(config: Config) -> Any:
         InputError: there is no such data set, or its files are not what they should be.
     """
     folder = Path(config["data_path"])
-    if not any(folder.glob(f"{config['dataset']}*.inter")):
+    if not any(folder.glob(f"{glob.escape(config['dataset'])}*.inter")):
         try:
             made = dataset_converters.convert_by_name(config["dataset"], folder.parent)
         except dataset_converters.ConversionError as error:

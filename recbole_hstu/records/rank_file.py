@@ -43,7 +43,7 @@ class RankFile:
         ties: other candidates with the target's score, int64.
         history_length: events before the target in the data, not cut to the model's window, int64.
         target_count: how often the target occurs in training, int64; 0 is a cold item.
-        meta: plain values: model, data set, seed, protocol, popularity bounds, ...
+        meta: plain values: model, data set, seed, protocol.
     """
 
     users: NDArray[np.str_]

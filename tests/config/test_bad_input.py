@@ -136,6 +136,19 @@ def test_a_row_that_is_too_wide(capfd):
     refused(capfd, command(), "toy.inter", "line 3")
 
 
+def test_a_row_cut_short(capfd):
+    """A rating that is not there would become the mean of the others."""
+    header = "user_id:token\titem_id:token\ttimestamp:float\trating:float"
+    write_inter([("u", "a", 1, 5), ("u", "b", 2), ("u", "c", 3, "")], header=header)
+    columns = "--load_col={inter: [user_id, item_id, timestamp, rating]}"
+    refused(capfd, command(columns), "toy.inter: line 3: 3 columns where")
+
+
+@pytest.mark.parametrize("encoding", ["utf8x", "base64"])
+def test_no_such_encoding(toy, capfd, encoding):
+    refused(capfd, command(encoding=encoding), f"--encoding={encoding}: no such encoding of text")
+
+
 def test_nobody_has_three_interactions(capfd):
     write_inter([(f"u{u}", f"i{i}", i) for u in range(9) for i in range(2)])
     refused(capfd, command(topk="[1]"), "nobody has the three interactions")

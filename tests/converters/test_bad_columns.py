@@ -62,6 +62,37 @@ def test_an_id_that_is_null_is_counted_with_its_row(convert, tmp_path, caplog):
     assert stats_of(folder)["files"][0]["malformed"] == 1
 
 
+@pytest.mark.parametrize("place", [0, 1])
+@pytest.mark.parametrize(
+    ("whole", "kind", "late"),
+    [
+        (pa.int64(), pa.timestamp("s"), 253_402_300_800),
+        (pa.int64(), pa.timestamp("us"), 2**62),
+        (pa.int64(), pa.timestamp("ms", tz="UTC"), -(2**60)),
+        (pa.int32(), pa.date32(), 2**31 - 1),
+    ],
+)
+def test_a_time_beyond_the_years_of_the_calendar(
+    convert, tmp_path, caplog, whole, kind, late, place
+):
+    times = [1_000, 1_000]
+    times[place] = late
+    columns = {**GOOD, "timestamp": pa.array(times, whole).cast(kind)}
+    folder = made(convert, tmp_path, columns, "--max_malformed=0.5", "--time_unit=ms")
+    assert stats_of(folder)["files"][0]["malformed"] == 1
+    assert f"x.parquet: line {place + 1} left out: column 'timestamp'" in caplog.text
+
+
+def test_a_text_that_python_cannot_hold_is_counted(convert, tmp_path, caplog):
+    days = pa.array([1, 2**31 - 1], pa.int32()).cast(pa.date32())
+    items = pa.table({"item_id": ["1", "2"], "day": days})
+    pq.write_table(items, tmp_path / "items.parquet")
+    more = ("--items", tmp_path / "items.parquet", "--text=day", "--max_malformed=0.5")
+    folder = made(convert, tmp_path, GOOD, *more)
+    assert stats_of(folder)["files"][1]["malformed"] == 1
+    assert "items.parquet: line 2 left out" in caplog.text
+
+
 @pytest.mark.parametrize("writer", ["write_interactions", "write_parquet", "write_rows"])
 def test_a_disk_that_fills_up_leaves_the_old_data_set(convert, tmp_path, monkeypatch, writer):
     (tmp_path / "items.csv").write_text("item_id,title\n1,one\n2,two\n")

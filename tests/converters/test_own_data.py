@@ -196,6 +196,93 @@ def test_quoted_newlines_and_damaged_bytes_in_csv(convert, tmp_path, caplog):
     assert "line 4 left out: not UTF-8" in caplog.text
 
 
+def test_a_stray_quote_costs_its_own_line(convert, tmp_path, caplog):
+    lines = [f'u{n},{n}" screen,i,{n}' for n in range(60)]
+    for stray in (10, 20, 50):
+        lines[stray] = f'u{stray},"screen,i,{stray}'
+    path = tmp_path / "x.csv"
+    path.write_text("\n".join(["user_id,note,item_id,timestamp", *lines, ""]))
+    folder = convert("csv", "--interactions", path, "--name", "x", "--max_malformed=0.1")
+    assert sorted(int(row[3]) for row in rows(folder)) == sorted({*range(60)} - {10, 20, 50})
+    assert all(f"line {line} left out: not CSV" in caplog.text for line in (12, 22, 52))
+    assert stats_of(folder)["files"][0]["malformed"] == 3
+
+
+def test_quotes_that_are_letters(convert, tmp_path):
+    orders, items = tmp_path / "x.tsv", tmp_path / "items.csv"
+    orders.write_text('user_id\t"note"\titem_id\ttimestamp\n"u\t"\t"i"\t5\nv\t""\t"i"\t6\n')
+    items.write_text('item_id,title\n"i",""two"\n')
+    given = ("csv", "--name=x", "--interactions", orders)
+    folder = convert(*given, "--items", items, "--text=title", "--no_quotes")
+    assert rows(folder) == [['"u', '"i"', "1.0", "5"], ["v", '"i"', "1.0", "6"]]
+    assert rows(folder, "item") == [['"i"', '""two"']]
+    config = tmp_path / "x.yaml"
+    config.write_text("no_quotes: true\n")
+    assert rows(convert(*given, "--config", config))[0][:2] == ['"u', '"i"']
+    error = convert("csv", "--interactions", "x.jsonl.gz", "--name=x", "--no_quotes")
+    assert "--no_quotes is for CSV and TSV files; leave it out" in error
+
+
+@pytest.mark.parametrize("more", [[], ["--no_quotes"]])
+def test_a_first_line_that_ends_nowhere(convert, tmp_path, more):
+    path = tmp_path / "x.csv"
+    path.write_bytes(b"user_id,item_id,timestamp\r" + b"u,i,5\r" * 30_000)
+    error = convert("csv", "--interactions", path, "--name", "x", *more)
+    assert error.startswith(f"error: {path}: line 1 is no header of CSV (new-line character")
+    assert "save the file with lines that end in a newline" in error
+
+
+def test_a_very_long_name_of_a_column(convert, tmp_path):
+    path = tmp_path / "x.csv"
+    path.write_text(f"user_id,{'n' * 200_000},item_id,timestamp\nu,,i,5\n")
+    assert rows(convert("csv", "--interactions", path, "--name", "x")) == [["u", "i", "1.0", "5"]]
+
+
+def test_keys_of_json_lines_may_be_left_out(convert, orders, tmp_path, caplog):
+    items = tmp_path / "items.jsonl"
+    lines = ["{", '{"sku": "NA", "title": "one"}', '{"sku": "12-B", "maker": "ACME"}']
+    items.write_text("\n".join([*lines, ""]))
+    given = ("csv", "--interactions", orders, *NAMES, "--items", items, "--max_malformed=0.5")
+    folder = convert(*given, "--text", "title", "maker")
+    assert rows(folder, "item") == [["NA", "one", ""], ["12-B", "", "ACME"]]
+    assert "items.jsonl: line 1 left out" in caplog.text
+    error = convert(*given, "--text", "titel")
+    assert "no column named 'titel'; the file has 'sku', 'title', 'maker'" in error
+
+
+def test_a_byte_order_mark_before_json_lines(convert, tmp_path):
+    path = tmp_path / "x.jsonl"
+    path.write_text('{"user_id": "u", "item_id": "i", "timestamp": 5}\n', encoding="utf-8-sig")
+    assert rows(convert("csv", "--interactions", path, "--name", "x")) == [["u", "i", "1.0", "5"]]
+
+
+@pytest.mark.parametrize("damage", [slice(20, 60), slice(-8, None)])
+def test_a_damaged_gzip_file(convert, tmp_path, damage):
+    path = tmp_path / "x.csv.gz"
+    rows_of_file = "".join(f"u{n * n % 77},i{n * n % 91},{n}\n" for n in range(300))
+    whole = bytearray(gzip.compress(f"user_id,item_id,timestamp\n{rows_of_file}".encode()))
+    whole[damage] = b"\xff" * len(whole[damage])
+    path.write_bytes(whole)
+    error = convert("csv", "--interactions", path, "--name", "x")
+    assert f"{path}: the file is damaged or cut short" in error
+
+
+@pytest.mark.parametrize("name", ["utf8x", "base64", "hex", "rot13"])
+def test_what_is_no_encoding_of_text(convert, orders, name):
+    error = convert("csv", "--interactions", orders, *NAMES, "--encoding", name)
+    assert f"--encoding={name}: no such encoding of text; try utf-8" in error
+
+
+def test_a_field_of_texts_is_named_once(convert, orders, tmp_path):
+    items = tmp_path / "items.csv"
+    items.write_text("sku,a,b=c\nNA,one,two\n")
+    given = ("csv", "--interactions", orders, *NAMES, "--items", items, "--text")
+    error = convert(*given, "title=a", "title=b=c")
+    assert "--text: the field title is named twice" in error
+    folder = convert(*given, "title=b=c", "--keep_unknown_items")
+    assert ["NA", "two"] in rows(folder, "item")
+
+
 def test_errors_say_what_to_do(convert, orders, tmp_path):
     wrong = convert("csv", "--interactions", orders, "--name", "x")
     assert "no column named 'user_id', 'item_id', 'timestamp'; the file has 'bought at'" in wrong

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from recbole.data.dataset import SequentialDataset
 from small_data import random_rows, small_config, write_inter
 
+from recbole_hstu.data.data_set import load_dataset
 from recbole_hstu.data.loaders import create_dataset, make_loaders
 from recbole_hstu.data.sequence_dataset import SequenceDataset
 from recbole_hstu.support.errors import InputError
@@ -253,3 +254,9 @@ def test_nobody_is_short_for_a_part_that_is_not_asked_for(caplog):
     with caplog.at_level("INFO"):
         build(random_rows(), **split)
     assert "too short" not in " ".join(caplog.messages)
+
+
+@pytest.mark.parametrize("name", ["shop[1]", "a?b*"])
+def test_a_name_that_looks_like_a_pattern(name, in_empty_folder):
+    write_inter(random_rows(), name=name)
+    assert load_dataset(small_config(dataset=name)).dataset_name == name

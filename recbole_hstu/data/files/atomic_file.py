@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Collection
+from operator import methodcaller
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ import pandas as pd
 
 from recbole_hstu.support.errors import InputError
 
+_BLOCK = 1 << 22  # letters read at a time
 FIELD_TYPES = ("token", "token_seq", "float", "float_seq")
 
 
@@ -22,7 +24,8 @@ def read_header(path: str | Path, *, separator: str = "\t", encoding: str = "utf
     """Column headers `name:type` of an atomic file, in file order.
 
     Raises:
-        InputError: no such file, an empty file, a column without a known type, a name twice.
+        InputError: no such file, no such encoding, an empty file, a column without a known type, a
+            name twice.
     """
     path = Path(path)
     try:
@@ -32,6 +35,10 @@ def read_header(path: str | Path, *, separator: str = "\t", encoding: str = "utf
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
         raise _not_in(encoding, path) from error
+    except LookupError as error:
+        raise InputError(
+            f"--encoding={encoding}: no such encoding of text; try utf-8, utf-16, latin-1 or cp1252"
+        ) from error
     if not line.strip():
         pair = ("item_id", "title") if Path(path).suffix == ".item" else ("user_id", "item_id")
         example = r"\t".join(f"{name}:token" for name in pair)
@@ -111,7 +118,44 @@ def _read_texts(path: str | Path, n_columns: int, separator: str, encoding: str)
         raise InputError(f"{path}: line 2: more columns than the {n_columns} of the header")
     if frame.empty:
         raise InputError(f"{path}: the file has a header and no row")
+    if frame.iloc[:, -1].isna().any() and _lack_separators(frame, path, separator, encoding):
+        _refuse_short_row(path, n_columns, separator, encoding)
     return frame
+
+
+def _lack_separators(frame: pd.DataFrame, path: str | Path, separator: str, encoding: str) -> bool:
+    """Whether some rows of the file are cut short, where pandas sees empty cells.
+
+    Counting tells it at a fraction of the time that reading takes: full rows have a separator
+    between any two cells, and those that stand within quoted cells.
+    """
+    found, quoted = 0, False
+    with Path(path).open(encoding=encoding, newline="") as file:
+        while block := file.read(_BLOCK):
+            found += block.count(separator)
+            quoted |= '"' in block
+    expected = (len(frame) + 1) * (len(frame.columns) - 1)
+    if quoted:
+        within = methodcaller("count", separator)
+        expected += sum(sum(map(within, frame[name].dropna())) for name in frame)
+    return found < expected
+
+
+def _refuse_short_row(path: str | Path, n_columns: int, separator: str, encoding: str) -> None:
+    """Raise InputError for the first row that is cut short."""
+    csv.field_size_limit(2**31 - 1)  # a text may be longer than the module's default
+    blank = " \t\r\n".replace(separator, "")
+    with Path(path).open(encoding=encoding, newline="") as file:
+        lines = (line if line.strip(blank) else "\n" for line in file)  # pandas passes over them
+        reader = csv.reader(lines, delimiter=separator)
+        before = 0
+        for row in reader:
+            if 0 < len(row) < n_columns:
+                raise InputError(
+                    f"{path}: line {before + 1}: {len(row)} columns where the header has "
+                    f"{n_columns}; mend or remove such rows (an empty cell keeps its separator)"
+                )
+            before = reader.line_num
 
 
 def _not_in(encoding: str, path: str | Path) -> InputError:

@@ -1,0 +1,54 @@
+"""Atomic files: every row has the columns of the header, or is refused with its line."""
+
+from __future__ import annotations
+
+import csv
+import re
+
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from recbole_hstu.data.files.atomic_file import read_atomic
+from recbole_hstu.data.prepared.columns import read_columns
+from recbole_hstu.support.errors import InputError
+
+WIDTH = 3
+cells = st.sampled_from(["", "a", ' "', 'b"c', '"d\te"', '"\n\t\n"', '"f""\tg"', '""', "  "])
+full = st.lists(cells, min_size=WIDTH, max_size=WIDTH)
+short = st.lists(cells, min_size=1, max_size=WIDTH - 1)
+blank = st.sampled_from([[""], ["   "]])
+rows = st.lists(full, min_size=1, max_size=6) | st.lists(full | short | blank, max_size=6)
+
+
+def width_of(row: list[str], separator: str) -> int:
+    """Of a row as it is written; 0 of a blank line, which is none."""
+    if len(row) == 1 and not row[0].strip():
+        return 0
+    return len(next(csv.reader([separator.join(row)], delimiter=separator)))
+
+
+@given(rows, st.sampled_from(["\t", ","]), st.sampled_from(["\n", "\r\n"]))
+@example([["a", "b"], ["c", "d", '"e\tf"']], "\t", "\n")
+@example([["a", "b", ""], ['""']], "\t", "\n")
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_row_cut_short_is_refused(tmp_path, rows, separator, end):
+    path = tmp_path / "x.item"
+    header = separator.join(f"{name}:token" for name in "xyz")
+    lines = [separator.join(row) for row in rows]
+    path.write_bytes("".join(line + end for line in [header, *lines]).encode())
+    places, line = [], 2
+    for row, text in zip(rows, lines, strict=True):
+        if 0 < width_of(row, separator) < WIDTH:
+            places.append(line)
+        line += text.count("\n") + 1
+    try:
+        frame = read_atomic(path, separator=separator)
+    except InputError as error:
+        expected = f"line {places[0]}: . columns where the header has 3" if places else "no row"
+        assert re.search(expected, str(error))
+        columns = dict.fromkeys("xyz", "token")
+        options = {"fields": columns, "separator": separator, "time_field": None}
+        assert read_columns(path, columns, **options) is None  # which leaves it to `read_atomic`
+    else:
+        assert not places
+        assert len(frame) == sum(width_of(row, separator) > 0 for row in rows)
