@@ -80,16 +80,18 @@ def ensure_text_features(
     item_text = ItemText.from_property(_option(config, "item_text"), items)
     known = _item_texts(items, item_text, config)
     texts = _wanted_texts(known, tokens, options.text_missing)
+    if not _encoder_class(options).per_text:
+        texts = {**_corpus(known, options), **texts}
     path = Path(output_folder or folder) / file_name(dataset, options)
-    if _check_existing(path, texts, options)[1] is None:
+    if _check_existing(path, texts, known, options)[1] is None:
         logger.info("text features: %s", path)
         return path
     with _locked(path):
-        header, stale = _check_existing(path, texts, options)
+        header, stale = _check_existing(path, texts, known, options)
         if stale is None:  # whoever was here before has made it
             return path
         logger.info("text features: %s; encoding with %s", stale, options.model_name or "lsa")
-        texts = {**_rows_to_keep(known, header, options), **texts}
+        texts = {**(_rows_to_keep(known, header, options) if header else {}), **texts}
         progress = _option(config, "show_progress") is not False
         _encode_and_write(path, texts, options, item_text, progress=progress)
     return path
@@ -204,9 +206,13 @@ def _wanted_texts(
 
 
 def _check_existing(
-    path: Path, texts: Mapping[str, str], options: TextOptions
+    path: Path, texts: Mapping[str, str], known: Mapping[str, str], options: TextOptions
 ) -> tuple[TextHeader | None, str | None]:
     """The header of a file made with these options, and why the file will not do (None: it does).
+
+    Args:
+        texts: of the items that need a row.
+        known: of all items.
 
     Raises:
         InputError: the file is there and is not a side-feature file.
@@ -224,21 +230,37 @@ def _check_existing(
     changed = sum(hashes.get(token) != text_hash(text) for token, text in texts.items())
     if changed:
         return header, f"{changed:,} of {len(texts):,} items are new in {path} or have a new text"
-    return header, None
+    surplus = _rows_too_many(hashes, known, options)
+    return header, f"{path} has rows of {surplus:,} items without text" if surplus else None
+
+
+def _rows_too_many(
+    hashes: Mapping[str, bytes], known: Mapping[str, str], options: TextOptions
+) -> int:
+    """How many rows a file would not have if it were made today, and which change something: a
+    vector where `text_missing` says zeros, a text that a fit was made on and that is gone."""
+    without = [row for token, row in hashes.items() if not known.get(token)]
+    if options.text_missing == "zero":
+        return len(without)
+    if _encoder_class(options).per_text:
+        return 0
+    return sum(row != text_hash("") for row in without)
+
+
+def _corpus(known: Mapping[str, str], options: TextOptions) -> dict[str, str]:
+    """What a fit on the texts is made on: the whole of them, so that a filtered data set, which
+    asks for fewer items, has the same vectors."""
+    return {t: text for t, text in known.items() if text or options.text_missing == "empty"}
 
 
 def _rows_to_keep(
-    known: Mapping[str, str], header: TextHeader | None, options: TextOptions
+    known: Mapping[str, str], header: TextHeader, options: TextOptions
 ) -> dict[str, str]:
-    """Items that were not asked for and have a row nevertheless.
-
-    A fit on the corpus is always one on the whole corpus, so that a filtered data set, which asks
-    for fewer items, has the same vectors. Else the rows that a file has already stay in it.
-    """
-    if not _encoder_class(options).per_text:
-        return {t: text for t, text in known.items() if text or options.text_missing == "empty"}
-    hashes = _row_hashes(header) if header else {}
-    return {t: known[t] for t in hashes if t in known and text_hash(known[t]) == hashes[t]}
+    """Items that were not asked for and whose rows stay in the file nevertheless."""
+    hashes = _row_hashes(header)
+    return {
+        t: text for t, text in _corpus(known, options).items() if hashes.get(t) == text_hash(text)
+    }
 
 
 def _row_hashes(header: TextHeader) -> dict[str, bytes]:
