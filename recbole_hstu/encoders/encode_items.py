@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import json
 import logging
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
@@ -24,7 +25,7 @@ from recbole_hstu.data.files.side_feature_file import (
     write_text_features,
 )
 from recbole_hstu.encoders.base import Encoder
-from recbole_hstu.encoders.options import TextOptions
+from recbole_hstu.encoders.options import ENCODER_DEFAULTS, TextOptions
 from recbole_hstu.encoders.vector_cache import encode_texts
 from recbole_hstu.support.errors import InputError, in_a_line
 from recbole_hstu.support.files.file_lock import one_at_a_time
@@ -82,12 +83,13 @@ def ensure_text_features(
     texts = _wanted_texts(known, tokens, options.text_missing)
     if not _encoder_class(options).per_text:
         texts = {**_corpus(known, options), **texts}
-    path = Path(output_folder or folder) / file_name(dataset, options)
-    if _check_existing(path, texts, known, options)[1] is None:
+    revision = _encoder_class(options).known_revision(options)
+    path = Path(output_folder or folder) / file_name(dataset, options, revision)
+    if _check_existing(path, texts, known, options, revision)[1] is None:
         logger.info("text features: %s", path)
         return path
     with _locked(path):
-        header, stale = _check_existing(path, texts, known, options)
+        header, stale = _check_existing(path, texts, known, options, revision)
         if stale is None:  # whoever was here before has made it
             return path
         logger.info("text features: %s; encoding with %s", stale, options.model_name or "lsa")
@@ -158,19 +160,33 @@ def scaled(vectors: np.ndarray, options: TextOptions) -> np.ndarray:
     return vectors / np.where(lengths == 0.0, 1.0, lengths)
 
 
-def file_name(dataset: str, options: TextOptions) -> str:
+def file_name(dataset: str, options: TextOptions, revision: str | None = None) -> str:
     """`{dataset}.{encoder}.safetensors`; options of one's own give a file of their own.
 
-    The encoder part is lsa, or the model's name, followed by a hash where an option that decides
-    a vector is not the default: files with other options lie beside each other.
+    The encoder part is lsa, or tells the model from all others, followed by a hash where an option
+    that decides a vector is not the default: files with other options lie beside each other.
+
+    Args:
+        revision: see `Encoder.known_revision`.
     """
-    label = options.text_encoder
-    if options.model_name:
-        label = options.model_name.rpartition("/")[2]
+    label = _model_label(options, revision)
     if not options.is_default:
         record = json.dumps([options.decisive, options.text_revision], sort_keys=True)
         label += "-" + hashlib.sha256(record.encode()).hexdigest()[:8]
     return f"{dataset}.{label}.safetensors"
+
+
+def _model_label(options: TextOptions, revision: str | None) -> str:
+    """The default model goes by the last part of its name, others by the whole of it, a folder by
+    its name and a hash of what is in it."""
+    encoder, model = options.text_encoder, options.model_name
+    if model is None:
+        return encoder
+    if options.is_local:
+        return f"{model}-{str(revision).rpartition(':')[2][:8]}"
+    if model == ENCODER_DEFAULTS[encoder]["text_model"]:
+        return model.rpartition("/")[2]
+    return re.sub(r"[^\w.-]", "-", model.replace("/", "--"))
 
 
 def _options(config: Mapping[str, Any] | TextOptions) -> TextOptions:
@@ -206,13 +222,18 @@ def _wanted_texts(
 
 
 def _check_existing(
-    path: Path, texts: Mapping[str, str], known: Mapping[str, str], options: TextOptions
+    path: Path,
+    texts: Mapping[str, str],
+    known: Mapping[str, str],
+    options: TextOptions,
+    revision: str | None,
 ) -> tuple[TextHeader | None, str | None]:
     """The header of a file made with these options, and why the file will not do (None: it does).
 
     Args:
         texts: of the items that need a row.
         known: of all items.
+        revision: see `Encoder.known_revision`.
 
     Raises:
         InputError: the file is there and is not a side-feature file.
@@ -223,7 +244,6 @@ def _check_existing(
     made = header.provenance
     if made.get("options") != options.decisive:
         return None, f"{path} was made with other options"
-    revision = _encoder_class(options).known_revision(options)
     if revision not in (None, made["revision"], made.get("requested_revision")):
         return None, f"{path} was made with revision {made['revision']}, not {revision}"
     hashes = _row_hashes(header)

@@ -135,16 +135,31 @@ def test_the_same_text_is_encoded_once_whoever_asks(tiny_roberta, tmp_path, monk
     np.testing.assert_array_equal(first.vectors, expected)
 
 
-def test_a_changed_model_folder_is_noticed(tiny_roberta, tmp_path, monkeypatch):
+def test_a_changed_model_folder_is_noticed(tiny_roberta, tmp_path):
     model = tmp_path / "model"
     shutil.copytree(tiny_roberta, model)
     folder = write_items(tmp_path / "toy", texts_of(6))
     before = ensure_text_features("toy", folder, config(model)).read_bytes()
+    change(model)
+    assert ensure_text_features("toy", folder, config(model)).read_bytes() != before
+
+
+def change(model: Path) -> None:
     changed = transformers.AutoModel.from_pretrained(model)
     with torch.no_grad():
         changed.embeddings.word_embeddings.weight.mul_(1.5)
     changed.save_pretrained(model)
-    assert ensure_text_features("toy", folder, config(model)).read_bytes() != before
+
+
+def test_models_in_folders_of_one_name_have_files_of_their_own(tiny_roberta, tmp_path):
+    models = [tmp_path / run / "final" for run in ("one", "two", "moved")]
+    for model in models:
+        shutil.copytree(tiny_roberta, model)
+    change(models[1])
+    folder = write_items(tmp_path / "toy", texts_of(6))
+    one, two, moved = (ensure_text_features("toy", folder, config(model)) for model in models)
+    assert one.read_bytes() != two.read_bytes()
+    assert moved == one and one.name.startswith("toy.final-")
 
 
 def count_texts(monkeypatch) -> list[int]:

@@ -91,10 +91,14 @@ def test_other_settings_give_another_file():
             {"text_encoder": "huggingface", "text_revision": "abc"},
             {"text_encoder": "openai"},
             {"text_encoder": "openai", "text_base_url": "http://127.0.0.1:1/v1"},
+            {"text_encoder": "huggingface", "text_model": "a/bge"},
+            {"text_encoder": "huggingface", "text_model": "b/bge"},
         )
     ]
     assert names[0] == "toy.lsa.safetensors"
     assert names[3] == "toy.blair-roberta-base.safetensors"
+    assert names[6] == "toy.text-embedding-3-large.safetensors"
+    assert names[8] == "toy.a--bge.safetensors"
     assert len(set(names)) == len(names)
     same = {"text_batch_size": 3, "text_device": "cpu", "text_encoder": "huggingface"}
     assert file_name("toy", TextOptions.from_mapping(same)) == names[3]
