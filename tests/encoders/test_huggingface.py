@@ -94,6 +94,27 @@ def test_long_texts_are_cut_and_counted(tiny_roberta, caplog):
     assert "takes 80 tokens at most, not text_max_length 512" in caplog.text
 
 
+def test_what_is_cut_is_counted_when_its_vector_is_kept_from_before(tiny_roberta, tmp_path, caplog):
+    folder = write_items(tmp_path / "toy", ["guitar " * 200, "amp", "guitar " * 300])
+    for more in ({}, {"text_storage_dtype": "float16"}):  # the second file encodes nothing
+        caplog.clear()
+        ensure_text_features("toy", folder, config(tiny_roberta, text_max_length=20, **more))
+        assert "2 of 3 texts are longer than 20 tokens" in caplog.text
+
+
+def test_a_causal_model_has_no_vector_in_its_first_token(tiny_roberta, tmp_path):
+    model = tmp_path / "causal"
+    shutil.copytree(tiny_roberta, model)
+    shape = {"n_embd": 32, "n_layer": 1, "n_head": 2, "n_positions": 80}
+    vocabulary = transformers.RobertaConfig.from_pretrained(tiny_roberta).vocab_size
+    causal = transformers.GPT2Model(transformers.GPT2Config(vocab_size=vocabulary, **shape))
+    causal.save_pretrained(model)
+    with pytest.raises(InputError, match=r"causal model.* set text_pooling: mean"):
+        build_encoder(config(model))
+    table = build_encoder(config(model, text_pooling="mean")).encode(["amp", "guitar"])
+    assert not np.array_equal(*table)
+
+
 def test_short_texts_do_not_pay_for_long_ones(tiny_roberta):
     encoder = build_encoder(config(tiny_roberta, text_batch_size=4))
     shapes = []
