@@ -70,6 +70,8 @@ def test_defaults_by_encoder():
         {"text_normalize": "yes"},
         {"text_missing": "skip"},
         {"text_model": "bert-base-uncased"},
+        {"text_pooling": "mean"},
+        {"text_encoder": "openai", "text_dtype": "float16"},
         {"text_encoder": "huggingface", "text_dimensions": 64},
         {"text_encoder": "openai", "text_base_url": "localhost:80"},
     ],
