@@ -30,12 +30,12 @@ from recbole_hstu.support.errors import (
     packages_needed,
     refused_by_recbole,
 )
+from recbole_hstu.support.files.writable import check_folders
 from recbole_hstu.support.memory import keep_freed_memory
 from recbole_hstu.training import checkpoint
 from recbole_hstu.training.precision import set_precision
 from recbole_hstu.training.preparation import (
     build_model,
-    check_folders,
     configuration,
     make_trainer,
     provide_text,
