@@ -16,17 +16,12 @@ from typing import Any
 import numpy as np
 
 from recbole_hstu import __version__
-from recbole_hstu.data.files.item_rows import PADDING, first_ten
 from recbole_hstu.data.files.item_text import ItemText, read_item_texts
-from recbole_hstu.data.files.side_feature_file import (
-    TextHeader,
-    read_text_header,
-    text_hash,
-    write_text_features,
-)
+from recbole_hstu.data.files.side_feature_file import write_text_features
 from recbole_hstu.encoders.base import Encoder
 from recbole_hstu.encoders.options import ENCODER_DEFAULTS, TextOptions
 from recbole_hstu.encoders.vector_cache import encode_texts
+from recbole_hstu.encoders.wanted_rows import WantedRows
 from recbole_hstu.support.errors import InputError, in_a_line
 from recbole_hstu.support.files.file_lock import one_at_a_time
 
@@ -80,20 +75,17 @@ def ensure_text_features(
     items = Path(folder) / f"{dataset}.item"
     item_text = ItemText.from_property(_option(config, "item_text"), items)
     known = _item_texts(items, item_text, config)
-    texts = _wanted_texts(known, tokens, options.text_missing)
-    if not _encoder_class(options).per_text:
-        texts = {**_corpus(known, options), **texts}
-    revision = _encoder_class(options).known_revision(options)
-    path = Path(output_folder or folder) / file_name(dataset, options, revision)
-    if _check_existing(path, texts, known, options, revision)[1] is None:
+    wanted = WantedRows(known, tokens, options, _encoder_class(options))
+    path = Path(output_folder or folder) / file_name(dataset, options, wanted.revision)
+    if wanted.check(path)[1] is None:
         logger.info("text features: %s", path)
         return path
     with _locked(path):
-        header, stale = _check_existing(path, texts, known, options, revision)
+        header, stale = wanted.check(path)
         if stale is None:  # whoever was here before has made it
             return path
         logger.info("text features: %s; encoding with %s", stale, options.model_name or "lsa")
-        texts = {**(_rows_to_keep(known, header, options) if header else {}), **texts}
+        texts = {**(wanted.to_keep(header) if header else {}), **wanted.texts}
         progress = _option(config, "show_progress") is not False
         _encode_and_write(path, texts, options, item_text, progress=progress)
     return path
@@ -200,91 +192,6 @@ def _option(config: Mapping[str, Any], key: str) -> Any:
 def _encoder_class(options: TextOptions) -> type[Encoder]:
     module = importlib.import_module(f"recbole_hstu.encoders.{options.text_encoder}")
     return getattr(module, _CLASSES[options.text_encoder])
-
-
-def _wanted_texts(
-    known: Mapping[str, str], tokens: Sequence[str] | np.ndarray | None, missing: str
-) -> dict[str, str]:
-    """The text of every item that is asked for; items without one as `text_missing` says."""
-    names = known if tokens is None else [str(token) for token in tokens if token != PADDING]
-    texts = {name: known.get(name, "") for name in names}
-    empty = [name for name, text in texts.items() if not text]
-    if not empty:
-        return texts
-    what = f"{len(empty):,} of {len(texts):,} items have no text: {first_ten(empty)}"
-    if missing == "error":
-        raise InputError(f"{what}; add it to the .item file, or set text_missing: empty (or zero)")
-    if missing == "empty":
-        logger.warning("%s; they are encoded as the empty text", what)
-        return texts
-    logger.warning("%s; they have no row, which reads as zeros", what)
-    return {name: text for name, text in texts.items() if text}
-
-
-def _check_existing(
-    path: Path,
-    texts: Mapping[str, str],
-    known: Mapping[str, str],
-    options: TextOptions,
-    revision: str | None,
-) -> tuple[TextHeader | None, str | None]:
-    """The header of a file made with these options, and why the file will not do (None: it does).
-
-    Args:
-        texts: of the items that need a row.
-        known: of all items.
-        revision: see `Encoder.known_revision`.
-
-    Raises:
-        InputError: the file is there and is not a side-feature file.
-    """
-    if not path.exists():
-        return None, f"{path} is not there"
-    header = read_text_header(path)
-    made = header.provenance
-    if made.get("options") != options.decisive:
-        return None, f"{path} was made with other options"
-    if revision not in (None, made["revision"], made.get("requested_revision")):
-        return None, f"{path} was made with revision {made['revision']}, not {revision}"
-    hashes = _row_hashes(header)
-    changed = sum(hashes.get(token) != text_hash(text) for token, text in texts.items())
-    if changed:
-        return header, f"{changed:,} of {len(texts):,} items are new in {path} or have a new text"
-    surplus = _rows_too_many(hashes, known, options)
-    return header, f"{path} has rows of {surplus:,} items without text" if surplus else None
-
-
-def _rows_too_many(
-    hashes: Mapping[str, bytes], known: Mapping[str, str], options: TextOptions
-) -> int:
-    """How many rows a file would not have if it were made today, and which change something: a
-    vector where `text_missing` says zeros, a text that a fit was made on and that is gone."""
-    without = [row for token, row in hashes.items() if not known.get(token)]
-    if options.text_missing == "zero":
-        return len(without)
-    if _encoder_class(options).per_text:
-        return 0
-    return sum(row != text_hash("") for row in without)
-
-
-def _corpus(known: Mapping[str, str], options: TextOptions) -> dict[str, str]:
-    """What a fit on the texts is made on: the whole of them, so that a filtered data set, which
-    asks for fewer items, has the same vectors."""
-    return {t: text for t, text in known.items() if text or options.text_missing == "empty"}
-
-
-def _rows_to_keep(
-    known: Mapping[str, str], header: TextHeader, options: TextOptions
-) -> dict[str, str]:
-    """Items that were not asked for and whose rows stay in the file nevertheless."""
-    hashes = _row_hashes(header)
-    return {
-        t: text for t, text in _corpus(known, options).items() if hashes.get(t) == text_hash(text)
-    }
-
-
-def _row_hashes(header: TextHeader) -> dict[str, bytes]:
-    return dict(zip(header.tokens, map(bytes, header.text_hashes), strict=True))
 
 
 def _provenance(encoder: Encoder, options: TextOptions, item_text: ItemText) -> dict[str, Any]:

@@ -62,9 +62,7 @@ def make_ids(
         InputError: bad options, a model that reads no text, vectors that are all alike, an item
             without one; there is no file.
     """
-    given: dict[str, Any] = {}
-    for file in config_file_list or ():
-        given |= load_yaml(file)
+    given = {k: v for file in config_file_list or () for k, v in load_yaml(file).items()}
     given |= config_dict
     earlier, out = given.pop("quantiser", None), given.pop("out", None)
     method, own, rest = split_options(with_options_of(earlier, given) if earlier else given)
@@ -79,14 +77,12 @@ def make_ids(
         if earlier:
             ids, note = further_ids(earlier, features.tokens, vectors), ""
             tensors, before = read_quantiser(earlier)
-            seed = before["seed"]
         else:
-            seed = config["seed"]
-            made = method_module(method).quantise(vectors, own, seed)
-            ids, note, tensors = told_apart(made.codes), made.note, made.tensors
+            made = method_module(method).quantise(vectors, own, config["seed"])
+            ids, note, tensors, before = told_apart(made.codes), made.note, made.tensors, {}
         value = worth(ids[:, :-1], own["level_sizes"], categories, config["seed"])
         path = Path(out or semantic_ids_path({**config.final_config_dict, "semantic_ids": method}))
-        provenance = _provenance(method, own, seed, features)
+        provenance = _provenance(method, own, before.get("seed", config["seed"]), features)
         sizes = [*own["level_sizes"], int(ids[:, -1].max()) + 1]
         write_semantic_ids(path, features.tokens, ids, sizes, provenance, quantiser=tensors)
     return path, note, value
