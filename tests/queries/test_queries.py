@@ -153,10 +153,10 @@ def test_the_command_learns_writes_and_reads_again(line, capsys):
     capsys.readouterr()
     assert main(["queries", "--dataset=toy"]) == 2
     assert "llm: name a causal language model" in capsys.readouterr().err
-    Path("nowhere").mkdir()
-    elsewhere = [part.replace("=llama", "=nowhere") for part in line]
+    Path("no-model").mkdir()
+    elsewhere = [part.replace("=llama", "=no-model") for part in line]
     assert main(elsewhere) == 2
-    assert "llm: nowhere" in capsys.readouterr().err
+    assert "llm: no-model" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
