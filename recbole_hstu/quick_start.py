@@ -18,6 +18,7 @@ from recbole_hstu.config.config import Config
 from recbole_hstu.data.data_set import load_dataset
 from recbole_hstu.data.loaders import log_loaders, make_loaders
 from recbole_hstu.distributed import processes
+from recbole_hstu.model.parts.text_model import text_config
 from recbole_hstu.records.make_record import check_segment_options, make_record
 from recbole_hstu.records.run_log import RunLog
 from recbole_hstu.records.run_record import write_run
@@ -29,12 +30,12 @@ from recbole_hstu.support.errors import (
     packages_needed,
     refused_by_recbole,
 )
+from recbole_hstu.support.files.writable import check_folders
 from recbole_hstu.support.memory import keep_freed_memory
 from recbole_hstu.training import checkpoint
 from recbole_hstu.training.precision import set_precision
 from recbole_hstu.training.preparation import (
     build_model,
-    check_folders,
     configuration,
     make_trainer,
     provide_text,
@@ -290,11 +291,11 @@ def encode(
     Raises:
         InputError: a model that reads no text, or see `ensure_text_features`.
     """
-    config = Config(model, dataset, config_file_list, config_dict)
-    if not getattr(config.model_class, "needs_text_features", False):
-        raise InputError(f"--model={model}: reads no item text; leave it out or name HSTUText")
-    with RunLog(config):
-        provide_text(config, load_dataset(config))
+    config = text_config(model, dataset, config_file_list, config_dict)
+    with RunLog(config) as log:
+        data = load_dataset(config)
+        log.show_counts()
+        provide_text(config, data)
     if not config["text_features_file"]:
         raise InputError(f"--model={model}: with these options it reads no text vectors")
     return Path(config["text_features_file"])

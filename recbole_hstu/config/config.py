@@ -35,6 +35,7 @@ from recbole_hstu.config.properties import (
     dataset_settings,
     declared_options,
     model_files,
+    model_settings,
     protocol_settings,
     recbole_defaults,
     recbole_name,
@@ -141,7 +142,8 @@ class Config(RecBoleConfig):
         self._declared = declared_options([overall, *files])
         of_dataset = dataset_settings(dataset)
         beside = self._settings_beside_data(overall.settings, dataset)
-        of_model = [file.of(dataset) for file in files]
+        text_encoder = {**self._base, **self.external_config_dict}.get("text_encoder")
+        of_model = model_settings(files, dataset, text_encoder)
         own = [overall.settings, of_dataset, beside, *of_model, self._base]
         protocol = self._protocol(model_class, own)
         defaults = recbole_defaults(recbole_name(model_class), model_class.type.name, dataset)

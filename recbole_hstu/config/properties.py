@@ -64,6 +64,26 @@ def model_files(model_class: type, name: str = "") -> list[SettingsFile]:
     return files
 
 
+def model_settings(
+    files: list[SettingsFile], dataset: str, text_encoder: str | None
+) -> list[dict[str, Any]]:
+    """The settings of a model's files for one data set.
+
+    Args:
+        text_encoder: the one that is asked for, None: that of the files. What a file says to
+            another one (its model, its pooling) does not hold then.
+    """
+    of_encoders = settings_file(PROPERTIES / "model" / "TextModel.yaml").options
+    layers = []
+    for file in files:
+        layer, declared = file.of(dataset), file.options.get("text_encoder")
+        other = layer.get("text_encoder", text_encoder) != text_encoder
+        if text_encoder is not None and other and not (declared and declared.kind):
+            layer = {key: value for key, value in layer.items() if key not in of_encoders}
+        layers.append(layer)
+    return layers
+
+
 def settings_file(path: Path, *, strict: bool = True) -> SettingsFile:
     """A YAML file and what it declares (`strict`: see `read_options`)."""
     options = read_options(path, strict=strict)

@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import json
 import logging
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
@@ -15,17 +16,12 @@ from typing import Any
 import numpy as np
 
 from recbole_hstu import __version__
-from recbole_hstu.data.files.item_rows import PADDING, first_ten
 from recbole_hstu.data.files.item_text import ItemText, read_item_texts
-from recbole_hstu.data.files.side_feature_file import (
-    TextHeader,
-    read_text_header,
-    text_hash,
-    write_text_features,
-)
+from recbole_hstu.data.files.side_feature_file import write_text_features
 from recbole_hstu.encoders.base import Encoder
-from recbole_hstu.encoders.options import TextOptions
+from recbole_hstu.encoders.options import ENCODER_DEFAULTS, TextOptions
 from recbole_hstu.encoders.vector_cache import encode_texts
+from recbole_hstu.encoders.wanted_rows import WantedRows
 from recbole_hstu.support.errors import InputError, in_a_line
 from recbole_hstu.support.files.file_lock import one_at_a_time
 
@@ -79,17 +75,17 @@ def ensure_text_features(
     items = Path(folder) / f"{dataset}.item"
     item_text = ItemText.from_property(_option(config, "item_text"), items)
     known = _item_texts(items, item_text, config)
-    texts = _wanted_texts(known, tokens, options.text_missing)
-    path = Path(output_folder or folder) / file_name(dataset, options)
-    if _check_existing(path, texts, options)[1] is None:
+    wanted = WantedRows(known, tokens, options, _encoder_class(options))
+    path = Path(output_folder or folder) / file_name(dataset, options, wanted.revision)
+    if wanted.check(path)[1] is None:
         logger.info("text features: %s", path)
         return path
     with _locked(path):
-        header, stale = _check_existing(path, texts, options)
+        header, stale = wanted.check(path)
         if stale is None:  # whoever was here before has made it
             return path
         logger.info("text features: %s; encoding with %s", stale, options.model_name or "lsa")
-        texts = {**_rows_to_keep(known, header, options), **texts}
+        texts = {**(wanted.to_keep(header) if header else {}), **wanted.texts}
         progress = _option(config, "show_progress") is not False
         _encode_and_write(path, texts, options, item_text, progress=progress)
     return path
@@ -156,19 +152,33 @@ def scaled(vectors: np.ndarray, options: TextOptions) -> np.ndarray:
     return vectors / np.where(lengths == 0.0, 1.0, lengths)
 
 
-def file_name(dataset: str, options: TextOptions) -> str:
+def file_name(dataset: str, options: TextOptions, revision: str | None = None) -> str:
     """`{dataset}.{encoder}.safetensors`; options of one's own give a file of their own.
 
-    The encoder part is lsa, or the model's name, followed by a hash where an option that decides
-    a vector is not the default: files with other options lie beside each other.
+    The encoder part is lsa, or tells the model from all others, followed by a hash where an option
+    that decides a vector is not the default: files with other options lie beside each other.
+
+    Args:
+        revision: see `Encoder.known_revision`.
     """
-    label = options.text_encoder
-    if options.model_name:
-        label = options.model_name.rpartition("/")[2]
+    label = _model_label(options, revision)
     if not options.is_default:
         record = json.dumps([options.decisive, options.text_revision], sort_keys=True)
         label += "-" + hashlib.sha256(record.encode()).hexdigest()[:8]
     return f"{dataset}.{label}.safetensors"
+
+
+def _model_label(options: TextOptions, revision: str | None) -> str:
+    """The default model goes by the last part of its name, others by the whole of it, a folder by
+    its name and a hash of what is in it."""
+    encoder, model = options.text_encoder, options.model_name
+    if model is None:
+        return encoder
+    if options.is_local:
+        return f"{model}-{str(revision).rpartition(':')[2][:8]}"
+    if model == ENCODER_DEFAULTS[encoder]["text_model"]:
+        return model.rpartition("/")[2]
+    return re.sub(r"[^\w.-]", "-", model.replace("/", "--"))
 
 
 def _options(config: Mapping[str, Any] | TextOptions) -> TextOptions:
@@ -182,67 +192,6 @@ def _option(config: Mapping[str, Any], key: str) -> Any:
 def _encoder_class(options: TextOptions) -> type[Encoder]:
     module = importlib.import_module(f"recbole_hstu.encoders.{options.text_encoder}")
     return getattr(module, _CLASSES[options.text_encoder])
-
-
-def _wanted_texts(
-    known: Mapping[str, str], tokens: Sequence[str] | np.ndarray | None, missing: str
-) -> dict[str, str]:
-    """The text of every item that is asked for; items without one as `text_missing` says."""
-    names = known if tokens is None else [str(token) for token in tokens if token != PADDING]
-    texts = {name: known.get(name, "") for name in names}
-    empty = [name for name, text in texts.items() if not text]
-    if not empty:
-        return texts
-    what = f"{len(empty):,} of {len(texts):,} items have no text: {first_ten(empty)}"
-    if missing == "error":
-        raise InputError(f"{what}; add it to the .item file, or set text_missing: empty (or zero)")
-    if missing == "empty":
-        logger.warning("%s; they are encoded as the empty text", what)
-        return texts
-    logger.warning("%s; they have no row, which reads as zeros", what)
-    return {name: text for name, text in texts.items() if text}
-
-
-def _check_existing(
-    path: Path, texts: Mapping[str, str], options: TextOptions
-) -> tuple[TextHeader | None, str | None]:
-    """The header of a file made with these options, and why the file will not do (None: it does).
-
-    Raises:
-        InputError: the file is there and is not a side-feature file.
-    """
-    if not path.exists():
-        return None, f"{path} is not there"
-    header = read_text_header(path)
-    made = header.provenance
-    if made.get("options") != options.decisive:
-        return None, f"{path} was made with other options"
-    revision = _encoder_class(options).known_revision(options)
-    if revision not in (None, made["revision"], made.get("requested_revision")):
-        return None, f"{path} was made with revision {made['revision']}, not {revision}"
-    hashes = _row_hashes(header)
-    changed = sum(hashes.get(token) != text_hash(text) for token, text in texts.items())
-    if changed:
-        return header, f"{changed:,} of {len(texts):,} items are new in {path} or have a new text"
-    return header, None
-
-
-def _rows_to_keep(
-    known: Mapping[str, str], header: TextHeader | None, options: TextOptions
-) -> dict[str, str]:
-    """Items that were not asked for and have a row nevertheless.
-
-    A fit on the corpus is always one on the whole corpus, so that a filtered data set, which asks
-    for fewer items, has the same vectors. Else the rows that a file has already stay in it.
-    """
-    if not _encoder_class(options).per_text:
-        return {t: text for t, text in known.items() if text or options.text_missing == "empty"}
-    hashes = _row_hashes(header) if header else {}
-    return {t: known[t] for t in hashes if t in known and text_hash(known[t]) == hashes[t]}
-
-
-def _row_hashes(header: TextHeader) -> dict[str, bytes]:
-    return dict(zip(header.tokens, map(bytes, header.text_hashes), strict=True))
 
 
 def _provenance(encoder: Encoder, options: TextOptions, item_text: ItemText) -> dict[str, Any]:

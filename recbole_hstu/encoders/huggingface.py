@@ -22,6 +22,7 @@ from recbole_hstu.support.errors import InputError, in_a_line
 LENGTH_STEP = 16
 BATCH_TOKENS = 4096
 _TOKENIZE = 1000  # texts at a time
+_SAME = 1e-5  # of the largest number: states that differ by less are one
 _MODEL_FILES = ("*.json", "*.safetensors", "*.bin", "*.model", "vocab*", "merges*")
 
 logger = logging.getLogger(__name__)
@@ -36,8 +37,8 @@ class HuggingFaceEncoder(Encoder):
     its vector has the same bits in any batch (on one device, with one `text_batch_size`).
 
     Raises:
-        InputError: transformers is not installed; the model is not there, is not an encoder or
-            lacks weights; the device is not there.
+        InputError: transformers is not installed; the model is not there, is not an encoder,
+            lacks weights, or sees nothing at the token that is asked for; the device is not there.
     """
 
     def __init__(self, options: TextOptions) -> None:
@@ -63,6 +64,8 @@ class HuggingFaceEncoder(Encoder):
             "max_length": self._max_length,
             "dtype": options.text_dtype,
         }
+        if self._pooling == "cls":
+            self._refuse_blind_first_token()
 
     @classmethod
     def known_revision(cls, options: TextOptions) -> str | None:
@@ -70,6 +73,17 @@ class HuggingFaceEncoder(Encoder):
         if options.is_local:
             return _folder_hash(Path(str(options.text_model)).expanduser())
         return options.text_revision
+
+    def prepare(self, texts: Sequence[str]) -> list[str]:
+        """The texts as they are; those that will be cut are counted, vectors kept from before
+        included."""
+        cut = 0
+        for start in range(0, len(texts), _TOKENIZE):
+            part = list(texts[start : start + _TOKENIZE])
+            whole = self._tokenizer(part, truncation=False, verbose=False)["input_ids"]
+            cut += sum(len(row) > self._max_length for row in whole)
+        log_truncated(self.name, cut, len(texts), self._max_length)
+        return list(texts)
 
     def batches(self, texts: Sequence[str], *, progress: bool = True) -> Iterator[Batch]:
         """See `Encoder.batches`; the longest texts come first, so that memory runs out at once."""
@@ -87,17 +101,23 @@ class HuggingFaceEncoder(Encoder):
 
     def _tokenize(self, texts: Sequence[str]) -> list[np.ndarray]:
         ids: list[np.ndarray] = []
-        cut = 0
         for start in range(0, len(texts), _TOKENIZE):
             part = list(texts[start : start + _TOKENIZE])
             rows = self._tokenizer(part, truncation=True, max_length=self._max_length)["input_ids"]
-            full = [t for t, row in zip(part, rows, strict=True) if len(row) >= self._max_length]
-            if full:
-                whole = self._tokenizer(full, truncation=False, verbose=False)["input_ids"]
-                cut += sum(len(row) > self._max_length for row in whole)
             ids.extend(np.asarray(row or [self._pad], dtype=np.int32) for row in rows)
-        log_truncated(self.name, cut, len(texts), self._max_length)
         return ids
+
+    def _refuse_blind_first_token(self) -> None:
+        """A causal model's first token has seen nothing but itself: texts with one beginning would
+        have one vector."""
+        row = self._tokenize(["one text, and its first token alone"])[0][:LENGTH_STEP]
+        whole, alone = self._forward([row, row[:1]], LENGTH_STEP, 2)
+        if len(row) > 1 and np.abs(whole - alone).max() <= _SAME * np.abs(whole).max():
+            raise InputError(
+                f"text_model {self.name}: its first token sees nothing of the text, as in any "
+                "causal model, so that text_pooling cls gives equal beginnings equal vectors; set "
+                "text_pooling: mean"
+            )
 
     @torch.inference_mode()
     def _forward(self, rows: list[np.ndarray], width: int, size: int) -> np.ndarray:

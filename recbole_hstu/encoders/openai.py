@@ -24,6 +24,7 @@ REQUEST_TEXTS = 2048  # the API's own limit
 REQUEST_TOKENS = 250_000  # the API's limit is 300,000
 RETRIES = 10  # about a minute of pauses in all
 TIMEOUT_S = 120.0
+_A_SECRET = 8  # characters, from here on; shorter keys are placeholders, found in any word
 
 logger = logging.getLogger(__name__)
 
@@ -111,7 +112,7 @@ class OpenAIEncoder(Encoder):
             vectors = [np.asarray(row.embedding, dtype=np.float32) for row in rows]
         except self._openai.OpenAIError as error:
             # `from None`: the error's own text and request stay out of any traceback.
-            raise InputError(self._explain(error).replace(key, "[key]")) from None
+            raise InputError(self._explain(error, key)) from None
         except (ValueError, TypeError, AttributeError) as error:
             raise self._unusable(f"not an answer to a request for embeddings: {error}") from None
         if numbers != list(range(len(texts))):
@@ -126,8 +127,11 @@ class OpenAIEncoder(Encoder):
     def _unusable(self, why: str) -> InputError:
         return InputError(f"{self._host}: {why}; nothing of this request is kept, {_GOES_ON}")
 
-    def _explain(self, error: Exception) -> str:
-        reason = in_a_line(error)[:300]
+    def _explain(self, error: Exception, key: str) -> str:
+        reason = in_a_line(error)
+        if len(key) >= _A_SECRET:
+            reason = reason.replace(key, "[key]")
+        reason = reason[:300]  # after the key is gone: half of it would stay
         known = self._openai
         if isinstance(error, known.AuthenticationError | known.PermissionDeniedError):
             what = f"does not accept the key in OPENAI_API_KEY for {self.name}"

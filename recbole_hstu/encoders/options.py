@@ -44,11 +44,15 @@ _VALUE = {
     "openai": ("text_model", "text_dimensions", "text_max_length", "text_base_url"),
 }
 
-# The options that would shape a vector elsewhere, but not here: refused rather than ignored.
+# The options that would shape a vector elsewhere, but not here: another value than the default is
+# refused rather than ignored.
 _IDLE = {
-    "lsa": {"text_model", "text_revision", "text_max_length", "text_base_url"},
+    "lsa": {
+        *("text_model", "text_revision", "text_max_length", "text_base_url"),
+        *("text_pooling", "text_dtype"),
+    },
     "huggingface": {"text_dimensions", "text_base_url"},
-    "openai": {"text_revision"},
+    "openai": {"text_revision", "text_pooling", "text_dtype"},
 }
 
 
@@ -105,7 +109,7 @@ class TextOptions:
         for name, value in given.items():
             _check(name, value)
         encoder = given.get("text_encoder", cls.text_encoder)
-        idle = sorted(given.keys() & _IDLE[encoder])
+        idle = sorted(n for n in given.keys() & _IDLE[encoder] if given[n] != getattr(cls, n))
         if idle:
             raise InputError(
                 f"{', '.join(idle)}: means nothing to text_encoder {encoder}; "

@@ -48,6 +48,7 @@ class GLoSS(LIS):
         if not users:
             raise InputError(f"queries: {config['queries']}: holds no user of {config['dataset']}")
         _say_who_has_none([token for token in tokens[1:] if token not in texts], config)
+        _say_who_is_unknown(sorted(texts.keys() - set(tokens[1:])), config)
         row = torch.tensor([user for user in users for _ in texts[tokens[user]]])
         column = torch.tensor([n for user in users for n, _ in enumerate(texts[tokens[user]])])
         found, likeness = self._nearest([t for user in users for t in texts[tokens[user]]], config)
@@ -104,4 +105,12 @@ def _say_who_has_none(lacking: list[str], config) -> None:
         logger.warning(
             "GLoSS: %d users have no text in %s, so no candidate: %s",
             *(len(lacking), config["queries"], first_ten(lacking)),
+        )
+
+
+def _say_who_is_unknown(users: list[str], config) -> None:
+    if users:
+        logger.warning(
+            "GLoSS: %d users of %s are not in %s: %s",
+            *(len(users), config["queries"], config["dataset"], first_ten(users)),
         )

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from tqdm import tqdm
 
+from recbole_hstu.queries.learned_from import FILE
 from recbole_hstu.support.errors import InputError, in_a_line
-from recbole_hstu.support.files.whole_file import whole_folder
+from recbole_hstu.support.files.whole_file import whole_folder, write_whole
 
 IGNORED = -100  # a label that transformers leaves out of the loss
 
@@ -71,14 +74,19 @@ class LanguageModel:
         except (OSError, ValueError, RuntimeError) as error:
             raise InputError(f"adapter: {folder}: {in_a_line(error)[:300]}") from error
 
-    def write_lora(self, folder: str | Path) -> None:
-        """The low-rank updates, as a folder that is there whole or not at all.
+    def write_lora(self, folder: str | Path, learned_from: Mapping[str, Any]) -> None:
+        """The low-rank updates and what they were learned from, as a folder that is there whole or
+        not at all.
 
         Raises:
-            FileExistsError: there is something of that name.
+            InputError: there is something of that name, or it cannot be written.
         """
-        with whole_folder(folder) as part:
-            self.model.save_pretrained(part)
+        try:
+            with whole_folder(folder) as part:
+                self.model.save_pretrained(part)
+                write_whole(part / FILE, json.dumps(learned_from, indent=1) + "\n")
+        except (OSError, SafetensorError) as error:
+            raise InputError(f"adapter: {folder}: cannot be written: {in_a_line(error)}") from error
 
     def loss(self, texts: Sequence[str]) -> torch.Tensor:
         """Mean cross-entropy of every next token of the texts, their end included."""
@@ -105,7 +113,7 @@ class LanguageModel:
         optimizer = torch.optim.AdamW(learned, lr=learning_rate, weight_decay=0.01)
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer,
-            lambda step: min((step + 1) / max(1, warmup_steps), (steps - step) / max(1, steps)),
+            lambda step: rate(step, steps, warmup_steps),
         )
         generator = torch.Generator().manual_seed(seed)
         self.model.train()
@@ -145,6 +153,13 @@ class LanguageModel:
         )
         names = ("input_ids", "attention_mask")
         return {name: batch[name].to(self.model.device) for name in names}
+
+
+def rate(step: int, steps: int, warmup: int) -> float:
+    """Share of the learning rate at a step: up to 1 while it warms up, then down to 0."""
+    if step < warmup:
+        return (step + 1) / warmup
+    return (steps - step) / max(1, steps - warmup)
 
 
 def _imported(module: str) -> ModuleType:

@@ -7,16 +7,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from recbole.utils import init_seed
+
 from recbole_hstu.config.config import Config
 from recbole_hstu.config.properties import settings_file
 from recbole_hstu.data.data_set import load_dataset
 from recbole_hstu.data.files.item_text import texts_of_items
 from recbole_hstu.data.files.query_file import write_queries
 from recbole_hstu.queries.language_model import LanguageModel
+from recbole_hstu.queries.learned_from import check_learned_from, learned_from
 from recbole_hstu.queries.prompts import INSTRUCTION, answer, histories, prompt
 from recbole_hstu.records.run_log import RunLog
 from recbole_hstu.support.errors import InputError
 from recbole_hstu.support.files.installed import PROPERTIES
+from recbole_hstu.support.files.writable import check_folders
 from recbole_hstu.support.yaml_values import load_yaml
 
 logger = logging.getLogger(__name__)
@@ -35,7 +39,8 @@ def make_queries(
         config_dict: `out`, the options of `properties/queries/llm.yaml`, and options of `run`.
 
     Raises:
-        InputError: bad options, no such model, no item text; there is no file then.
+        InputError: bad options, no such model, no item text, an adapter that was learned from
+            something else, a folder that cannot be written; there is no file then.
     """
     rest: dict[str, Any] = {}
     for file in config_file_list or ():
@@ -44,9 +49,12 @@ def make_queries(
     own, out = own_options(rest), rest.pop("out", None)
     config = Config("LIS", dataset, None, rest)
     path = Path(out or Path(config["output_path"]) / config["dataset"] / "queries.jsonl")
-    with RunLog(config):
+    _check_places(path, own["adapter"])
+    init_seed(config["seed"], config["reproducibility"])
+    with RunLog(config) as log:
         data = load_dataset(config)
         train, _, test = data.build()
+        log.show_counts()
         texts = texts_of_items(config, data)
         language_model = _trained(own, config, train, texts)
         users = data.field2id_token[data.uid_field]
@@ -84,18 +92,34 @@ def own_options(given: dict[str, Any]) -> dict[str, Any]:
     return own
 
 
+def _check_places(out: Path, adapter: str | None) -> None:
+    """Whether the queries and new weights can be written, before hours go by.
+
+    Raises:
+        InputError: they cannot.
+    """
+    if out.is_dir():
+        raise InputError(f"--out={out}: is a folder; name a file")
+    check_folders(str(out.parent), option="--out")
+    if adapter is not None and not Path(adapter).exists():
+        check_folders(str(Path(adapter).parent), option="--adapter")
+
+
 def _trained(own: Mapping[str, Any], config: Any, train: Any, texts: list[str]) -> LanguageModel:
     """The language model with the LoRA weights of `adapter`, or with newly learned ones."""
     device, folder = str(config["device"]), own["adapter"]
-    found = LanguageModel.load(str(own["llm"]), device, max_length=own["llm_max_length"])
-    if folder is not None and Path(folder).is_dir():
-        found.read_lora(folder)
-        return found
-    found.add_lora(own["lora_rank"], own["lora_alpha"])
     lines = [
         prompt([texts[item] for item in row], own["instruction"]) + answer(texts[target])
         for _, row, target in histories(train, config)
     ]
+    origin, there = learned_from(own, config, lines), folder is not None and Path(folder).is_dir()
+    if there:
+        check_learned_from(folder, origin)
+    found = LanguageModel.load(str(own["llm"]), device, max_length=own["llm_max_length"])
+    if there:
+        found.read_lora(folder)
+        return found
+    found.add_lora(own["lora_rank"], own["lora_alpha"])
     losses = found.train(
         lines,
         epochs=own["llm_epochs"],
@@ -108,5 +132,5 @@ def _trained(own: Mapping[str, Any], config: Any, train: Any, texts: list[str]) 
     for epoch, loss in enumerate(losses, 1):
         logger.info("llm: epoch %d of %d, loss %.4f", epoch, own["llm_epochs"], loss)
     if folder is not None:
-        found.write_lora(folder)
+        found.write_lora(folder, origin)
     return found

@@ -79,15 +79,19 @@ class RunLog:
             return False
         return True
 
+    def show_counts(self) -> None:
+        """The data are good: show what was counted in them, on the terminal."""
+        held, self._held = self._held or [], None
+        for record in held:
+            self._terminal.handle(record)
+
     def open(self) -> Path:
         """Create the file and write to it what was logged so far; the first process does.
 
         Raises:
             InputError: the folder cannot be written.
         """
-        held, self._held = self._held or [], None
-        for record in held:
-            self._terminal.handle(record)
+        self.show_counts()
         if not processes.is_main():
             self._remove(self._early)
             return self.path

@@ -14,15 +14,18 @@ from recbole_hstu import __version__
 from recbole_hstu.config.config import Config
 from recbole_hstu.config.properties import settings_file
 from recbole_hstu.data.data_set import load_dataset
-from recbole_hstu.data.files.atomic_file import read_atomic, read_header
+from recbole_hstu.data.files.atomic_file import read_header
+from recbole_hstu.data.files.item_rows import first_ten, rows_of
+from recbole_hstu.data.files.item_text import read_items
 from recbole_hstu.data.files.semantic_id_file import (
     METHODS,
     read_quantiser,
     semantic_ids_path,
     write_semantic_ids,
 )
-from recbole_hstu.data.files.side_feature_file import TextFeatures, item_rows, read_text_features
+from recbole_hstu.data.files.side_feature_file import TextFeatures, read_text_features
 from recbole_hstu.encoders import ensure_text_features
+from recbole_hstu.model.parts.text_model import text_config
 from recbole_hstu.records.run_log import RunLog
 from recbole_hstu.semantic_ids.further_ids import further_ids, method_module, with_options_of
 from recbole_hstu.semantic_ids.quantised import told_apart
@@ -49,35 +52,37 @@ def make_ids(
         dataset: its `.item` file gives texts and categories.
         config_file_list: YAML files, later ones win.
         config_dict: `method`, its options (`properties/ids`), `out`, `quantiser` (an earlier file,
-            which gives further items their codes), and options of `run`; they win over the files.
+            which gives further items their codes), `model`, whose text options count (HSTUText by
+            default), and options of `run`; they win over the files.
 
     Returns:
         The file, what the method says of its training, and what the codes are worth.
 
     Raises:
-        InputError: bad options, vectors that are all alike, an item without one; there is no file.
+        InputError: bad options, a model that reads no text, vectors that are all alike, an item
+            without one; there is no file.
     """
-    given: dict[str, Any] = {}
-    for file in config_file_list or ():
-        given |= load_yaml(file)
+    given = {k: v for file in config_file_list or () for k, v in load_yaml(file).items()}
     given |= config_dict
     earlier, out = given.pop("quantiser", None), given.pop("out", None)
     method, own, rest = split_options(with_options_of(earlier, given) if earlier else given)
-    config = Config("HSTUText", dataset, None, rest)
-    with RunLog(config):
-        features = _features(config)
+    config = text_config(rest.pop("model", None) or "HSTUText", dataset, None, rest)
+    with RunLog(config) as log:
+        data = load_dataset(config)
+        log.show_counts()
+        features = _features(config, data.field2id_token[data.iid_field])
         vectors = features.vectors.astype(np.float32)
         _look_at(features.path, vectors)
         categories = _categories(config, features, own["category_field"])
         if earlier:
             ids, note = further_ids(earlier, features.tokens, vectors), ""
-            tensors, _ = read_quantiser(earlier)
+            tensors, before = read_quantiser(earlier)
         else:
             made = method_module(method).quantise(vectors, own, config["seed"])
-            ids, note, tensors = told_apart(made.codes), made.note, made.tensors
+            ids, note, tensors, before = told_apart(made.codes), made.note, made.tensors, {}
         value = worth(ids[:, :-1], own["level_sizes"], categories, config["seed"])
         path = Path(out or semantic_ids_path({**config.final_config_dict, "semantic_ids": method}))
-        provenance = _provenance(method, own, config["seed"], features)
+        provenance = _provenance(method, own, before.get("seed", config["seed"]), features)
         sizes = [*own["level_sizes"], int(ids[:, -1].max()) + 1]
         write_semantic_ids(path, features.tokens, ids, sizes, provenance, quantiser=tensors)
     return path, note, value
@@ -105,9 +110,12 @@ def split_options(given: Mapping[str, Any]) -> tuple[str, dict[str, Any], dict[s
     return method, own, rest
 
 
-def _features(config: Config) -> TextFeatures:
-    """The text vectors of all items of the `.item` file, or those of a file that is named."""
-    data = load_dataset(config)
+def _features(config: Config, items: Sequence[str]) -> TextFeatures:
+    """The text vectors of all items of the `.item` file, or those of a file that is named.
+
+    Args:
+        items: of the data set; every one must have a vector.
+    """
     file = config["text_features_file"] or ensure_text_features(
         config["dataset"],
         config["data_path"],
@@ -115,7 +123,14 @@ def _features(config: Config) -> TextFeatures:
         output_folder=Path(config["output_path"]) / config["dataset"],
     )
     features = read_text_features(file)
-    item_rows(features, data.field2id_token[data.iid_field])  # every item has one
+    absent = np.flatnonzero(rows_of(features.tokens, items)[1:] < 0) + 1
+    if len(absent):
+        zero = config["text_missing"] == "zero"
+        raise InputError(
+            f"{file}: {len(absent):,} of {len(items) - 1:,} items have no text vector: "
+            f"{first_ten([items[item] for item in absent])}; an id is made from one: "
+            f"{'set text_missing: empty' if zero else 'give them a text'}, or filter them out"
+        )
     return features
 
 
@@ -144,8 +159,7 @@ def _categories(config: Config, features: TextFeatures, field: str | None) -> li
     found = field or next((name for name in _CATEGORIES if name in columns), None)
     if found is None:
         return None
-    item = config["ITEM_ID_FIELD"]
-    frame = read_atomic(path, fields={item, found}, **reading).set_index(item)
+    frame = read_items(path, [found], item_field=config["ITEM_ID_FIELD"], **reading)
     values = frame[found].reindex(features.tokens)
     return [None if value != value else value for value in values]
 

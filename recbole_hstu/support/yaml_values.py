@@ -12,13 +12,14 @@ import yaml
 
 from recbole_hstu.support.errors import InputError
 
-# Options whose value is a name or a path, which may look like a number or a time of day.
+# Options whose value is a name, a path or a sentence, which may look like a number or a time.
 _NAMES = frozenset(
     {
         *("model", "dataset", "protocol", "resume", "encoding", "model_class"),
         *("compare", "baseline", "storage", "out", "text_model", "text_revision"),
         *("users", "histories", "candidates", "exclude", "new_items", "new_events"),
-        *("record", "licence", "semantic_ids", "quantiser"),
+        *("record", "licence", "semantic_ids", "quantiser", "category_field"),
+        *("llm", "adapter", "instruction", "queries"),
     }
 )
 _NAME_ENDINGS = (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from recbole_hstu.config.config import Config
 from recbole_hstu.config.properties import recbole_name
 from recbole_hstu.encoders import ensure_text_features
 from recbole_hstu.model.parts.text_model import reads_text
-from recbole_hstu.support.errors import InputError, refused_by_recbole
+from recbole_hstu.support.errors import refused_by_recbole
 from recbole_hstu.support.yaml_values import load_yaml
 from recbole_hstu.training import checkpoint
 from recbole_hstu.training.trainer import trainer_class
@@ -101,20 +100,3 @@ def make_trainer(config: Config, network: Any) -> Any:
     with refused_by_recbole(f"--model={config['model']}"):
         name = recbole_name(config.model_class)
         return trainer_class(config["MODEL_TYPE"], name)(config, network)
-
-
-def check_folders(*names: str) -> None:
-    """Whether the run will be able to write, before it writes anything.
-
-    Raises:
-        InputError: a folder can be neither made nor written.
-    """
-    for name in names:
-        folder = Path(name)
-        while not folder.exists():
-            folder = folder.parent
-        if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-            raise InputError(
-                f"{name}: the folder cannot be written ({folder} is in the way); run from a "
-                "folder of your own, or choose another with --checkpoint_dir"
-            )

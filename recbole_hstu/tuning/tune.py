@@ -18,8 +18,9 @@ from recbole_hstu.studies.run_identity import run_identity
 from recbole_hstu.studies.side_by_side import on_gpu, side_by_side
 from recbole_hstu.studies.study_log import study_log
 from recbole_hstu.support.errors import InputError
+from recbole_hstu.support.files.writable import check_folders
 from recbole_hstu.support.secrets import masked
-from recbole_hstu.training.preparation import check_folders, provide_text
+from recbole_hstu.training.preparation import provide_text
 from recbole_hstu.tuning.space import Space, read_space
 
 try:

@@ -169,6 +169,19 @@ def test_text_defaults_stand_in_one_place():
         assert listed[field.name] == field.default
 
 
+def test_what_a_model_says_to_its_text_encoder_holds_for_no_other():
+    def options(model, **given):
+        return TextOptions.from_mapping(Config(model, "ml-100k", config_dict=given))
+
+    assert options("HSTUBLaIR", text_encoder="lsa") == options("HSTUText")
+    assert options("HSTUOpenAI", text_encoder="huggingface") == options("HSTUBLaIR")
+    assert options("HSTUBLaIR", text_encoder="openai") == options("HSTUOpenAI")
+    mean = options("HSTUBLaIR", text_encoder="huggingface", text_pooling="mean")
+    assert (mean.text_model, mean.text_pooling) == ("hyp1231/blair-roberta-base", "mean")
+    with pytest.raises(InputError, match="text_model: means nothing to text_encoder lsa"):
+        options("HSTUBLaIR", text_encoder="lsa", text_model="mine")
+
+
 def test_every_model_of_the_registry_loads():
     assert {"SASRec", "GRU4Rec", "BERT4Rec", "NARM", "BPR", "Pop", "Random"} <= set(
         recbole_models()

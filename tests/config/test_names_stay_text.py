@@ -22,6 +22,11 @@ def test_a_name_is_no_number(tmp_path, key, text):
     assert read_options([f"--{key}={text}"]) == {key: text}
 
 
+@pytest.mark.parametrize("key", ["instruction", "llm", "adapter", "queries", "category_field"])
+def test_a_sentence_is_not_cut(key):
+    assert parse_value(key, "Rank the #1 item next") == "Rank the #1 item next"
+
+
 @pytest.mark.parametrize("text", [name for name in NAMES if name not in ("[a", "a: b")])
 def test_a_name_in_a_file_is_no_number(tmp_path, text):
     file = tmp_path / "x.yaml"

@@ -94,6 +94,27 @@ def test_long_texts_are_cut_and_counted(tiny_roberta, caplog):
     assert "takes 80 tokens at most, not text_max_length 512" in caplog.text
 
 
+def test_what_is_cut_is_counted_when_its_vector_is_kept_from_before(tiny_roberta, tmp_path, caplog):
+    folder = write_items(tmp_path / "toy", ["guitar " * 200, "amp", "guitar " * 300])
+    for more in ({}, {"text_storage_dtype": "float16"}):  # the second file encodes nothing
+        caplog.clear()
+        ensure_text_features("toy", folder, config(tiny_roberta, text_max_length=20, **more))
+        assert "2 of 3 texts are longer than 20 tokens" in caplog.text
+
+
+def test_a_causal_model_has_no_vector_in_its_first_token(tiny_roberta, tmp_path):
+    model = tmp_path / "causal"
+    shutil.copytree(tiny_roberta, model)
+    shape = {"n_embd": 32, "n_layer": 1, "n_head": 2, "n_positions": 80}
+    vocabulary = transformers.RobertaConfig.from_pretrained(tiny_roberta).vocab_size
+    causal = transformers.GPT2Model(transformers.GPT2Config(vocab_size=vocabulary, **shape))
+    causal.save_pretrained(model)
+    with pytest.raises(InputError, match=r"causal model.* set text_pooling: mean"):
+        build_encoder(config(model))
+    table = build_encoder(config(model, text_pooling="mean")).encode(["amp", "guitar"])
+    assert not np.array_equal(*table)
+
+
 def test_short_texts_do_not_pay_for_long_ones(tiny_roberta):
     encoder = build_encoder(config(tiny_roberta, text_batch_size=4))
     shapes = []
@@ -135,16 +156,31 @@ def test_the_same_text_is_encoded_once_whoever_asks(tiny_roberta, tmp_path, monk
     np.testing.assert_array_equal(first.vectors, expected)
 
 
-def test_a_changed_model_folder_is_noticed(tiny_roberta, tmp_path, monkeypatch):
+def test_a_changed_model_folder_is_noticed(tiny_roberta, tmp_path):
     model = tmp_path / "model"
     shutil.copytree(tiny_roberta, model)
     folder = write_items(tmp_path / "toy", texts_of(6))
     before = ensure_text_features("toy", folder, config(model)).read_bytes()
+    change(model)
+    assert ensure_text_features("toy", folder, config(model)).read_bytes() != before
+
+
+def change(model: Path) -> None:
     changed = transformers.AutoModel.from_pretrained(model)
     with torch.no_grad():
         changed.embeddings.word_embeddings.weight.mul_(1.5)
     changed.save_pretrained(model)
-    assert ensure_text_features("toy", folder, config(model)).read_bytes() != before
+
+
+def test_models_in_folders_of_one_name_have_files_of_their_own(tiny_roberta, tmp_path):
+    models = [tmp_path / run / "final" for run in ("one", "two", "moved")]
+    for model in models:
+        shutil.copytree(tiny_roberta, model)
+    change(models[1])
+    folder = write_items(tmp_path / "toy", texts_of(6))
+    one, two, moved = (ensure_text_features("toy", folder, config(model)) for model in models)
+    assert one.read_bytes() != two.read_bytes()
+    assert moved == one and one.name.startswith("toy.final-")
 
 
 def count_texts(monkeypatch) -> list[int]:

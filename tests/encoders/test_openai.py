@@ -192,6 +192,22 @@ def test_the_key_is_nowhere(server, tmp_path, caplog, own_cache):
     assert KEY not in caplog.text and "pass-word" not in ours
 
 
+def test_no_part_of_the_key_is_left_where_an_error_is_cut(server, tmp_path, monkeypatch):
+    folder = write_items(tmp_path / "toy", texts_of(3))
+    before = len(
+        "Error code: 400 - {'error': {'message': 'no such thing, said the one with Bearer "
+    )
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret" + "k" * (320 - before))
+    server.script = ["e400"]
+    with pytest.raises(InputError, match=r"said the one with Bearer \[key\]") as error:
+        ensure_text_features("toy", folder, config(server))
+    assert "sk-secret" not in str(error.value)
+    monkeypatch.setenv("OPENAI_API_KEY", "e")  # what a server that asks for none is given
+    server.script = ["e400"]
+    with pytest.raises(InputError, match="refused the request"):
+        ensure_text_features("toy", folder, config(server))
+
+
 def test_without_a_key(server, tmp_path, monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY")
     folder = write_items(tmp_path / "toy", texts_of(3))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from embeddings_server import config as openai_config
 from text_files import texts_of, write_items
 
 from recbole_hstu.data.files.side_feature_file import align, read_text_features
@@ -68,6 +70,8 @@ def test_defaults_by_encoder():
         {"text_normalize": "yes"},
         {"text_missing": "skip"},
         {"text_model": "bert-base-uncased"},
+        {"text_pooling": "mean"},
+        {"text_encoder": "openai", "text_dtype": "float16"},
         {"text_encoder": "huggingface", "text_dimensions": 64},
         {"text_encoder": "openai", "text_base_url": "localhost:80"},
     ],
@@ -89,10 +93,14 @@ def test_other_settings_give_another_file():
             {"text_encoder": "huggingface", "text_revision": "abc"},
             {"text_encoder": "openai"},
             {"text_encoder": "openai", "text_base_url": "http://127.0.0.1:1/v1"},
+            {"text_encoder": "huggingface", "text_model": "a/bge"},
+            {"text_encoder": "huggingface", "text_model": "b/bge"},
         )
     ]
     assert names[0] == "toy.lsa.safetensors"
     assert names[3] == "toy.blair-roberta-base.safetensors"
+    assert names[6] == "toy.text-embedding-3-large.safetensors"
+    assert names[8] == "toy.a--bge.safetensors"
     assert len(set(names)) == len(names)
     same = {"text_batch_size": 3, "text_device": "cpu", "text_encoder": "huggingface"}
     assert file_name("toy", TextOptions.from_mapping(same)) == names[3]
@@ -154,10 +162,30 @@ def test_a_filtered_data_set_has_the_vectors_of_the_whole(tmp_path):
     np.testing.assert_array_equal(table[1], read_text_features(whole).vectors[4])
 
 
-def test_items_without_text(tmp_path, caplog):
+def without_text(tmp_path):
     texts = texts_of(10)
     texts[3] = ""
-    folder = write_items(tmp_path / "toy", texts)
+    return write_items(tmp_path / "toy", texts)
+
+
+def test_a_fit_is_on_the_texts_of_today_whoever_asks(tmp_path):
+    folder, some = write_items(tmp_path / "toy", texts_of(30)), ["i4", "i2"]
+
+    def bytes_now():
+        return ensure_text_features("toy", folder, LSA, tokens=some).read_bytes()
+
+    first = bytes_now()
+    for others in ([*texts_of(29), "banjo"], texts_of(29)):  # another text changes, or goes
+        write_items(folder, others)
+        changed = bytes_now()
+        assert changed != first
+        shutil.rmtree(folder)
+        write_items(folder, others)
+        assert bytes_now() == changed
+
+
+def test_items_without_text(tmp_path, caplog):
+    folder = without_text(tmp_path)
     tokens = ["[PAD]", "i1", "i3", "unknown"]
 
     def table(missing):
@@ -167,19 +195,33 @@ def test_items_without_text(tmp_path, caplog):
             read_text_features(path), tokens, missing="zero" if missing == "zero" else "error"
         )
 
-    with caplog.at_level(logging.WARNING):
-        assert table("empty")[1].any()
-    assert "2 of 3 items have no text: i3, unknown" in caplog.text
-    (folder / "toy.lsa.safetensors").unlink(missing_ok=True)
-    for path in folder.glob("*.safetensors"):
-        path.unlink()
     with pytest.raises(InputError, match="2 of 3 items have no text: i3, unknown"):
         table("error")
     assert not list(folder.glob("*.safetensors"))
+    with caplog.at_level(logging.WARNING):
+        assert table("empty")[1].any()
+    assert "2 of 3 items have no text: i3, unknown" in caplog.text
     caplog.clear()
     with caplog.at_level(logging.WARNING):
         assert not table("zero")[2:].any()
     assert "2 of 3 items have no text" in caplog.text
+    assert table("empty")[1].any()
+
+
+def test_zeros_take_the_place_of_a_vector_of_the_empty_text(server, tmp_path):
+    """The openai encoder sends a space for the empty text, which has a vector like any other."""
+    pytest.importorskip("openai")
+    folder = without_text(tmp_path)
+
+    def rows(missing, **more):
+        settings = openai_config(server, text_missing=missing)
+        return read_text_features(ensure_text_features("toy", folder, settings, **more)).tokens
+
+    assert "i3" in rows("empty")
+    assert rows("zero", tokens=["i1", "i3"]) == [f"i{n}" for n in range(10) if n != 3]
+    assert "i3" in rows("empty")
+    write_items(folder, [*texts_of(5), "", *texts_of(4)])  # a text goes
+    assert "i5" not in rows("zero", tokens=["i1", "i5"])
 
 
 def test_normalize_and_float16(tmp_path):

@@ -36,6 +36,11 @@ def model_and_batch(queries, **more):
     return build_model(config, train._dataset).eval(), batch, train._dataset
 
 
+def test_users_that_the_data_lack_are_counted(shop, caplog):
+    model_and_batch({"u0": ["word1"], "nobody": ["word2"], "none": ["word3"]})
+    assert "2 users of q.jsonl are not in toy: nobody, none" in caplog.text
+
+
 @pytest.mark.parametrize("retriever", ["bm25", "vectors"])
 def test_every_text_finds_its_item_and_the_best_score_of_an_item_counts(shop, retriever):
     if retriever == "bm25":

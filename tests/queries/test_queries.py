@@ -9,7 +9,7 @@ from small_data import small_options
 
 from recbole_hstu.cli import main
 from recbole_hstu.data.files.query_file import read_queries, write_queries
-from recbole_hstu.queries.language_model import LanguageModel
+from recbole_hstu.queries.language_model import LanguageModel, rate
 from recbole_hstu.queries.make_queries import own_options
 from recbole_hstu.queries.prompts import answer, prompt
 from recbole_hstu.quick_start import run
@@ -77,29 +77,86 @@ def test_a_step_moves_the_low_rank_weights_alone():
         assert torch.equal(value, before[name]) == ("lora_" not in name), name
 
 
-def test_the_command_learns_writes_and_reads_again(toy, capsys):
+def test_the_rate_goes_up_to_one_and_down_to_nothing():
+    rates = [rate(step, 10, 4) for step in range(11)]
+    assert rates[:5] == [0.25, 0.5, 0.75, 1.0, 1.0]
+    assert rates[4:] == sorted(rates[4:], reverse=True) and rates[-1] == 0
+    assert rate(0, 3, 0) == 1 and rate(9, 10, 300) == pytest.approx(10 / 300)
+
+
+@pytest.fixture
+def line(toy):
+    """The command, with a data set and a model."""
     write_items()
     tokenizer().save_pretrained("llama")
     tiny_llama().save_pretrained("llama")
     more = ["--llm_epochs=1", "--beams=2", "--new_tokens=4", "--lora_rank=2", "--show_progress=no"]
-    line = ["queries", "--dataset=toy", "--item_text={fields: [title]}", "--llm=llama", *more]
-    assert main([*line, "--adapter=lora", "--topk=[5]", "--valid_metric=NDCG@5"]) == 0
+    more += ["--topk=[5]", "--valid_metric=NDCG@5"]
+    return ["queries", "--dataset=toy", "--item_text={fields: [title]}", "--llm=llama", *more]
+
+
+def test_the_seed_decides_and_an_adapter_is_read_only_for_what_it_was_learned_from(line, capsys):
+    for state, folder in enumerate(("lora", "same")):
+        torch.manual_seed(state)
+        assert main([*line, f"--adapter={folder}", "--rm_dup_inter=first"]) == 0
+        assert "0 repeated interactions left out" in capsys.readouterr().err
+    weights = [Path(name, "adapter_model.safetensors").read_bytes() for name in ("lora", "same")]
+    assert weights[0] == weights[1]
+    again = [*line, "--rm_dup_inter=first", "--adapter=lora", "--out=again.jsonl"]
+    for other, words in {
+        "--seed=7": "adapter: lora: was learned with seed 2020, not 7; name a new folder",
+        "--lora_alpha=3": "lora_alpha 16, not 3",
+        "--MAX_ITEM_LIST_LENGTH=2": "hash of the texts",
+        "--protocol=paper": "protocol recbole, not paper; split {'LS': 'valid_and_test'}, not",
+    }.items():
+        assert main([*again, other]) == 2
+        assert words in capsys.readouterr().err
+    assert not Path("again.jsonl").exists()
+    assert main([*again, "--llm_batch_size=3"]) == 0
+    assert "adapter: lora is read, nothing is learned" in capsys.readouterr().err
+    Path("lora/learned_from.json").unlink()
+    assert main(again) == 0
+    assert "it does not say what it was learned from" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--out=taken/q.jsonl", "--adapter=taken/lora", "--out=llama"])
+def test_a_place_that_cannot_be_written_is_found_before_anything_is_learned(
+    line, capsys, monkeypatch, option
+):
+    Path("taken").touch()
+    monkeypatch.setattr(LanguageModel, "load", None)
+    assert main([*line, option]) == 2
+    said = capsys.readouterr().err
+    assert "the folder cannot be written" in said or "--out=llama: is a folder" in said
+
+
+def test_weights_that_cannot_be_written_are_no_traceback(in_empty_folder):
+    Path("taken").touch()
+    found = LanguageModel(tiny_llama(), tokenizer())
+    found.add_lora(2, 2)
+    for folder in ("taken", "taken/lora"):
+        with pytest.raises(InputError, match=f"adapter: {folder}: cannot be written"):
+            found.write_lora(folder, {})
+    assert [path.name for path in Path().iterdir()] == ["taken"]
+
+
+def test_the_command_learns_writes_and_reads_again(line, capsys):
+    assert main([*line, "--adapter=lora"]) == 0
     queries = read_queries("dataset/toy/queries.jsonl")
     assert len(queries) == 40
     assert {len(texts) for texts in queries.values()} == {2}
     assert (Path("lora") / "adapter_model.safetensors").is_file()
-    again = [*line, "--adapter=lora", "--out=again.jsonl", "--topk=[5]", "--valid_metric=NDCG@5"]
-    assert main(again) == 0
+    assert main([*line, "--adapter=lora", "--out=again.jsonl"]) == 0
     assert read_queries("again.jsonl") == queries
     options = {"queries": "again.jsonl", "item_text": {"fields": ["title"]}}
     assert len(run("GLoSS", "toy", config_dict=small_options("GLoSS", **options))["ranks"].users)
     capsys.readouterr()
     assert main(["queries", "--dataset=toy"]) == 2
     assert "llm: name a causal language model" in capsys.readouterr().err
-    Path("nowhere").mkdir()
-    elsewhere = [part.replace("=llama", "=nowhere") for part in line]
-    assert main([*elsewhere, "--topk=[5]", "--valid_metric=NDCG@5"]) == 2
-    assert "llm: nowhere" in capsys.readouterr().err
+    Path("no-model").mkdir()
+    elsewhere = [part.replace("=llama", "=no-model") for part in line]
+    assert main(elsewhere) == 2
+    assert "llm: no-model" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,7 @@ def test_rqvae_beside_it(data, capsys):
         (["--latent_size=4"], "unknown option 'latent_size'"),  # of rqvae
         (["--category_field=colour"], "has no column colour"),
         (["--text_features_file=none.safetensors"], "none.safetensors: cannot be read"),
+        (["--model=HSTUBLaIR"], "text_dimensions: means nothing to text_encoder huggingface"),
     ],
 )
 def test_bad_options(data, capsys, options, words):
@@ -72,11 +73,46 @@ def test_bad_options(data, capsys, options, words):
     assert not FILE.exists()
 
 
+def test_a_model_that_reads_no_text(data, capsys):
+    assert main(["ids", "--dataset=toy", "--model=HSTU"]) == 2
+    assert "--model=HSTU: reads no item text" in capsys.readouterr().err
+
+
 def test_vectors_that_are_all_alike(data, capsys):
     alike = np.outer(np.arange(1, 31), [1.0, 2.0, 3.0])  # in direction, whatever their length
     assert main(["ids", "--dataset=toy", vectors_file(alike)]) == 2
     assert "own.safetensors: the text vectors of all 30 items are alike" in capsys.readouterr().err
     assert not FILE.exists()
+
+
+def test_what_was_counted_in_the_data_is_shown(data, capsys):
+    for line in (["ids", *TEXT], ["encode", *TEXT]):
+        assert main([*line, "--rm_dup_inter=first"]) == 0
+        said = capsys.readouterr().err
+        assert 0 <= said.find("0 repeated interactions left out") < said.find("text features:")
+
+
+def test_an_item_without_text_is_not_made_zeros(data, capsys):
+    path = Path("dataset/toy/toy.item")
+    path.write_text(path.read_text().replace("\tblue red thing2\n", "\t\n"))
+    assert main(["ids", *TEXT, "--text_missing=zero"]) == 2
+    assert "set text_missing: empty, or filter them out" in capsys.readouterr().err
+    assert main(["ids", *TEXT, "--text_missing=empty"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        ("i3\t", "i2\t", "toy.item: items twice: i2"),
+        ("item_id:", "asin:", "toy.item: no column item_id; the file has asin, title"),
+    ],
+)
+def test_an_item_file_that_cannot_tell_categories(data, capsys, before, after, words):
+    vectors = vectors_file(np.random.default_rng(0).normal(size=(30, 3)))
+    path = Path("dataset/toy/toy.item")
+    path.write_text(path.read_text().replace(before, after, 1))
+    assert main(["ids", "--dataset=toy", vectors, "--category_field=title"]) == 2
+    assert words in capsys.readouterr().err
 
 
 def test_a_file_of_codes_alone_gives_no_further_ids(data, capsys):
@@ -102,7 +138,8 @@ def test_further_items_get_ids_and_the_others_keep_theirs(data, capsys, method):
     line = ["ids", "--dataset=toy", f"--method={method}"]
     assert main([*line, *options, vectors_file(vectors[:30]), "--out=first"]) == 0
     more = vectors_file(vectors, n_items=32)
-    assert main([*line, "--quantiser=first", more, "--out=second"]) == 0
+    assert main([*line, "--quantiser=first", more, "--out=second", "--seed=7"]) == 0
+    assert read_quantiser("second")[1]["seed"] == read_quantiser("first")[1]["seed"]  # its codes
     first, second = codes_by_token("first"), codes_by_token("second")
     assert first.items() <= second.items()
     prefix = first["i4"][:-1]

@@ -13,7 +13,7 @@ from __future__ import annotations
 import html
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -115,25 +115,46 @@ def read_item_texts(
     Raises:
         InputError: no such file, a column that is not there, an item twice or without a token.
     """
+    frame = read_items(
+        path, item_text.fields, item_field=item_field, separator=separator, encoding=encoding
+    )
+    values = [_as_text(frame[field]) for field in item_text.fields]
+    return {
+        token: item_text.join(list(row)) for token, *row in zip(frame.index, *values, strict=True)
+    }
+
+
+def read_items(
+    path: str | Path,
+    fields: Collection[str],
+    *,
+    item_field: str = "item_id",
+    separator: str = "\t",
+    encoding: str = "utf-8",
+) -> pd.DataFrame:
+    """Columns of an `.item` file by item token, in the order of the file.
+
+    Raises:
+        InputError: no such file, a column that is not there, an item twice or without a token.
+    """
     path = Path(path)
     columns = [
         c.partition(":")[0] for c in read_header(path, separator=separator, encoding=encoding)
     ]
-    absent = [f for f in (item_field, *item_text.fields) if f not in columns]
+    absent = [f for f in (item_field, *fields) if f not in columns]
     if absent:
+        where = "ITEM_ID_FIELD" if item_field in absent else "the data set's item_text: fields"
         raise InputError(
             f"{path}: no column {', '.join(absent)}; the file has {', '.join(columns)}; "
-            "name these in the data set's item_text: fields"
+            f"name these in {where}"
         )
-    fields = {item_field, *item_text.fields}
-    frame = read_atomic(path, fields=fields, separator=separator, encoding=encoding)
+    frame = read_atomic(path, fields={item_field, *fields}, separator=separator, encoding=encoding)
     tokens = frame[item_field]
     if tokens.isna().any():
         raise InputError(f"{path}: {int(tokens.isna().sum())} rows have no {item_field}")
     if not tokens.is_unique:
         raise InputError(f"{path}: items twice: {', '.join(tokens[tokens.duplicated()][:10])}")
-    values = [_as_text(frame[field]) for field in item_text.fields]
-    return {token: item_text.join(list(row)) for token, *row in zip(tokens, *values, strict=True)}
+    return frame.set_index(item_field, drop=False)
 
 
 def texts_of_items(config: Any, dataset: Any) -> list[str]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
-from recbole_hstu.config.config import option
+from recbole_hstu.config.config import Config, option
 from recbole_hstu.data.files.side_feature_file import (
     TextFeatures,
     align,
@@ -16,6 +18,7 @@ from recbole_hstu.data.files.side_feature_file import (
     read_text_features,
 )
 from recbole_hstu.layers.items.mapped_text import MappedText
+from recbole_hstu.support.errors import InputError
 
 _HASHED_ROWS = 1 << 15  # at once, as float32
 
@@ -28,6 +31,23 @@ def reads_text(model: type, config) -> bool:
         or config["ablation"] == "without_dense"
     )
     return getattr(model, "needs_text_features", False) and not without
+
+
+def text_config(
+    model: str | type,
+    dataset: str | None,
+    config_file_list: Sequence[str | Path] | None,
+    config_dict: Mapping[str, Any] | None,
+) -> Config:
+    """The configuration of a model whose text options count.
+
+    Raises:
+        InputError: a model that reads no text, or see `Config`.
+    """
+    config = Config(model, dataset, config_file_list, config_dict)
+    if not getattr(config.model_class, "needs_text_features", False):
+        raise InputError(f"--model={model}: reads no item text; leave it out or name HSTUText")
+    return config
 
 
 class TextModel:

@@ -1,0 +1,28 @@
+"""Whether folders can be written, before hours are spent on what shall lie in them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from recbole_hstu.support.errors import InputError
+
+
+def check_folders(*names: str, option: str = "--checkpoint_dir") -> None:
+    """Whether the folders are there or can be made, and can be written.
+
+    Args:
+        option: by which another one is named.
+
+    Raises:
+        InputError: a folder can be neither made nor written.
+    """
+    for name in names:
+        folder = Path(name)
+        while not folder.exists():
+            folder = folder.parent
+        if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+            raise InputError(
+                f"{name}: the folder cannot be written ({folder} is in the way); run from a "
+                f"folder of your own, or choose another with {option}"
+            )
