@@ -103,8 +103,6 @@ def dataset_lock(folder: Path) -> Iterator[None]:
                 logger.info("%s: removing what an interrupted conversion left", _new(folder))
             _tidy(folder)
             yield
-    except NotImplementedError as error:  # by filelock
-        raise ConversionError(f"{folder.parent}: its file system knows no locks") from error
     except OSError as error:
         where = error.filename or folder
         raise ConversionError(f"{where}: cannot be written ({error.strerror})") from error

@@ -74,7 +74,8 @@ def _help(name: str, arguments: Sequence[str]) -> int:
     """Of a command, with the models where it takes one; `--model=NAME`: of that model."""
     model = None
     if any(argument.startswith("--model") for argument in arguments):
-        named = name in ("run", "tune")  # the others take a file or a folder beside their options
+        # The others take a file or a folder beside their options.
+        named = name in ("run", "tune", "encode", "ids", "queries")
         options = arguments if named else [a for a in arguments if a.startswith("--")]
         model = read_options(options).get("model")
     if model:

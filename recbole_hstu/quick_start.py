@@ -39,6 +39,7 @@ from recbole_hstu.training.preparation import (
     configuration,
     make_trainer,
     provide_text,
+    take_up_launch,
 )
 from recbole_hstu.training.silence import nothing_written
 from recbole_hstu.training.views.train_view import in_train_view
@@ -152,7 +153,7 @@ def _prepared(config: Config, log: RunLog) -> tuple[Any, Any, Any, Any, Any]:
     words.info(data)
     train, valid, test = make_loaders(config, data)
     log_loaders(config)
-    _take_up_launch(config)
+    take_up_launch(config)
     if config["resume"]:
         state = checkpoint.load_resumable(config["resume"])
         checkpoint.check_tokens(state, config["resume"], train._dataset)
@@ -186,22 +187,6 @@ def _fitted(config: Config, trainer: Any, train: Any, valid: Any, saved: bool, w
 def _shows_progress(config: Config) -> bool:
     """A bar is for a terminal: elsewhere every one of its states would be a line."""
     return bool(config["show_progress"]) and sys.stderr.isatty()
-
-
-def _take_up_launch(config: Config) -> None:
-    """Where torch's launcher has started the processes again: go on from the last checkpoint.
-
-    Raises:
-        InputError: a job of the same name had other settings.
-    """
-    folder, launch = config["checkpoint_dir"], processes.launch_id()
-    found = processes.from_main(
-        checkpoint.last_of_launch(folder, launch) if launch and processes.is_main() else None
-    )
-    if found is not None:
-        checkpoint.check_settings(checkpoint.load_resumable(found), found, config)
-        logger.warning("started again, goes on from %s", found)
-        config["resume"] = str(found)
 
 
 def load(

@@ -336,7 +336,7 @@ def test_a_job_that_is_started_again_has_the_settings_that_it_began_with(toy, mo
     first = run("HSTU", "toy", config_dict=small_options())
     again = run("HSTU", "toy", config_dict=small_options())
     assert again["test_result"] == first["test_result"]
-    with pytest.raises(InputError, match=r"checkpoint of --seed=\d+, not of --seed=7"):
+    with pytest.raises(InputError, match=r"--rdzv_id=job: .* new name .* of --seed=\d+, not of"):
         run("HSTU", "toy", config_dict=small_options(seed=7))
 
 

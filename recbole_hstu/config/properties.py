@@ -73,7 +73,8 @@ def model_settings(
         text_encoder: the one that is asked for, None: that of the files. What a file says to
             another one (its model, its pooling) does not hold then.
     """
-    of_encoders = settings_file(PROPERTIES / "model" / "TextModel.yaml").options
+    known = settings_file(PROPERTIES / "model" / "TextModel.yaml").options
+    of_encoders = known.keys() - {"text_missing", "text_storage_dtype", "text_features_file"}
     layers = []
     for file in files:
         layer, declared = file.of(dataset), file.options.get("text_encoder")

@@ -76,7 +76,7 @@ def ensure_text_features(
     item_text = ItemText.from_property(_option(config, "item_text"), items)
     known = _item_texts(items, item_text, config)
     wanted = WantedRows(known, tokens, options, _encoder_class(options))
-    path = Path(output_folder or folder) / file_name(dataset, options, wanted.revision)
+    path = Path(output_folder or folder) / file_name(dataset, options, wanted)
     if wanted.check(path)[1] is None:
         logger.info("text features: %s", path)
         return path
@@ -152,16 +152,18 @@ def scaled(vectors: np.ndarray, options: TextOptions) -> np.ndarray:
     return vectors / np.where(lengths == 0.0, 1.0, lengths)
 
 
-def file_name(dataset: str, options: TextOptions, revision: str | None = None) -> str:
+def file_name(dataset: str, options: TextOptions, wanted: WantedRows | None = None) -> str:
     """`{dataset}.{encoder}.safetensors`; options of one's own give a file of their own.
 
     The encoder part is lsa, or tells the model from all others, followed by a hash where an option
     that decides a vector is not the default: files with other options lie beside each other.
 
     Args:
-        revision: see `Encoder.known_revision`.
+        wanted: tells folders apart, and files in which items lack a row that others have.
     """
-    label = _model_label(options, revision)
+    label = _model_label(options, wanted.revision if wanted else None)
+    if wanted and wanted.zeros:
+        label += "-zero"
     if not options.is_default:
         record = json.dumps([options.decisive, options.text_revision], sort_keys=True)
         label += "-" + hashlib.sha256(record.encode()).hexdigest()[:8]

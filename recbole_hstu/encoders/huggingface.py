@@ -78,8 +78,10 @@ class HuggingFaceEncoder(Encoder):
         """The texts as they are; those that will be cut are counted, vectors kept from before
         included."""
         cut = 0
-        for start in range(0, len(texts), _TOKENIZE):
-            part = list(texts[start : start + _TOKENIZE])
+        # A token has a byte at least, and two mark the ends: the others cannot be too long.
+        long = [text for text in texts if len(text.encode()) + 2 > self._max_length]
+        for start in range(0, len(long), _TOKENIZE):
+            part = long[start : start + _TOKENIZE]
             whole = self._tokenizer(part, truncation=False, verbose=False)["input_ids"]
             cut += sum(len(row) > self._max_length for row in whole)
         log_truncated(self.name, cut, len(texts), self._max_length)

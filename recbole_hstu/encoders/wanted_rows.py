@@ -32,6 +32,7 @@ class WantedRows:
     Attributes:
         texts: of the items that need a row.
         revision: see `Encoder.known_revision`.
+        zeros: whether items without text have no row, by `text_missing: zero`.
 
     Raises:
         InputError: an item without text, and `text_missing` is error.
@@ -46,6 +47,7 @@ class WantedRows:
     ):
         self._known, self._options, self._per_text = known, options, encoder.per_text
         self.revision = encoder.known_revision(options)
+        self.zeros = options.text_missing == "zero" and not all(known.values())
         self.texts = _texts_of(known, tokens, options.text_missing)
         if not self._per_text:
             self.texts = {**self._corpus(), **self.texts}

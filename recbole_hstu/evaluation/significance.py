@@ -11,7 +11,7 @@ the standard deviation over seeds, which the tables show too, speaks of those.
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -117,9 +117,16 @@ def paired_tests_against_best(
         for name in values:
             if name not in baselines:
                 tests[name, metric] = paired_test(values[name], values[best])
-    adjusted = holm([test[3] for test in tests.values()])
+    return adjusted_together(
+        {key: PairedTest(*tests[key], tests[key][3], reference[key[1]]) for key in tests}
+    )
+
+
+def adjusted_together(tests: Mapping[K, PairedTest]) -> dict[K, PairedTest]:
+    """The tests, their p values corrected for all of them."""
+    adjusted = holm([test.p for test in tests.values()])
     return {
-        key: PairedTest(*test, adjusted=float(p), reference=reference[key[1]])
+        key: replace(test, adjusted=float(p))
         for (key, test), p in zip(tests.items(), adjusted, strict=True)
     }
 

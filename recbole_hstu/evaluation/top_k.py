@@ -81,7 +81,8 @@ def best_of_block(block: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tens
     k = min(k, block.shape[1])
     # topk chooses among equal scores as it likes: rows whose next score equals the last are sorted.
     best, columns = block.topk(min(k + 1, block.shape[1]), dim=1)
-    cut = best[:, k:] == best[:, k - 1 : k]
+    last = best[:, k - 1 : k]
+    cut = (best[:, k:] == last) & (last > -torch.inf)
     best, columns = best[:, :k], columns[:, :k]
     if cut.any():
         rows = cut.any(1).nonzero().squeeze(1)

@@ -16,7 +16,7 @@ from recbole_hstu.evaluation.segments import Segment
 from recbole_hstu.records.rank_file import SUFFIX as RANK_SUFFIX
 from recbole_hstu.records.rank_file import RankFile, write_rank_file
 from recbole_hstu.support.errors import InputError
-from recbole_hstu.support.files.whole_file import write_whole
+from recbole_hstu.support.files.whole_file import whole_file, write_whole
 
 SUFFIX = ".run.json"
 VERSION = 1
@@ -140,7 +140,8 @@ def keep_before(path: Path, record: RunRecord) -> Path:
         path.unlink()
         return kept
     moved = replace(record, rank_file=f"{name}{RANK_SUFFIX}")
-    shutil.copy2(ranks, folder / moved.rank_file)  # not moved yet: a record would lack its ranks
+    with whole_file(folder / moved.rank_file) as copy, ranks.open("rb") as source:
+        shutil.copyfileobj(source, copy)  # not moved yet: a record would lack its ranks
     kept = write_record(folder, moved, name=name)
     path.unlink()
     ranks.unlink()
@@ -157,17 +158,17 @@ def read_record(path: Path | str) -> RunRecord:
         content = json.loads(Path(path).read_bytes())
     except (OSError, ValueError) as error:
         raise InputError(
-            f"{path}: not a readable record of a run ({error}); delete it and run it again"
+            f"{path}: not a readable record of a run ({error}); move it away and run it again"
         ) from error
     if not isinstance(content, dict) or content.pop("version", None) != VERSION:
         raise InputError(
-            f"{path}: not a record of a run of version {VERSION}; delete it and run it again"
+            f"{path}: not a record of a run of version {VERSION}; move it away and run it again"
         )
     try:
         return _from_plain(content)
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise InputError(
-            f"{path}: not a record of a run ({error}); delete it and run it again"
+            f"{path}: not a record of a run ({error}); move it away and run it again"
         ) from error
 
 

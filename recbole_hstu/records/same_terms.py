@@ -89,30 +89,11 @@ def check_same_terms(records: Sequence[RunRecord]) -> None:
                     f"{record.label} and {knowing[0].label} were not judged alike: {key} is "
                     f"{both}; keep them in folders of their own"
                 )
-    check_tie_orders([(r.config["tie_order"], r.model) for r in records if "tie_order" in r.config])
     rows: dict[str, list[RunRecord]] = {}
     for record in records:
         rows.setdefault(record.label, []).append(record)
     for label, runs in rows.items():
         _check_row(label, runs)
-
-
-def check_tie_orders(runs: Sequence[tuple[str, str]]) -> None:
-    """Whether a table of these runs, (tie order, model) each, may show them: models with ties in
-    both orders, then every model in both.
-
-    Raises:
-        InputError: a model lacks a row in one of the orders.
-    """
-    models: dict[str, set[str]] = {}
-    for order, model in runs:
-        models.setdefault(order, set()).add(model)
-    if len({tuple(sorted(names)) for names in models.values()}) > 1:
-        shown = "; ".join(f"{order}: {', '.join(sorted(ms))}" for order, ms in models.items())
-        raise InputError(
-            f"tie_order: the rows would not be judged alike ({shown}); give every model a row in "
-            "each order, or all rows the same"
-        )
 
 
 def _check_row(label: str, runs: Sequence[RunRecord]) -> None:

@@ -123,9 +123,9 @@ def _column(
     return cells
 
 
-def tie_order(runs: Sequence[RunRecord]) -> str | None:
+def tie_order(runs: Sequence[RunRecord]) -> str:
     """In which order the runs of a row had the events of a user at the same time."""
-    return runs[0].config.get("tie_order")
+    return runs[0].config.get("tie_order", "file")  # releases without the option had the file's
 
 
 def smaller_is_better(metric: str) -> bool:

@@ -7,7 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from recbole_hstu.evaluation.significance import PairedTest, paired_tests_against_best
+from recbole_hstu.evaluation.significance import (
+    PairedTest,
+    adjusted_together,
+    paired_tests_against_best,
+)
 from recbole_hstu.records.rank_file import RankFile, read_rank_file
 from recbole_hstu.records.run_record import OK, RunRecord
 from recbole_hstu.reports.comparison_formats import to_csv, to_latex, to_markdown
@@ -60,6 +64,7 @@ def study_table(records: Sequence[RunRecord], folder: Path | str, options: Repor
             against = [label for label in baselines if label in rows]
             if against:
                 tests |= paired_tests_against_best(rows, against, ranked)
+        tests = adjusted_together(tests)
     baseline = options.baseline if options.baseline in {r.label for r in records} else None
     missing = {*options.baselines, *filter(None, [options.baseline])} - {*baselines, baseline}
     if missing:
@@ -103,7 +108,7 @@ def _by_tie_order(
     records: Sequence[RunRecord], ranks: Mapping[str, list[RankFile]]
 ) -> list[dict[str, list[RankFile]]]:
     """The rows of each order of ties, whose users have the same targets."""
-    orders: dict[str | None, dict[str, list[RankFile]]] = {}
+    orders: dict[str, dict[str, list[RankFile]]] = {}
     for record in records:
         if record.label in ranks:
             orders.setdefault(tie_order([record]), {})[record.label] = ranks[record.label]

@@ -125,11 +125,15 @@ def _features(config: Config, items: Sequence[str]) -> TextFeatures:
     features = read_text_features(file)
     absent = np.flatnonzero(rows_of(features.tokens, items)[1:] < 0) + 1
     if len(absent):
-        zero = config["text_missing"] == "zero"
+        remedy = "give them a text"
+        if config["text_features_file"]:
+            remedy = "add them to the file"
+        elif config["text_missing"] == "zero":
+            remedy = "set text_missing: empty"
         raise InputError(
             f"{file}: {len(absent):,} of {len(items) - 1:,} items have no text vector: "
             f"{first_ten([items[item] for item in absent])}; an id is made from one: "
-            f"{'set text_missing: empty' if zero else 'give them a text'}, or filter them out"
+            f"{remedy}, or filter them out"
         )
     return features
 

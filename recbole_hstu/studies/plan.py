@@ -9,11 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_hstu.config.config import Config
-from recbole_hstu.records.same_terms import (
-    EVALUATION_OPTIONS,
-    check_tie_orders,
-    window_of_mask,
-)
+from recbole_hstu.records.same_terms import EVALUATION_OPTIONS, window_of_mask
 from recbole_hstu.support.errors import InputError, UnknownOption
 from recbole_hstu.support.yaml_values import load_yaml
 
@@ -155,7 +151,7 @@ def plan_runs(
         for variant in variants
     ]
     _check_evaluated_alike(runs)
-    check_tie_orders([(run.config["tie_order"], run.model) for run in runs])
+    _check_tie_orders(runs)
     return runs
 
 
@@ -210,6 +206,19 @@ def _check_evaluated_alike(runs: Sequence[PlannedRun]) -> None:
                     f"{run.label} and {first.label} would not be judged alike: {key} is {ours} "
                     f"and {theirs}; give every row of a table the same"
                 )
+
+
+def _check_tie_orders(runs: Sequence[PlannedRun]) -> None:
+    """A table may show models with ties in both orders, then every model in both."""
+    models: dict[str, list[str]] = {}
+    for run in runs:
+        models.setdefault(run.config["tie_order"], []).append(run.model)
+    if len({tuple(sorted(names)) for names in models.values()}) > 1:
+        shown = "; ".join(f"{order}: {', '.join(names)}" for order, names in models.items())
+        raise InputError(
+            f"tie_order: the rows would not be judged alike ({shown}); give every model a row in "
+            "each order, or all rows the same"
+        )
 
 
 def _distinct(variants: list[Variant]) -> list[Variant]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,15 @@ from recbole.utils import init_seed
 from recbole_hstu.config.checkpoint_settings import checkpoint_settings
 from recbole_hstu.config.config import Config
 from recbole_hstu.config.properties import recbole_name
+from recbole_hstu.distributed import processes
 from recbole_hstu.encoders import ensure_text_features
 from recbole_hstu.model.parts.text_model import reads_text
-from recbole_hstu.support.errors import refused_by_recbole
+from recbole_hstu.support.errors import InputError, refused_by_recbole
 from recbole_hstu.support.yaml_values import load_yaml
 from recbole_hstu.training import checkpoint
 from recbole_hstu.training.trainer import trainer_class
+
+logger = logging.getLogger(__name__)
 
 
 def configuration(
@@ -47,6 +51,29 @@ def configuration(
     config = Config(model, dataset or before["dataset"], config_file_list, config_dict, base)
     checkpoint.check_settings(state, path, config)
     return config
+
+
+def take_up_launch(config: Config) -> None:
+    """Where torch's launcher has started the processes again: go on from the last checkpoint.
+
+    Raises:
+        InputError: a job of the same name had other settings.
+    """
+    folder, launch = config["checkpoint_dir"], processes.launch_id()
+    found = processes.from_main(
+        checkpoint.last_of_launch(folder, launch) if launch and processes.is_main() else None
+    )
+    if found is None:
+        return
+    try:
+        checkpoint.check_settings(checkpoint.load_resumable(found), found, config)
+    except InputError as error:
+        raise InputError(
+            f"--rdzv_id={launch}: a job of this name has trained already; take a new name for a "
+            f"new training, or the same settings ({error})"
+        ) from error
+    logger.warning("started again, goes on from %s", found)
+    config["resume"] = str(found)
 
 
 def provide_text(config: Config, dataset: Any) -> None:

@@ -218,8 +218,10 @@ def test_zeros_take_the_place_of_a_vector_of_the_empty_text(server, tmp_path):
         return read_text_features(ensure_text_features("toy", folder, settings, **more)).tokens
 
     assert "i3" in rows("empty")
-    assert rows("zero", tokens=["i1", "i3"]) == [f"i{n}" for n in range(10) if n != 3]
-    assert "i3" in rows("empty")
+    file = ensure_text_features("toy", folder, openai_config(server))
+    before = file.stat()
+    assert rows("zero") == [f"i{n}" for n in range(10) if n != 3]
+    assert file.stat() == before  # runs with either may stand beside each other
     write_items(folder, [*texts_of(5), "", *texts_of(4)])  # a text goes
     assert "i5" not in rows("zero", tokens=["i1", "i5"])
 

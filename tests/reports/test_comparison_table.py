@@ -218,3 +218,5 @@ def test_rows_compare_within_an_order_of_ties():
     assert [found[name].cells[0].best for name, *_ in rows] == [True, False, True, False]
     assert found["HSTU"].cells[0].gain == pytest.approx(100 / 3)
     assert found["HSTU h"].cells[0].gain is None
+    old = [replace(r, config={}) if r.label == "SASRec" else r for r in records]
+    assert rows_of(comparison_table(old, baseline="SASRec"))["HSTU"].cells[0].gain is not None

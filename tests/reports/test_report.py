@@ -236,3 +236,8 @@ def test_models_are_tested_within_an_order_of_ties(tmp_path):
     table = study_table(read_records(tmp_path), tmp_path, ReportOptions(baselines=["A"]))
     tested = {row.label: row.cells[0].p is not None for row in table.rows}
     assert tested == {"A": False, "B": True, "A h": False, "B h": False}
+    both = study_table(read_records(tmp_path), tmp_path, ReportOptions(baselines=["A", "A h"]))
+    p = {row.label: row.cells[0].p for row in both.rows}
+    assert p["B"] == p["B h"]  # alike ranks, corrected for the comparisons of both orders
+    (alone,) = (row.cells[0].p for row in table.rows if row.label == "B")
+    assert p["B"] > alone or alone == 1

@@ -23,7 +23,7 @@ from recbole_hstu.support.files.file_lock import one_at_a_time
 from recbole_hstu.support.files.whole_file import whole_folder
 from recbole_hstu.support.settings import Settings
 
-_FORMAT = 2
+_FORMAT = 1
 _AUTO_BYTES = 1 << 26
 # What decides how a data set is read, filtered and numbered.
 _DECIDE = (
@@ -172,10 +172,10 @@ def _short_hash(text: str) -> str:
 def _written(folder: Path) -> Iterator[None]:
     try:
         yield
-    except (OSError, NotImplementedError) as error:  # the second where a disk knows no locks
-        reason = in_a_line(getattr(error, "strerror", None) or error)
+    except OSError as error:
         raise InputError(
-            f"{folder}: cannot be written ({reason}); free space, or do without: --prepared=never"
+            f"{folder}: cannot be written ({in_a_line(error.strerror or error)}); free space, or "
+            "do without: --prepared=never"
         ) from error
 
 
@@ -189,20 +189,21 @@ def _listening() -> Iterator[list[tuple[int, str]]]:
         def emit(self, record: logging.LogRecord) -> None:
             said.append((record.levelno, record.getMessage()))
 
-    root = logging.getLogger()
-    level, others, listener = root.level, root.handlers[:], Listener(logging.INFO)
+    root, ours = logging.getLogger(), logging.getLogger("recbole_hstu.data")
+    own, heard = ours.level, ours.getEffectiveLevel()
+    others, listener = root.handlers[:], Listener(logging.INFO)
 
     def as_before(record: logging.LogRecord) -> bool:
-        return record.levelno >= level
+        return record.levelno >= heard or not record.name.startswith(ours.name)
 
     for handler in others:
         handler.addFilter(as_before)
     root.addHandler(listener)
-    root.setLevel(min(level, logging.INFO))
+    ours.setLevel(min(heard, logging.INFO))
     try:
         yield said
     finally:
-        root.setLevel(level)
+        ours.setLevel(own)
         root.removeHandler(listener)
         for handler in others:
             handler.removeFilter(as_before)

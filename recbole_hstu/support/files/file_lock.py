@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +21,7 @@ def one_at_a_time(lock_file: Path, waiting: str) -> Iterator[None]:
     The lock ends with the process that holds it, however that ends; the file stays.
 
     Raises:
-        OSError, NotImplementedError: the file cannot be made, or its file system knows no locks.
+        OSError: the file cannot be made, or its file system knows no locks.
     """
     lock = FileLock(lock_file)
     try:
@@ -27,6 +29,8 @@ def one_at_a_time(lock_file: Path, waiting: str) -> Iterator[None]:
     except Timeout:
         logger.info(waiting)
         lock.acquire()
+    except NotImplementedError as error:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK), str(lock_file)) from error
     try:
         yield
     finally:

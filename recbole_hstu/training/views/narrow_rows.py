@@ -52,13 +52,15 @@ class NarrowRows:
                 some = self._of_all_lengths(rows)
                 if some is None:
                     return False
-                wide, narrow = (predict(some).flatten() for predict in (self.own, self._narrow))
+                wide, narrow = (
+                    predict(some).view(len(some), -1) for predict in (self.own, self._narrow)
+                )
             except ANY_REASON:
                 return False
-        finite = wide.isfinite()  # some models score what is no candidate with -inf
-        if not torch.equal(wide[~finite], narrow[~finite]):
+        barred = wide[0] == -torch.inf  # for all rows alike: what a beam leaves out differs by row
+        wide, narrow = wide[:, ~barred], narrow[:, ~barred]
+        if not wide.numel():
             return False
-        wide, narrow = wide[finite], narrow[finite]
         return bool((wide - narrow).abs().max() <= TOLERANCE * wide.abs().max())
 
     def _of_all_lengths(self, rows: Interaction) -> Interaction | None:
