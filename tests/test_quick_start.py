@@ -351,3 +351,39 @@ def test_a_run_makes_no_rows_that_nobody_asks_for(toy, monkeypatch):
     monkeypatch.setattr(RunLog, "say_what_runs", watched)
     run("HSTU", "toy", config_dict=small_options(epochs=1))
     assert seen == [True]
+
+
+def test_without_validation_the_last_epoch_counts_after_a_resume_too(toy):
+    options = small_options(eval_step=0)
+    whole = run("HSTU", "toy", config_dict={**options, "epochs": 4, "checkpoint_dir": "whole"})
+    first = run("HSTU", "toy", config_dict={**options, "epochs": 2})
+    last = checkpoint.last_file(first["checkpoint"])
+    again = run(config_dict={"resume": str(last), "epochs": 4})
+    assert again["test_result"] == whole["test_result"]
+    for name, value in weights(whole["checkpoint"]).items():
+        assert torch.equal(value, weights(again["checkpoint"])[name]), name
+
+
+def test_more_patience_goes_on_with_a_training_that_ended_early(toy):
+    options = small_options(epochs=30, stopping_step=1, learning_rate=0.1)
+    whole = run("HSTU", "toy", config_dict={**options, "stopping_step": 4, "checkpoint_dir": "w"})
+    first = run("HSTU", "toy", config_dict=options)
+    last = checkpoint.last_file(first["checkpoint"])
+    assert first["record"].converged
+    for patience in (1, 4):
+        again = run(config_dict={"resume": str(last), "stopping_step": patience})
+        assert again["record"].converged
+        assert (again["record"].epochs > first["record"].epochs) == (patience == 4)
+    assert again["record"].epochs == whole["record"].epochs
+    assert again["test_result"] == whole["test_result"]
+
+
+def test_clipping_limits_true_gradients_under_a_loss_scale(toy, monkeypatch):
+    options = small_options("SASRec", learner="sgd", learning_rate=1.0, epochs=1)
+    options["clip_grad_norm"] = {"max_norm": 0.1}
+    plain = run("SASRec", "toy", config_dict=options)["checkpoint"]
+    scaling = property(lambda _: True, lambda *_: None)  # RecBole scales on a GPU alone
+    monkeypatch.setattr(PlainTrainer, "enable_scaler", scaling, raising=False)
+    scaled = run("SASRec", "toy", config_dict=options)["checkpoint"]
+    for name, value in weights(plain).items():
+        torch.testing.assert_close(value, weights(scaled)[name], atol=1e-4, rtol=1e-4)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recbole_hstu.support.errors import InputError
+from recbole_hstu.support.errors import InputError, writing
 from recbole_hstu.support.files.whole_file import whole_file
 
 SUFFIX = ".ranks.npz"
@@ -77,12 +77,13 @@ def write_rank_file(path: Path | str, ranks: RankFile) -> None:
     """Write a run's ranks, whole or not at all (a compressed npz that holds no objects).
 
     Raises:
+        CannotWrite: the disk is full, or the folder cannot be written.
         ValueError: the metadata does not fit JSON.
     """
     encoded = np.array([user.encode() for user in ranks.users.tolist()], dtype=np.bytes_)
     meta = json.dumps({"version": VERSION, "meta": ranks.meta}, allow_nan=False)
     columns = {name: getattr(ranks, name) for name in _COLUMNS}
-    with whole_file(path) as stream:
+    with writing(path), whole_file(path) as stream:
         np.savez_compressed(stream, users=encoded, header=np.array(meta), **columns)
 
 

@@ -15,7 +15,7 @@ from urllib.parse import quote
 from recbole_hstu.evaluation.segments import Segment
 from recbole_hstu.records.rank_file import SUFFIX as RANK_SUFFIX
 from recbole_hstu.records.rank_file import RankFile, write_rank_file
-from recbole_hstu.support.errors import InputError
+from recbole_hstu.support.errors import InputError, writing
 from recbole_hstu.support.files.whole_file import whole_file, write_whole
 
 SUFFIX = ".run.json"
@@ -104,12 +104,14 @@ def write_record(folder: Path | str, record: RunRecord, *, name: str | None = No
         name: of the file, without suffix; `record_name` by default.
 
     Raises:
+        CannotWrite: the disk is full, or the folder cannot be written.
         TypeError: a setting is not a plain value.
     """
     path = Path(folder) / f"{name or record_name(record)}{SUFFIX}"
     content = {"version": VERSION, **_finite(asdict(record))}
     text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
-    return write_whole(path, text)
+    with writing(path):
+        return write_whole(path, text)
 
 
 def write_run(
@@ -140,7 +142,8 @@ def keep_before(path: Path, record: RunRecord) -> Path:
         path.unlink()
         return kept
     moved = replace(record, rank_file=f"{name}{RANK_SUFFIX}")
-    with whole_file(folder / moved.rank_file) as copy, ranks.open("rb") as source:
+    new = folder / moved.rank_file
+    with writing(new), whole_file(new) as copy, ranks.open("rb") as source:
         shutil.copyfileobj(source, copy)  # not moved yet: a record would lack its ranks
     kept = write_record(folder, moved, name=name)
     path.unlink()

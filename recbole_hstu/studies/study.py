@@ -34,7 +34,7 @@ from recbole_hstu.studies.plan import PlannedRun
 from recbole_hstu.studies.run_identity import changed_options, run_identity
 from recbole_hstu.studies.side_by_side import on_gpu, side_by_side
 from recbole_hstu.support.commands.invocation import command
-from recbole_hstu.support.errors import InputError, ProcessDied
+from recbole_hstu.support.errors import CannotWrite, InputError, ProcessDied
 from recbole_hstu.support.files.whole_file import write_whole
 from recbole_hstu.support.secrets import masked
 from recbole_hstu.training import checkpoint
@@ -163,6 +163,8 @@ def _run_once(planned: PlannedRun, folder: Path, place: str) -> RunRecord:
         )
     except ProcessDied:
         raise  # no fault of this run: the next start goes on with it
+    except CannotWrite as error:  # nor is this
+        raise InputError(f"{what}: {error}; mend it, and the same command again goes on") from error
     except Exception as error:
         known = isinstance(error, InputError)
         logger.error("%s failed: %s", what, error, exc_info=None if known else error)

@@ -41,6 +41,13 @@ class UnknownOption(InputError):
         self.key = key
 
 
+class CannotWrite(InputError):
+    """A file that cannot be written: the disk is full, or the folder is gone or locked.
+
+    No fault of what was about to be written: the same work can go on later.
+    """
+
+
 class ProcessDied(RuntimeError):
     """Another process of the training ended before its work was done; the message says which."""
 
@@ -50,6 +57,16 @@ def missing_package(error: ImportError) -> str:
     name = str(error.name or error).partition(".")[0]
     wheel = _INSTALLED_AS.get(name, name.replace("_", "-"))
     return f"needs the package {name}; pip install {wheel}"
+
+
+@contextmanager
+def writing(path: object) -> Iterator[None]:
+    """A file that cannot be written inside the block becomes a `CannotWrite` of one line."""
+    try:
+        yield
+    except OSError as error:
+        reason = in_a_line(error.strerror or error)
+        raise CannotWrite(f"{path}: cannot be written ({reason})") from error
 
 
 @contextmanager

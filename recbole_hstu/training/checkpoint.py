@@ -15,7 +15,7 @@ import scipy.sparse
 import torch
 from recbole.utils import ModelType
 
-from recbole_hstu.support.errors import InputError
+from recbole_hstu.support.errors import CannotWrite, InputError
 from recbole_hstu.support.files.whole_file import is_abandoned, whole_file
 from recbole_hstu.training.tables import table_folder
 
@@ -77,7 +77,7 @@ def save_checkpoint(path: str | Path, state: dict[str, Any]) -> None:
     """Write `state` beside `path` and rename it there.
 
     Raises:
-        InputError: the disk is full or the folder cannot be written; what was there stays.
+        CannotWrite: the disk is full or the folder cannot be written; what was there stays.
     """
     path = Path(path)
     try:
@@ -87,7 +87,7 @@ def save_checkpoint(path: str | Path, state: dict[str, Any]) -> None:
         if isinstance(error.__context__, KeyboardInterrupt):
             raise error.__context__ from None  # torch cannot end a file that Ctrl-C cut short
         kept = "; the previous checkpoint is kept" if path.exists() else ""
-        raise InputError(f"{path}: the checkpoint cannot be written ({error}){kept}") from error
+        raise CannotWrite(f"{path}: the checkpoint cannot be written ({error}){kept}") from error
 
 
 def load_checkpoint(

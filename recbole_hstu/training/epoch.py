@@ -79,6 +79,7 @@ class Epoch:
         else:
             losses = self._backward(batch, loss, scaler)
         if self.clip_grad_norm:
+            scaler.unscale_(self.optimizer)  # the limit is one of true gradients
             clip_grad_norm_(self.model.parameters(), **self.clip_grad_norm)
         scaler.step(self.optimizer)
         scaler.update()

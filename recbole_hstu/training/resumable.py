@@ -33,6 +33,7 @@ class Resumable:
     best_valid_score: float
     best_valid_result: dict[str, float] | None
     cur_step: int
+    stopping_step: int
     start_epoch: int
     trained_seconds: float
     history: list[dict[str, Any]]
@@ -140,7 +141,8 @@ class Resumable:
         self.best_valid_result = state["best_valid_result"] or None
         self.trained_seconds = state["trained_seconds"]
         self.history = state["history"]
-        self._stopped_early = state["stopped_early"]
+        # A larger `stopping_step` than before gives it time to get better.
+        self._stopped_early = state["stopped_early"] and self.cur_step > self.stopping_step
         self._load_weights(state)
         further = state.get("further_optimizers", {})
         for name, optimizer in self._further().items():

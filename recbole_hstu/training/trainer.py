@@ -139,7 +139,7 @@ class PlainTrainer(Epoch, Resumable, Trainer):
             raise
         if self.best_valid_result is None:  # the last epoch counts
             take_average(self.optimizer)
-        has_best = valid_data and Path(self.saved_model_file).exists()
+        has_best = self.best_valid_result is not None and Path(self.saved_model_file).exists()
         if saved and not processes.from_main(has_best):
             self._save_checkpoint(epoch - 1, verbose=verbose)
         if verbose:

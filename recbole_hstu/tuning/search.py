@@ -9,6 +9,7 @@ whose lock is free was cut off, and is taken up again under its number with its 
 from __future__ import annotations
 
 import json
+import shutil
 import time
 import uuid
 import warnings
@@ -162,6 +163,8 @@ class Search:
         kept = self.study.user_attrs
         wanted = json.loads(json.dumps(dict(self.plan.identity)))
         if "settings" not in kept and not self.study.get_trials(deepcopy=False):
+            # Of a search whose storage is gone: its trials had other numbers for other options.
+            shutil.rmtree(self.folder / "checkpoints", ignore_errors=True)
             write_whole(self.folder / _NOTE_FILE, json.dumps(note, indent=1))
             self.study.set_user_attr("folder", note["id"])
             self.study.set_user_attr("settings", wanted)

@@ -11,7 +11,7 @@ from optuna.exceptions import TrialPruned
 from optuna.trial import TrialState
 
 from recbole_hstu.quick_start import run
-from recbole_hstu.support.errors import InputError
+from recbole_hstu.support.errors import CannotWrite, InputError
 from recbole_hstu.support.secrets import masked
 from recbole_hstu.tuning.search import Claim, Search, SearchPlan
 from recbole_hstu.tuning.storage import STORAGE_ERRORS, storage_failures
@@ -91,7 +91,7 @@ def _raise_if_outside(error: BaseException, place: str) -> None:
     """A full disk or a lost folder is no trial's fault: the search ends and the trial can go on."""
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, OSError):
+        if isinstance(cause, OSError | CannotWrite):
             raise InputError(
                 f"{place}: {error}; mend it and start the same command again to go on"
             ) from error

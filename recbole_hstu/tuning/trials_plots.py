@@ -60,12 +60,12 @@ def parallel_coordinates(
         finished: options and score of the trials that came to their end.
         stopped: options of those that were stopped early: dotted, without a score.
     """
-    from matplotlib import colormaps
-
     scores = [score for _, score in finished]
     axes = [*map(_axis, parameters), _Axis(metric, min(scores), max(scores))]
     best = max(scores) if bigger else min(scores)
     with new_figure(1.7 * len(axes) + 1, 4.4) as figure:
+        from matplotlib import colormaps  # `new_figure` says so where it is missing
+
         plane = figure.subplots()
         for options in stopped:
             y = [axis.position(options[axis.name]) for axis in axes[:-1]]

@@ -22,7 +22,7 @@ from recbole_hstu.reports.text_tables import (
     terminal_table,
 )
 from recbole_hstu.support.commands.invocation import command
-from recbole_hstu.support.errors import InputError, in_a_line
+from recbole_hstu.support.errors import InputError, in_a_line, writing
 from recbole_hstu.support.files.whole_file import write_whole
 from recbole_hstu.support.plain_values import plain_value
 from recbole_hstu.support.secrets import masked
@@ -48,6 +48,9 @@ def write_results(search: Search, output_file: str | None = None) -> str:
 
     Returns:
         The table and the summary as text.
+
+    Raises:
+        CannotWrite: the disk is full, or a folder cannot be written.
     """
     trials = [trial for trial in search.trials() if trial.state in _STATES]
     best = search.best()
@@ -63,7 +66,8 @@ def write_results(search: Search, output_file: str | None = None) -> str:
     if best is not None:
         files[search.folder / "best.yaml"] = _best(search, best, summary)
     for path, content in files.items():
-        write_whole(path, content)
+        with writing(path):
+            write_whole(path, content)
     return _text(names, rows, summary)
 
 

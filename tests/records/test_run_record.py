@@ -114,7 +114,7 @@ def test_a_record_that_is_put_aside_never_lacks_its_ranks(tmp_path, monkeypatch)
 
     with monkeypatch.context() as full:
         full.setattr(run_record, "write_whole", die)
-        with pytest.raises(OSError, match="No space"):
+        with pytest.raises(InputError, match=r"cannot be written \(No space"):
             run_record.keep_before(path, read_record(path))
     assert read_rank_file(tmp_path / read_record(path).rank_file).ranks.size == 5
     kept = run_record.keep_before(path, read_record(path))

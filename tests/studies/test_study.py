@@ -406,3 +406,24 @@ def test_an_option_that_an_older_release_did_not_have_counts_if_it_is_set():
     assert changed_options(old, old | {"candidates": "all", "train_events": None}) == []
     new = old | {"candidates": "training"}
     assert changed_options(old, new) == ["candidates None -> training"]
+
+
+def test_a_full_disk_is_no_runs_failure(toy, caplog, monkeypatch):
+    """The study ends, and the same command goes on where it was."""
+    save, saved = torch.save, []
+
+    def until_full(state, stream):
+        saved.append(state["epoch"])
+        if len(saved) > 3:
+            raise OSError(28, "No space left on device")
+        save(state, stream)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", until_full)
+        with pytest.raises(InputError, match=r"HSTU, seed 1: .*No space left.* goes on"):
+            study(["HSTU", "SASRec"], seeds=1, epochs=4)
+    assert not list(FOLDER.glob("*.run.json"))
+    caplog.clear()
+    _, failed = study(["HSTU", "SASRec"], seeds=1, epochs=4)
+    assert not failed
+    assert any("HSTU, seed 1: goes on from" in line for line in said(caplog))

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import sqlite3
+import sys
 import time
 from pathlib import Path
 
@@ -385,3 +386,35 @@ def children(pid):
         if int(fields[1]) == pid and "spawn_main" in command:
             found.append(int(path.parent.name))
     return sorted(found)
+
+
+def test_a_search_without_matplotlib_has_its_table(toy, monkeypatch, capsys):
+    monkeypatch.setattr(tuning, "plot", trials_report.plot)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert tune(algo="exhaustive", max_trials=1) == 0
+    shown = capsys.readouterr()
+    assert "1 of 1 trials" in shown.out
+    assert "matplotlib" in shown.err
+
+
+@pytest.mark.parametrize("place", ["saved", "file/hyper.result"])
+def test_where_results_cannot_go_is_told_at_once(toy, capsys, monkeypatch, place):
+    Path("saved").mkdir()
+    Path("file").touch()
+    monkeypatch.setattr(trials, "run", None)
+    assert tune(algo="exhaustive", output_file=place) == 2
+    assert "--output_file" in capsys.readouterr().err
+    assert not FOLDER.exists()
+
+
+def test_checkpoints_of_a_search_that_is_gone_are_not_gone_on_with(toy, monkeypatch):
+    def fail(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PlainTrainer, "_valid_epoch", fail)
+        tune(algo="exhaustive", max_trials=1, eval_step=2, epochs=3)
+    assert list(FOLDER.glob("checkpoints/trial-1/*.last.pth"))
+    (FOLDER / "trials.db").unlink()
+    assert tune(algo="exhaustive", max_trials=1, seed=7, eval_step=2, epochs=3) == 0
+    assert [r["state"] for r in rows()] == ["finished"]

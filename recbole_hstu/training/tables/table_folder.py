@@ -19,7 +19,7 @@ import torch
 
 from recbole_hstu.distributed import processes
 from recbole_hstu.distributed.row_blocks import blocks_of
-from recbole_hstu.support.errors import InputError, in_a_line
+from recbole_hstu.support.errors import CannotWrite, InputError, in_a_line
 from recbole_hstu.support.files.whole_file import whole_folder
 
 IDS = "items.ids"
@@ -85,7 +85,7 @@ class OwnBlock:
                     process_group=self._blocks.group,
                 )
         except (OSError, dcp.api.CheckpointException) as error:
-            raise InputError(
+            raise CannotWrite(
                 f"{folder}: the item table cannot be written ({in_a_line(error)[:200]}); the "
                 "previous checkpoint is kept"
             ) from error
