@@ -1,6 +1,7 @@
 """What benchmarks build, at a tiny size, so that a change of the package cannot break it unseen."""
 
 import importlib
+import json
 import sys
 from pathlib import Path
 
@@ -53,3 +54,37 @@ def test_every_way_of_a_step_is_timed(benchmark, monkeypatch):
     seconds, losses = options.measure("cpu", "sampled", file)
     assert seconds.keys() == losses.keys() == set(options.WAYS)
     assert losses["high"] == pytest.approx(losses["float32"], rel=1e-3)  # the same negatives
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "kept", "words"),
+    [
+        (
+            "losses",
+            "full.json",
+            {"settings": {"dataset": "ml-1m", "seed": 42}},
+            "not of {'dataset'",
+        ),
+        ("losses", "full.json", {"points": []}, "is of None"),
+        ("growth", "points.json", [{"point": {}, "threads": 2}], "has points of --threads=2"),
+        ("growth", "points.json", [{"point": {}}], "has points of --threads=None"),
+    ],
+)
+def test_results_of_other_settings_are_refused(benchmark, monkeypatch, name, file, kept, words):
+    module = benchmark(name)
+    Path(file).write_text(json.dumps(kept))
+    monkeypatch.setattr(sys, "argv", [name, "--out=."])
+    monkeypatch.setattr(module, "train" if name == "losses" else "points", lambda *_: [])
+    with pytest.raises(SystemExit, match=words):
+        module.main()
+    assert [path.name for path in Path().iterdir()] == [file]
+
+
+def test_made_up_data_of_another_size_are_made_anew(benchmark, monkeypatch):
+    prepared = benchmark("prepared")
+    monkeypatch.setattr(prepared, "child", lambda args, stage: {})
+    for count in (20, 30, 30):
+        monkeypatch.setattr(sys, "argv", ["", "--folder=.", f"--interactions={count}", "--json"])
+        prepared.main()
+    files = sorted(Path().glob("*/*.inter"))
+    assert [len(file.read_text().splitlines()) for file in files] == [21, 31]
