@@ -85,14 +85,21 @@ class ServedModel:
             for one in read
         ]
         asked = [(number, one) for number, one in enumerate(read) if isinstance(one, _Asked)]
-        numbered = sorted(asked, key=lambda pair: _group(pair[1]))
-        for _, group in groupby(numbered, key=lambda pair: _group(pair[1])):
+        numbered = sorted(asked, key=lambda pair: self._group(pair[1]))
+        for _, group in groupby(numbered, key=lambda pair: self._group(pair[1])):
             numbers, some = zip(*group, strict=True)
             rows = self._rows(some)
             for number, one in zip(numbers, some, strict=True):
                 for place in one.places:
                     answers[number]["lists"][place] = next(rows)
         return answers
+
+    def _group(self, asked: _Asked) -> tuple[bool, int, bool, int]:
+        """Requests of one group are computed together; those with candidates each alone. What an
+        index finds depends on k."""
+        alone = 0 if asked.columns is None else id(asked)
+        k = 0 if self.rec.index is None else asked.request.k
+        return asked.is_kept, alone, asked.times is None, k
 
     def _read(self, request: Recommend) -> _Asked:
         if (request.histories is None) == (request.users is None):
@@ -237,8 +244,3 @@ def _tried(answer: Callable[..., Any], *given: Any) -> Any:
 
 def _users_of(request: Recommend) -> Sequence[Any]:
     return request.users if request.users is not None else request.histories or []
-
-
-def _group(asked: _Asked) -> tuple[bool, int, bool]:
-    """Requests of one group are computed together; those with candidates each alone."""
-    return asked.is_kept, 0 if asked.columns is None else id(asked), asked.times is None

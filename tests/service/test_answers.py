@@ -2,9 +2,13 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 
 import numpy as np
+import torch
 from running_service import running, small_models
+
+from recbole_hstu.service.messages import Recommend
 
 HISTORY = [["i1", 5], ["i2", 7]]
 OTHER = [["i4", 3], ["i1", 3], ["i9", 8]]
@@ -165,3 +169,20 @@ def test_requests_at_once_are_computed_together_and_fail_alone(models, monkeypat
         if status == 200:
             table = models[0].rec.recommend(one["histories"], k=one["k"], at=one["at"])
             assert listed(found["lists"][0]) == expected(table)
+
+
+def test_an_index_is_asked_for_lists_of_one_length(models):
+    """What it finds for a list depends on how long that is, not on others of the batch."""
+    asked = []
+
+    class Index:
+        def best(self, rec, prepared, k, seen):
+            asked.append((len(prepared), k))
+            return rec.best(prepared, k, seen, torch.arange(1, rec.scorer.n_items))
+
+    model = copy(models[0])
+    model.rec = copy(model.rec)
+    model.rec.index = Index()
+    found = model.recommend([Recommend(histories=[HISTORY], at=20, k=k) for k in (2, 5, 2)])
+    assert [len(one["lists"][0]) for one in found] == [2, 5, 2]
+    assert sorted(asked) == [(1, 5), (2, 2)]
