@@ -198,10 +198,26 @@ class ServedModel:
         return [_tried(self._explain, request) for request in requests]
 
     def _explain(self, request: Explain) -> Row:
-        events, rec = request.history, self.rec
-        if len(events) == 1:
-            rec.scores(events, request.items, request.at)  # its errors
-            return {"contributions": [None]}
+        self.rec.read([request.history], request.on_unknown)  # its errors
+        known = [
+            place
+            for place, event in enumerate(request.history)
+            if self.knows(event if isinstance(event, str) else event[0])
+        ]
+        contributions: list[list[float] | None] = [None] * len(request.history)
+        events = [request.history[place] for place in known]
+        if len(events) > 1:
+            for place, of_items in zip(known, self._shares(events, request), strict=True):
+                contributions[place] = of_items
+        elif events:
+            self.rec.scores(events, request.items, request.at)  # its errors
+        else:
+            self.rec.ids(request.items)
+        return {"contributions": contributions}
+
+    def _shares(self, events: list[Any], request: Explain) -> list[list[float]]:
+        """Every item's score with each of these events minus its score without."""
+        rec = self.rec
         without = [events[:left] + events[left + 1 :] for left in range(len(events))]
         given = rec.read([events, *without])
         times = rec.request_times(request.at, given, given.users)
@@ -219,7 +235,7 @@ class ServedModel:
                 item for item, no in zip(request.items, unscored.tolist(), strict=True) if no
             ]
             raise InputError(f"items: the model gives no score to {first_ten(lacking)}")
-        return {"contributions": (scores[:1] - scores[1:]).tolist()}
+        return (scores[:1] - scores[1:]).tolist()
 
 
 def add_events(models: Sequence[ServedModel], requests: Sequence[AddEvents]) -> list[Outcome]:

@@ -90,6 +90,23 @@ def test_a_contribution_is_the_score_with_the_event_minus_the_score_without(serv
     assert service.post("/contributions", asked)[2] == {"contributions": [None]}
 
 
+def test_contributions_of_events_that_nobody_knows_are_null(service):
+    asked = {"history": OTHER, "items": ["i5"], "at": 20}
+    first, second, third = service.post("/contributions", asked)[2]["contributions"]
+    asked["history"] = [OTHER[0], ["gone", 3], *OTHER[1:]]
+    status, _, problem = service.post("/contributions", asked)
+    assert (status, "on_unknown" in problem["detail"]) == (409, True)
+    asked["on_unknown"] = "ignore"
+    found = service.post("/contributions", asked)[2]["contributions"]
+    assert found == [first, None, second, third]
+    for history in ([["gone", 3], OTHER[2]], [["gone", 3]]):
+        asked["history"] = history
+        found = service.post("/contributions", asked)[2]["contributions"]
+        assert found == [None] * len(history)
+    status, _, problem = service.post("/contributions", {**asked, "items": ["gone"]})
+    assert (status, "does not know: gone" in problem["detail"]) == (409, True)
+
+
 def test_an_item_without_a_score_has_no_contributions(service, models, monkeypatch):
     """Beams leave -inf to the items that they do not reach."""
     scorer = models[0].rec.scorer
