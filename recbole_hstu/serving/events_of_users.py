@@ -28,9 +28,16 @@ def read_events(config: Any, dataset: str | Path | pd.DataFrame | None = None) -
             place by default.
 
     Raises:
-        InputError: nothing there, or not an atomic file with users, items and times.
+        InputError: nothing there, not an atomic file with users, items and times, or a table
+            without a column user or item.
     """
     if isinstance(dataset, pd.DataFrame):
+        lacking = [name for name in ("user", "item") if name not in dataset]
+        if lacking:
+            raise InputError(
+                f"dataset: no column {', '.join(lacking)}; expected a table with the columns user, "
+                "item, time"
+            )
         return _by_time(dataset)
     path = Path(dataset if dataset is not None else config["data_path"])
     if path.suffix != ".inter":
