@@ -28,16 +28,9 @@ def read_events(config: Any, dataset: str | Path | pd.DataFrame | None = None) -
             place by default.
 
     Raises:
-        InputError: nothing there, not an atomic file with users, items and times, or a table
-            without a column user or item.
+        InputError: nothing there, or not an atomic file with users, items and times.
     """
     if isinstance(dataset, pd.DataFrame):
-        lacking = [name for name in ("user", "item") if name not in dataset]
-        if lacking:
-            raise InputError(
-                f"dataset: no column {', '.join(lacking)}; expected a table with the columns user, "
-                "item, time"
-            )
         return _by_time(dataset)
     path = Path(dataset if dataset is not None else config["data_path"])
     if path.suffix != ".inter":
@@ -71,9 +64,18 @@ class EventsOfUsers:
 
     Args:
         events: a table user, item and perhaps time, each user's events oldest first.
+
+    Raises:
+        InputError: the table lacks users or items.
     """
 
     def __init__(self, events: pd.DataFrame):
+        lacking = [name for name in ("user", "item") if name not in events]
+        if lacking:
+            raise InputError(
+                f"dataset: no column {', '.join(lacking)}; expected a table with the columns user, "
+                "item, time"
+            )
         events = events.assign(user=events["user"].astype(str))
         codes, users = pd.factorize(events["user"])
         self.users = pd.Index(users, dtype=object)
