@@ -43,6 +43,7 @@ def main() -> None:
         for _ in range(ROUNDS):
             for way, (nproc, threads) in WAYS.items():
                 torch.set_num_threads(threads)
+                os.environ["OMP_NUM_THREADS"] = str(threads)  # of further processes
                 results[way] = run("HSTU", "ml-100k", config_dict={**OPTIONS, "nproc": nproc})
                 seconds[way].append(results[way]["record"].training_seconds)
         states = {

@@ -3,7 +3,8 @@
     python benchmarks/growth.py [--sweeps items,history,batch] [--threads 1] [--out growth]
 
 A process a point: processor seconds of the best of a few steps, of scoring and ranking 256 users,
-and peak memory above the imports. Killed, the same command goes on with the missing points.
+and peak memory above the imports. Killed, the same command goes on with the missing points; a
+folder holds points of one number of threads.
 """
 
 from __future__ import annotations
@@ -68,6 +69,10 @@ def main() -> None:
         return
     file = args.out / "points.json"
     found = json.loads(file.read_text()) if file.exists() else []
+    for threads in {entry.get("threads") for entry in found} - {args.threads}:
+        raise SystemExit(
+            f"{file}: has points of --threads={threads}; name another folder with --out"
+        )
     known = [entry["point"] for entry in found]
     for point in points():
         if point["sweep"] not in args.sweeps.split(",") or point in known:
@@ -75,7 +80,8 @@ def main() -> None:
         command = [sys.executable, __file__, f"--threads={args.threads}"]
         command.append(f"--point={json.dumps(point)}")
         done = subprocess.run(command, capture_output=True, text=True, check=True)
-        found.append({"point": point, **json.loads(done.stdout.splitlines()[-1])})
+        cost = json.loads(done.stdout.splitlines()[-1])
+        found.append({"point": point, "threads": args.threads, **cost})
         write_whole(file, json.dumps(found, indent=1))
     table(found, args.out / "table.md")
     plot(found, args.out / "growth")

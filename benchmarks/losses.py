@@ -4,7 +4,8 @@
 
 Under the paper protocol nothing is validated and nothing is chosen: every `--every` epochs the
 model is judged on the test set as it stands, and the last epoch counts. Killed, the same command
-goes on from the last judged epoch. Writes a table, and plots, to `--out`.
+goes on from the last judged epoch. Writes a table, and plots, to `--out`; a folder holds curves of
+one data set, seed and number of users.
 """
 
 from __future__ import annotations
@@ -36,27 +37,41 @@ def main() -> None:
     parser.add_argument("--limit_users", type=int)
     parser.add_argument("--out", type=Path, default=Path("results/losses"))
     args = parser.parse_args()
-    args.out.mkdir(parents=True, exist_ok=True)
-    names = args.loss_types.split(",")
-    for name in names:
+    read_curves(args)
+    for name in args.loss_types.split(","):
         train(name, args)
-    # Every curve of the folder, also those that another process has finished.
-    curves = {file.stem: json.loads(file.read_text()) for file in sorted(args.out.glob("*.json"))}
+    curves = read_curves(args)
     write_table(curves, args.out / "table.md")
     plot(curves, args.out / "curves")
+
+
+def settings_of(args: argparse.Namespace) -> dict[str, Any]:
+    return {key: getattr(args, key) for key in ("dataset", "seed", "limit_users")}
+
+
+def read_curves(args: argparse.Namespace) -> dict[str, Any]:
+    """Every curve of the folder, also those that another process has finished."""
+    curves = {file.stem: json.loads(file.read_text()) for file in sorted(args.out.glob("*.json"))}
+    for name, curve in curves.items():
+        if curve.get("settings") != settings_of(args):
+            raise SystemExit(
+                f"{args.out}/{name}.json is of {curve.get('settings')}, not of "
+                f"{settings_of(args)}; name another folder with --out"
+            )
+    return curves
 
 
 def train(loss_type: str, args: argparse.Namespace) -> None:
     """Train to `epochs` in stretches of `every`, each the resumption of the one before."""
     file = args.out / f"{loss_type}.json"
-    curve: dict[str, Any] = {"points": [], "history": [], "last": None}
+    curve: dict[str, Any] = {"settings": settings_of(args), "points": [], "history": []}
     if file.exists():
         curve = json.loads(file.read_text())
     done = curve["points"][-1]["epoch"] if curve["points"] else 0
     for epochs in range(done + args.every, args.epochs + 1, args.every):
         options = {
             **{"protocol": "paper", "loss_type": loss_type, "epochs": epochs, "seed": args.seed},
-            **{"data_path": args.data_path, "resume": curve["last"], "show_progress": False},
+            **{"data_path": args.data_path, "resume": curve.get("last"), "show_progress": False},
             "limit_users": args.limit_users,
         }
         options = {key: value for key, value in options.items() if value is not None}

@@ -122,7 +122,8 @@ class Step:
 def optimizer_of(model: HSTU, learner: str) -> torch.optim.Optimizer:
     if learner == "adamw":
         return torch.optim.AdamW(model.parameters(), fused=True)
-    config = {"model": "HSTU", "adam_betas": (0.9, 0.98), "clip_grad_norm": None}
+    config = {"model": "HSTU", "adam_betas": (0.9, 0.98)}
+    config |= {"clip_grad_norm": None, "enable_scaler": False}
     return lazy_adamw(model, config, model.parameters(), 1e-3, 0.0)
 
 

@@ -62,7 +62,7 @@ def measure(device: str, loss_type: str, file) -> tuple[dict[str, float], dict[s
     }
     losses = {}
     for way, model in models.items():
-        model.generator.manual_seed(0)
+        model.draws.at(0, 0)
         with chosen(way, device), torch.no_grad():
             losses[way] = model.eval().calculate_loss(batch).item()
         model.train()

@@ -7,8 +7,9 @@ starting from it. Until the loaders stand, by the clock and of the processor; th
 processor, a batch of the loader and the step that takes it (64 wide, `shared` loss); the peak
 memory of the process, and how much of its memory at the end are pages of files, of which all
 processes share one copy. The made-up data have 15 interactions a user and 200,000 items; with
-`--folder` they stay for the next time. `--stages prepare,start` leaves out the start from the
-files: it takes 2 GiB and more for every 10 million interactions.
+`--folder` they stay for the next time, those of each `--interactions` by themselves.
+`--stages prepare,start` leaves out the start from the files: it takes 2 GiB and more for every 10
+million interactions.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from recbole_hstu.config.config import Config
 from recbole_hstu.data.data_set import load_dataset
 from recbole_hstu.data.loaders import make_loaders
 from recbole_hstu.reports.text_tables import markdown_table
+from recbole_hstu.support.files.whole_file import whole_file
 from recbole_hstu.support.memory import keep_freed_memory
 from recbole_hstu.training.preparation import build_model
 
@@ -64,7 +66,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         args.folder = args.folder or Path(folder)
-        write_interactions(args.folder / "madeup", args.interactions)
+        write_interactions(args.folder / name_of(args), args.interactions)
         costs = {stage: child(args, stage) for stage in args.stages.split(",")}
     if args.json:
         sys.stdout.write(json.dumps(costs))
@@ -74,12 +76,16 @@ def main() -> None:
     sys.stdout.write(markdown_table(names, rows))
 
 
+def name_of(args: argparse.Namespace) -> str:
+    return f"madeup-{args.interactions}"
+
+
 def child(args: argparse.Namespace, stage: str) -> dict[str, float]:
     if stage == "prepare":
-        for old in (args.folder / "madeup").glob("*.prepared"):
+        for old in (args.folder / name_of(args)).glob("*.prepared"):
             shutil.rmtree(old)
     command = [sys.executable, __file__, "--stage", stage, "--folder", str(args.folder)]
-    command += ["--steps", str(args.steps)]
+    command += ["--steps", str(args.steps), "--interactions", str(args.interactions)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -99,7 +105,7 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
     warnings.filterwarnings("ignore")
     how = {"data_path": str(args.folder), "prepared": STAGES[args.stage]}
     started, worked = time.perf_counter(), time.process_time()
-    config = Config("HSTU", "madeup", config_dict={**OPTIONS, **how})
+    config = Config("HSTU", name_of(args), config_dict={**OPTIONS, **how})
     data = load_dataset(config)
     train = make_loaders(config, data)[0]
     start, work = time.perf_counter() - started, time.process_time() - worked
@@ -131,17 +137,16 @@ def seconds_a_step(model: Any, train: Any, steps: int) -> tuple[float, float]:
 
 
 def write_interactions(place: Path, count: int) -> None:
-    """`madeup.inter`: popular and rare items, times in ms, in no order; kept if it is there."""
+    """The `.inter` file: popular and rare items, times in ms, in no order; kept if it is there."""
     import pyarrow as pa
     from pyarrow import csv
 
     file = place / f"{place.name}.inter"
     if file.exists():
         return
-    place.mkdir(parents=True)
     generator = np.random.default_rng(0)
     options = csv.WriteOptions(include_header=False, delimiter="\t", quoting_style="none")
-    with file.open("wb") as stream:
+    with whole_file(file) as stream:
         stream.write(b"user_id:token\titem_id:token\ttimestamp:float\n")
         for start in range(0, count, 5_000_000):
             rows = min(5_000_000, count - start)

@@ -40,13 +40,14 @@ def serve(items: int, history: int) -> None:
     from serving import recommender
 
     from recbole_hstu.service.app import make_app
+    from recbole_hstu.service.connection import Connection
     from recbole_hstu.service.item_titles import ItemTitles
     from recbole_hstu.service.serve import open_door
     from recbole_hstu.service.served_model import ServedModel
 
     rec = recommender(items, history)
     model = ServedModel("drawn", rec, ItemTitles(rec.saved.item_tokens, {}), 256 << 20)
-    config = uvicorn.Config(make_app([model]), http="h11", log_level="error", access_log=False)
+    config = uvicorn.Config(make_app([model]), http=Connection, log_level="error", access_log=False)
     with open_door("127.0.0.1", 0) as door:
         write(f"{door.getsockname()[1]} {model.cache.bytes_a_user}\n")
         sys.stdout.flush()

@@ -39,7 +39,7 @@ def recommender(n_items: int, history: int) -> Recommender:
     )
     tokens = ["[PAD]", *(f"i{i}" for i in range(n_items))]
     torch.manual_seed(0)
-    model = HSTU(config, StandIn(config, tokens, ["[PAD]"])).eval().requires_grad_(False)
+    model = HSTU(config, StandIn(config, tokens, ["[PAD]"], None)).eval().requires_grad_(False)
     return Recommender(SavedModel(Path("drawn"), config, model, tokens, ["[PAD]"], {}))
 
 

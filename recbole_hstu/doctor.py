@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recbole_hstu import __version__
+from recbole_hstu.support.errors import INSTALLED_AS, how_to_install
 
 OK, NOTE, BAD = "ok", "note", "BAD"
 
@@ -46,7 +47,7 @@ _EXTRAS = {
 }
 # Module -> models of RecBole that need it.
 _FOREIGN = {"dgl": "KGAT", "lightgbm": "LightGBM", "xgboost": "XGBoost", "faiss": "NCL"}
-_PIP_NAMES = {"sklearn": "scikit-learn", "yaml": "pyyaml", "faiss": "faiss-cpu"}
+_MODULES = {distribution: module for module, distribution in INSTALLED_AS.items()}
 _FOLDERS = ("dataset", "saved", "log", "log_tensorboard")
 _ROOM = 1 << 30  # bytes; a checkpoint with its optimiser is three times the model
 _PATIENCE_S = 300
@@ -114,7 +115,7 @@ def _needed(name: str) -> Finding:
     except Exception as error:  # a broken package raises anything
         missing = getattr(error, "name", None) or name
         if missing.split(".")[0] != name:
-            mend = f"pip install {_PIP_NAMES.get(missing, missing)}"
+            mend = how_to_install(missing)
         return Finding(BAD, name, f"cannot be imported ({_one_line(error)})", mend)
     version = _version(name)
     numbers = [int(part) for part in version.split("+")[0].split(".")[:2] if part.isdigit()]
@@ -129,7 +130,7 @@ def _needed(name: str) -> Finding:
 
 def _extra(name: str) -> Finding:
     extra, purpose = _EXTRAS[name]
-    module = name.replace("-", "_")
+    module = _MODULES.get(name, name.replace("-", "_"))
     try:
         if extra != "minilm":  # importing that one loads sentence-transformers
             importlib.import_module(module)
@@ -214,7 +215,7 @@ def _upstream() -> Iterator[Finding]:
     for module, model in _FOREIGN.items():
         if not _there(module):
             text = f"not installed; only for RecBole's {model}"
-            yield Finding(NOTE, module, text, f"pip install {_PIP_NAMES.get(module, module)}")
+            yield Finding(NOTE, module, text, how_to_install(module))
 
 
 def _folder(name: str) -> Finding:

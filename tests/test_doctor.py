@@ -86,3 +86,11 @@ def test_threads(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     (finding,) = doctor._threads()
     assert (finding.state, finding.mend) == (NOTE, "unset OMP_NUM_THREADS")
+
+
+def test_an_extra_is_found_by_the_name_that_it_is_imported_by(monkeypatch):
+    monkeypatch.setattr(importlib, "import_module", lambda name: None)
+    monkeypatch.setattr(doctor, "_there", {"faiss", "tiktoken"}.__contains__)
+    assert doctor._extra("faiss-cpu").state == doctor._extra("tiktoken").state == OK
+    finding = doctor._extra("optuna")
+    assert (finding.state, finding.mend) == (NOTE, 'pip install "recbole-hstu[hyper]"')

@@ -41,7 +41,8 @@ class Guard:
     """An ASGI application around another.
 
     A request is refused before its body is read where it can be: memory is bounded by
-    `max_waiting` bodies of `MAX_BODY` bytes, and who does not send a body in time loses the place.
+    `max_waiting` bodies of `MAX_BODY` bytes and their answers. Who does not send a body in time
+    loses the place, and so does who does not read the answer (see `Connection`).
 
     Args:
         token: that clients must send; None for none.
@@ -65,6 +66,11 @@ class Guard:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message.get("headers", ()), *_HEADERS]
+            elif not message.get("more_body", False):
+                # A send waits for the client to read what was sent before: the place is kept
+                # until the answer is gone.
+                await send({**message, "more_body": True})
+                message = {"type": message["type"]}
             await send(message)
 
         self._count(1)

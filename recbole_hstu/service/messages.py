@@ -71,6 +71,7 @@ class Explain(Message):
     history: Annotated[list[Event], Field(min_length=1, max_length=MAX_EXPLAINED)]
     items: Annotated[list[Token], Field(min_length=1, max_length=50)]
     at: Time | None = None
+    on_unknown: Literal["raise", "ignore"] = "raise"
     model: Token | None = None
 
 
@@ -101,7 +102,7 @@ class Similar(Message):
 class Contributions(Message):
     contributions: list[list[float] | None] = Field(
         description="an event a row: every item's score with the event minus its score without; "
-        "null for a history's only event"
+        "null for an event of an unknown item, and for the only other one"
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import uvicorn
 
 from recbole_hstu.service.app import make_app
+from recbole_hstu.service.connection import Connection
 from recbole_hstu.service.item_titles import ItemTitles, read_titles
 from recbole_hstu.service.served_model import ServedModel
 from recbole_hstu.serving.approximate_index import ApproximateIndex
@@ -53,7 +54,7 @@ def serve(checkpoints: Sequence[str], options: Mapping[str, Any]) -> None:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         config = uvicorn.Config(
             app,
-            http="h11",  # it bounds the headers
+            http=Connection,
             ws="none",
             log_level="warning",
             access_log=False,

@@ -85,14 +85,21 @@ class ServedModel:
             for one in read
         ]
         asked = [(number, one) for number, one in enumerate(read) if isinstance(one, _Asked)]
-        numbered = sorted(asked, key=lambda pair: _group(pair[1]))
-        for _, group in groupby(numbered, key=lambda pair: _group(pair[1])):
+        numbered = sorted(asked, key=lambda pair: self._group(pair[1]))
+        for _, group in groupby(numbered, key=lambda pair: self._group(pair[1])):
             numbers, some = zip(*group, strict=True)
             rows = self._rows(some)
             for number, one in zip(numbers, some, strict=True):
                 for place in one.places:
                     answers[number]["lists"][place] = next(rows)
         return answers
+
+    def _group(self, asked: _Asked) -> tuple[bool, int, bool, int]:
+        """Requests of one group are computed together; those with candidates each alone. What an
+        index finds depends on k."""
+        alone = 0 if asked.columns is None else id(asked)
+        k = 0 if self.rec.index is None else asked.request.k
+        return asked.is_kept, alone, asked.times is None, k
 
     def _read(self, request: Recommend) -> _Asked:
         if (request.histories is None) == (request.users is None):
@@ -191,10 +198,26 @@ class ServedModel:
         return [_tried(self._explain, request) for request in requests]
 
     def _explain(self, request: Explain) -> Row:
-        events, rec = request.history, self.rec
-        if len(events) == 1:
-            rec.scores(events, request.items, request.at)  # its errors
-            return {"contributions": [None]}
+        self.rec.read([request.history], request.on_unknown)  # its errors
+        known = [
+            place
+            for place, event in enumerate(request.history)
+            if self.knows(event if isinstance(event, str) else event[0])
+        ]
+        contributions: list[list[float] | None] = [None] * len(request.history)
+        events = [request.history[place] for place in known]
+        if len(events) > 1:
+            for place, of_items in zip(known, self._shares(events, request), strict=True):
+                contributions[place] = of_items
+        elif events:
+            self.rec.scores(events, request.items, request.at)  # its errors
+        else:
+            self.rec.ids(request.items)
+        return {"contributions": contributions}
+
+    def _shares(self, events: list[Any], request: Explain) -> list[list[float]]:
+        """Every item's score with each of these events minus its score without."""
+        rec = self.rec
         without = [events[:left] + events[left + 1 :] for left in range(len(events))]
         given = rec.read([events, *without])
         times = rec.request_times(request.at, given, given.users)
@@ -212,7 +235,7 @@ class ServedModel:
                 item for item, no in zip(request.items, unscored.tolist(), strict=True) if no
             ]
             raise InputError(f"items: the model gives no score to {first_ten(lacking)}")
-        return {"contributions": (scores[:1] - scores[1:]).tolist()}
+        return (scores[:1] - scores[1:]).tolist()
 
 
 def add_events(models: Sequence[ServedModel], requests: Sequence[AddEvents]) -> list[Outcome]:
@@ -237,8 +260,3 @@ def _tried(answer: Callable[..., Any], *given: Any) -> Any:
 
 def _users_of(request: Recommend) -> Sequence[Any]:
     return request.users if request.users is not None else request.histories or []
-
-
-def _group(asked: _Asked) -> tuple[bool, int, bool]:
-    """Requests of one group are computed together; those with candidates each alone."""
-    return asked.is_kept, 0 if asked.columns is None else id(asked), asked.times is None

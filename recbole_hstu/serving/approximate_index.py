@@ -59,23 +59,35 @@ class ApproximateIndex:
     def best(
         self, recommender: Any, prepared: torch.Tensor, k: int, seen: Pairs | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """`Recommender.best` among the items of the nearest cells of any row, (B, D)."""
-        near = self._near(prepared, k, seen)
-        if len(near) >= k:
-            best, ids = recommender.best(prepared, k, seen, near)
-            if bool((best > -torch.inf).all()):
-                return best, ids
-        everything = torch.arange(1, self._index.ntotal + 1, device=prepared.device)
-        return recommender.best(prepared, k, seen, everything)
+        """`Recommender.best` among the items of the cells nearest to each row, (B, D)."""
+        nothing = torch.empty(0, dtype=torch.int64)
+        row, item = (pairs.cpu() for pairs in seen) if seen is not None else (nothing, nothing)
+        best, ids = self._near(prepared, k + int(row.bincount().max() if len(row) else 0))
+        seen_here = torch.isin(_keys(torch.arange(len(ids)).unsqueeze(1), ids), _keys(row, item))
+        best = best.masked_fill_(seen_here, -torch.inf)
+        best, place = best.sort(dim=1, descending=True, stable=True)
+        best, ids = best[:, :k].to(prepared), ids.gather(1, place[:, :k]).to(prepared.device)
+        short = (best == -torch.inf).any(1).cpu()
+        if short.any():
+            here = short[row]
+            of_short = short.cumsum(0)[row[here]] - 1, item[here]
+            everything = torch.arange(1, self._index.ntotal + 1, device=prepared.device)
+            rows = short.nonzero().squeeze(1).to(prepared.device)
+            best[rows], ids[rows] = recommender.best(prepared[rows], k, of_short, everything)
+        return best, ids
 
-    def _near(self, prepared: torch.Tensor, k: int, seen: Pairs | None) -> torch.Tensor:
-        """(n,) rising ids, among them for every row as many as it has seen and k more."""
-        most_seen = int(seen[0].bincount().max()) if seen is not None and len(seen[0]) else 0
-        wanted = min(k + most_seen, self._index.ntotal)
+    def _near(self, prepared: torch.Tensor, wanted: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """(B, n) scores and ids, rising; -inf and 0 where a row's cells hold no more."""
         self._index.nprobe = self.probes
-        _, found = self._index.search(prepared.float().cpu().numpy(), wanted)
-        ids = torch.from_numpy(found).unique() + 1
-        return ids[ids > 0].to(prepared.device)
+        wanted = min(wanted, self._index.ntotal)
+        scores, found = self._index.search(prepared.float().cpu().numpy(), wanted)
+        ids, order = (torch.from_numpy(found) + 1).sort(dim=1)
+        return torch.from_numpy(scores).gather(1, order).masked_fill_(ids == 0, -torch.inf), ids
+
+
+def _keys(row: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
+    """A number for each pair."""
+    return (row << 32) + item
 
 
 def _vectors(scorer: VectorScorer, start: int) -> np.ndarray:

@@ -64,9 +64,18 @@ class EventsOfUsers:
 
     Args:
         events: a table user, item and perhaps time, each user's events oldest first.
+
+    Raises:
+        InputError: the table lacks users or items.
     """
 
     def __init__(self, events: pd.DataFrame):
+        lacking = [name for name in ("user", "item") if name not in events]
+        if lacking:
+            raise InputError(
+                f"dataset: no column {', '.join(lacking)}; expected a table with the columns user, "
+                "item, time"
+            )
         events = events.assign(user=events["user"].astype(str))
         codes, users = pd.factorize(events["user"])
         self.users = pd.Index(users, dtype=object)

@@ -153,8 +153,9 @@ class GenerativeScorer:
 class Beam:
     """What a `GenerativeScorer` takes the candidates of a list over all items from.
 
-    The beam has the model's `beam_size`, and is wider where a list or the items to leave out of it
-    need more. `recommender.index = None` ranks the whole catalogue instead.
+    The beam of a user has the model's `beam_size`, or the next power of two where the list and the
+    items to leave out of it need more. `recommender.index = None` ranks the whole catalogue
+    instead.
     """
 
     def take_up(self, scorer: Scorer) -> None:
@@ -164,16 +165,24 @@ class Beam:
         self, recommender: Any, prepared: torch.Tensor, k: int, seen: Pairs | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """`Recommender.best` among what the beam finds: scores (B, k) and item ids (B, k)."""
-        model, wanted = recommender.saved.model, k
+        model = recommender.saved.model
         barred = torch.zeros(len(prepared), model.n_items, dtype=torch.bool, device=prepared.device)
         if seen is not None and len(seen[0]):
             barred[seen[0].to(prepared.device), seen[1].to(prepared.device)] = True
-            wanted += int(barred.sum(1).max())
-        scores, items = model.beam(prepared, max(model.beam_size, wanted))
-        items, order = items.sort(dim=1)  # equal scores stand in the order of the ids
-        scores = scores.gather(1, order).masked_fill_(barred.gather(1, items), -torch.inf)
-        best, place = scores.sort(dim=1, descending=True, stable=True)
-        return best[:, :k], items.gather(1, place[:, :k])
+        widths = [self._width(model, k + out) for out in barred.sum(1).tolist()]
+        best = torch.full((len(prepared), k), -torch.inf, device=prepared.device)
+        ids = torch.zeros_like(best, dtype=torch.int64)
+        for width in set(widths):
+            rows = torch.tensor([width == own for own in widths], device=prepared.device)
+            scores, items = model.beam(prepared[rows], width)
+            items, order = items.sort(dim=1)  # equal scores stand in the order of the ids
+            scores = scores.gather(1, order).masked_fill_(barred[rows].gather(1, items), -torch.inf)
+            scores, place = scores.sort(dim=1, descending=True, stable=True)
+            best[rows], ids[rows] = scores[:, :k], items.gather(1, place[:, :k])
+        return best, ids
+
+    def _width(self, model: Any, needed: int) -> int:
+        return model.beam_size if needed <= model.beam_size else 1 << (needed - 1).bit_length()
 
 
 def scorer_of(saved: SavedModel) -> Scorer:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from recbole_hstu.support.secrets import masked
 
 # Packages that are installed under another name than they are imported by.
-_INSTALLED_AS = {"faiss": "faiss-cpu", "sklearn": "scikit-learn"}
+INSTALLED_AS = {"faiss": "faiss-cpu", "sklearn": "scikit-learn", "yaml": "pyyaml"}
 # What a refusal raises, and what else comes of a value that nobody thought of.
 REFUSALS: tuple[type[Exception], ...] = (ValueError, NotImplementedError)
 ANY_REASON: tuple[type[Exception], ...] = (
@@ -55,8 +55,13 @@ class ProcessDied(RuntimeError):
 def missing_package(error: ImportError) -> str:
     """The line for a package that is not installed."""
     name = str(error.name or error).partition(".")[0]
-    wheel = _INSTALLED_AS.get(name, name.replace("_", "-"))
-    return f"needs the package {name}; pip install {wheel}"
+    return f"needs the package {name}; {how_to_install(name)}"
+
+
+def how_to_install(module: str) -> str:
+    """The command that brings a module."""
+    name = module.partition(".")[0]
+    return f"pip install {INSTALLED_AS.get(name, name.replace('_', '-'))}"
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import uvicorn
 from served import toy_with_text, trained
 
 from recbole_hstu.service.app import make_app
+from recbole_hstu.service.connection import Connection
 from recbole_hstu.service.item_titles import ItemTitles, read_titles
 from recbole_hstu.service.serve import open_door
 from recbole_hstu.service.served_model import ServedModel
@@ -59,7 +60,7 @@ def running(models, **options):
     """A `Client` of a service that runs while the block does."""
     door = open_door("127.0.0.1", 0)
     app = make_app(models, **options)
-    config = uvicorn.Config(app, http="h11", ws="none", log_level="warning", access_log=False)
+    config = uvicorn.Config(app, http=Connection, ws="none", log_level="warning", access_log=False)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [door]}, daemon=True)
     thread.start()

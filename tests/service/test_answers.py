@@ -2,9 +2,13 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 
 import numpy as np
+import torch
 from running_service import running, small_models
+
+from recbole_hstu.service.messages import Recommend
 
 HISTORY = [["i1", 5], ["i2", 7]]
 OTHER = [["i4", 3], ["i1", 3], ["i9", 8]]
@@ -86,6 +90,23 @@ def test_a_contribution_is_the_score_with_the_event_minus_the_score_without(serv
     assert service.post("/contributions", asked)[2] == {"contributions": [None]}
 
 
+def test_contributions_of_events_that_nobody_knows_are_null(service):
+    asked = {"history": OTHER, "items": ["i5"], "at": 20}
+    first, second, third = service.post("/contributions", asked)[2]["contributions"]
+    asked["history"] = [OTHER[0], ["gone", 3], *OTHER[1:]]
+    status, _, problem = service.post("/contributions", asked)
+    assert (status, "on_unknown" in problem["detail"]) == (409, True)
+    asked["on_unknown"] = "ignore"
+    found = service.post("/contributions", asked)[2]["contributions"]
+    assert found == [first, None, second, third]
+    for history in ([["gone", 3], OTHER[2]], [["gone", 3]]):
+        asked["history"] = history
+        found = service.post("/contributions", asked)[2]["contributions"]
+        assert found == [None] * len(history)
+    status, _, problem = service.post("/contributions", {**asked, "items": ["gone"]})
+    assert (status, "does not know: gone" in problem["detail"]) == (409, True)
+
+
 def test_an_item_without_a_score_has_no_contributions(service, models, monkeypatch):
     """Beams leave -inf to the items that they do not reach."""
     scorer = models[0].rec.scorer
@@ -165,3 +186,20 @@ def test_requests_at_once_are_computed_together_and_fail_alone(models, monkeypat
         if status == 200:
             table = models[0].rec.recommend(one["histories"], k=one["k"], at=one["at"])
             assert listed(found["lists"][0]) == expected(table)
+
+
+def test_an_index_is_asked_for_lists_of_one_length(models):
+    """What it finds for a list depends on how long that is, not on others of the batch."""
+    asked = []
+
+    class Index:
+        def best(self, rec, prepared, k, seen):
+            asked.append((len(prepared), k))
+            return rec.best(prepared, k, seen, torch.arange(1, rec.scorer.n_items))
+
+    model = copy(models[0])
+    model.rec = copy(model.rec)
+    model.rec.index = Index()
+    found = model.recommend([Recommend(histories=[HISTORY], at=20, k=k) for k in (2, 5, 2)])
+    assert [len(one["lists"][0]) for one in found] == [2, 5, 2]
+    assert sorted(asked) == [(1, 5), (2, 2)]

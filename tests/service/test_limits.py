@@ -4,13 +4,16 @@ import json
 import logging
 import socket
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import closing
+from http.client import HTTPConnection
 from itertools import islice
 
 import pytest
 from running_service import running
 
-from recbole_hstu.service import guard
+from recbole_hstu.service import connection, guard
 from recbole_hstu.service.messages import MAX_BODY, MAX_EVENTS, MAX_USERS
 
 HISTORY = [["i1", 5], ["i2", 7]]
@@ -136,6 +139,36 @@ def test_who_does_not_send_the_body_loses_the_place(models, monkeypatch):
         _, answer = dialogue(service, HEAD + b'Content-Length: 100\r\n\r\n{"k"')
         assert answer.startswith(b"HTTP/1.1 408 ")
         assert service.post("/recommend", GOOD)[0] == 200
+
+
+def test_who_does_not_read_the_answer_loses_the_connection_and_the_place(models, monkeypatch):
+    """Until then the place is taken: the server holds the answer."""
+    monkeypatch.setattr(connection, "SEND_SECONDS", 0.5)
+    large = "x" * (16 << 20)  # beyond what the sockets hold
+    monkeypatch.setattr(type(models[0]), "described", lambda self: large)
+    with (
+        running(models[:1], max_waiting=1) as service,
+        socket.create_connection(("127.0.0.1", service.port), timeout=20) as line,
+    ):
+        line.sendall(b"GET /models HTTP/1.1\r\nHost: x\r\n\r\n")
+        line.recv(1)
+        statuses, ends = [], time.monotonic() + 10
+        while 200 not in statuses and time.monotonic() < ends:
+            statuses.append(service.post("/recommend", GOOD)[0])
+        assert set(statuses) == {429, 200}
+        rest = iter(lambda: line.recv(1 << 20), b"")
+        assert sum(map(len, rest)) < len(large)
+
+
+def test_who_reads_a_large_answer_goes_on(models, monkeypatch):
+    monkeypatch.setattr(connection, "SEND_SECONDS", 0.3)
+    monkeypatch.setattr(type(models[0]), "described", lambda self: "x" * (16 << 20))
+    with running(models[:1]) as service, closing(HTTPConnection("127.0.0.1", service.port)) as line:
+        line.request("GET", "/models")
+        assert len(line.getresponse().read()) > 16 << 20
+        time.sleep(0.4)
+        line.request("GET", "/healthz")
+        assert line.getresponse().status == 200
 
 
 def test_overload_is_answered_at_once_and_nothing_is_lost(models, monkeypatch):

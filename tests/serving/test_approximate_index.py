@@ -54,6 +54,16 @@ def history_of(user):
     return pairs, int(targets.loc[user, "time"])
 
 
+@pytest.mark.parametrize("k", [5, 60])
+def test_a_list_does_not_depend_on_the_others_of_its_batch(rec, k):
+    """Of 60, some are found in the cells and some are computed exactly."""
+    rec.index = ApproximateIndex(rec, probes=1)
+    histories, targets = all_but_last(events(ROWS))
+    parts = histories.groupby("user", sort=False)
+    alone = [rec.recommend(part, k=k, at=int(targets.loc[user, "time"])) for user, part in parts]
+    pd.testing.assert_frame_equal(lists_of(rec, k), pd.concat(alone, ignore_index=True), atol=1e-6)
+
+
 def test_a_list_that_the_cells_cannot_fill_is_exact(rec):
     exact = lists_of(rec, k=300)
     rec.index = ApproximateIndex(rec, probes=1)

@@ -120,6 +120,9 @@ def test_users_that_nobody_knows(models):
     refused(lambda: users(["stranger"], exclude_seen=False), "by name", "stranger")
     refused(lambda: users(["u1"], "nowhere"), "nowhere.toy.inter is not there", "dataset=")
     seq = models["SASRec"].recommend_users
+    table = pd.DataFrame({"user": ["u1"], "time": [5]})
+    refused(lambda: seq(["u1"], table), "dataset: no column item; expected a table")
+    refused(lambda: seq(["u1"], table[["time"]]), "dataset: no column user, item")
     refused(lambda: seq(["u1"], "nowhere"), "is not there", "or give histories")
 
 

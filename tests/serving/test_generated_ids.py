@@ -52,6 +52,17 @@ def test_a_list_is_what_a_beam_finds_and_as_long_as_asked(file):
     assert by_beam["score"].diff().dropna().drop(20).le(0).all()
 
 
+def test_a_list_does_not_depend_on_the_others_of_its_batch(file):
+    rec = Recommender.load(file)
+    histories = [[f"i{n}" for n in range(length)] for length in (1, 2, 20)]
+    together = rec.recommend(histories, k=4)
+    for user, history in enumerate(histories):
+        alone = rec.recommend([history], k=4)
+        own = together[together["user"] == user]
+        assert own["item"].tolist() == alone["item"].tolist()
+        assert own["score"].to_numpy() == pytest.approx(alone["score"].to_numpy(), abs=1e-5)
+
+
 def test_a_beam_over_everything_gives_the_exact_lists(file):
     rec = Recommender.load(file)
     by_beam = rec.recommend(HISTORY, k=30, exclude_seen=False)

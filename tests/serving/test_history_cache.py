@@ -203,6 +203,7 @@ def test_bad_events(toy):
         with pytest.raises(InputError, match=words):
             cache.append(*event)
     for asked, words in (
+        (([], 2, 6), "users: nobody is named"),
         ((["b"], 2, 6), "nothing is known of the users b"),
         ((["a"], 0, 6), "k: 0"),
         ((["a"], 2, 4), "4 lies before the last event"),

@@ -102,6 +102,35 @@ def test_histories_of_every_kind(model, kind, rows_at_once, monkeypatch):
     pd.testing.assert_frame_equal(read("recs.csv"), expected, check_dtype=False, atol=1e-6)
 
 
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_users_without_a_time_of_their_own_have_that_of_the_option(model, kind, capsys):
+    own = 2**60 + 1  # which no float holds
+    table = pd.DataFrame({"user": ["a", "a", "b"], "item": ["i1", "i2", "i3"], "time": [5, 6, 7]})
+    at = pd.Series([own, own, None], dtype="Int64")
+    if kind == "jsonl":
+        lines = [
+            {"user": "a", "history": [["i1", 5], ["i2", 6]], "at": own},
+            {"user": "b", "history": [["i3", 7]]},
+        ]
+        file = Path("histories.jsonl")
+        file.write_text("\n".join(map(json.dumps, lines)))
+    else:
+        file = histories_file(kind, table.assign(at=at))
+    assert recommend(model, f"--histories={file}", "--at=900") == 0
+    expected = Recommender.load(model[0]).recommend(table, k=4, at={"a": own, "b": 900})
+    pd.testing.assert_frame_equal(read("recs.csv"), expected, check_dtype=False, atol=1e-6)
+    capsys.readouterr()
+    assert recommend(model, f"--histories={file}", "--at=None") == 2
+    assert "no time of the request (at) for the users b; --at=TIME" in capsys.readouterr().err
+
+
+def test_a_model_without_times_needs_no_time_of_a_request(toy):
+    file = trained("SASRec")["checkpoint"]
+    Path("some.csv").write_text("user,item,time,at\na,i1,5,9\nb,i2,6,\n")
+    assert main(["recommend", str(file), "--histories=some.csv", "--k=3", "--out=recs.csv"]) == 0
+    assert read("recs.csv")["user"].tolist() == ["a"] * 3 + ["b"] * 3
+
+
 def test_chosen_users_and_items(model, capsys):
     Path("users.txt").write_text("u7\nu2\n")
     Path("some.txt").write_text("i1\ni2\ni3\ni4\ni5\n")
@@ -142,14 +171,17 @@ def test_a_model_of_names(toy, capsys):
         ("a,i1,5\na,,6\n", "row 2: no item"),
         ("a,i1,5\na,i2,4\n", "4 comes after 5"),
         ("a,i1,5\na,i2,NaN\n", "is no number"),
-        ("a,i1,5,6,7\n", "more columns than its header"),
+        ("a,i1,5,9,7\n", "more columns than its header"),
+        ("a,i1,5,9\na,i2,6,10\n", "the rows of user a have different at; give one"),
+        ("a,i1,5,9\nb,i2,6,true\n", "row 2: at 'true' is no number"),
+        ("a,i1,5\nb,i2,6,soon\n", "row 2: at 'soon' is no number"),
         ("", "holds no history"),
     ],
 )
 def test_bad_histories_leave_the_last_file_as_it_was(model, content, words, capsys, monkeypatch):
     monkeypatch.setattr(request_files, "ROWS_AT_ONCE", 1)
     Path("recs.csv").write_text("before")
-    Path("bad.csv").write_text(f"user,item,time\n{content}")
+    Path("bad.csv").write_text(f"user,item,time,at\n{content}")
     assert recommend(model, "--histories=bad.csv", "--on_unknown=raise") == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
@@ -171,6 +203,10 @@ def test_bad_histories_leave_the_last_file_as_it_was(model, content, words, caps
         ('{"user": "b", "history": [["i1", "x"]]}', "'x' is no number"),
         ("[" * 100_000, "line 2: is no JSON"),
         ('{"user": "b", "history": ["50"]}', "row 2: time None is no number"),
+        ('{"user": "b", "history": [["i1", true]]}', "line 2: True is no time"),
+        ('{"user": "b", "history": [["i1", [5]]]}', "line 2: [5] is no time"),
+        ('{"user": "b", "history": [["i1", 5]], "at": true}', "line 2: True is no time"),
+        ('{"user": "b", "history": [["i1", 5]], "at": NaN}', "line 2: nan is no time"),
     ],
 )
 def test_bad_lines(model, line, words, capsys):
@@ -195,6 +231,8 @@ def test_bad_lines(model, line, words, capsys):
         (["--histories=absent.txt"], "histories are read from"),
         (["--all_users", "--at=None"], "reads the time of the request"),
         (["--all_users", "--at=5"], "lies before the last event"),
+        (["--all_users", "--at=[5, 6]"], "--at: [5, 6] is no time"),
+        (["--all_users", "--at=soon"], "--at: 'soon' is no time"),
         (["--all_users", "--k=0"], "k: 0"),
         (["--all_users", "--k=31"], "k: 31"),
         (["--all_users", "--dataset=nowhere"], "nowhere/toy.inter is not there"),
@@ -212,6 +250,30 @@ def test_bad_options(model, options, words, capsys):
     assert words in error
     assert not Path("recs.csv").exists()
     assert main(["recommend"]) == 2
+
+
+def test_a_user_twice_is_refused_at_once(model, capsys, monkeypatch):
+    monkeypatch.setattr(recommend_file, "NAMES_AT_ONCE", 1)
+    Path("users.txt").write_text("u7\nu2\nu7\n")
+    assert recommend(model, "--users=users.txt") == 2
+    assert capsys.readouterr().err.endswith("error: users.txt: users twice: u7\n")
+
+
+@pytest.mark.parametrize("name", ["some.csv", "some.jsonl"])
+def test_a_file_that_cannot_be_read_is_named(model, name, capsys, monkeypatch):
+    """It is read while the other file is written."""
+    honest = Path.open
+
+    def locked(path, *how, **options):
+        if str(path) == name:
+            raise PermissionError(13, "Permission denied")
+        return honest(path, *how, **options)
+
+    Path(name).write_text("")
+    monkeypatch.setattr(Path, "open", locked)
+    monkeypatch.setattr(pd, "read_csv", locked)
+    assert recommend(model, f"--histories={name}") == 2
+    assert f"{name}: cannot be read (Permission denied)" in capsys.readouterr().err
 
 
 def test_the_file_to_read_is_not_written_over(model, capsys):

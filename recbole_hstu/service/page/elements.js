@@ -58,12 +58,14 @@ export function eventRow(event, value, onTime, onRemove) {
     }));
 }
 
-// An event and what it contributes, as a number and as a bar to the left or right of zero.
+// An event and what it contributes, as a number and as a bar to the left or right of zero; or why
+// there is no number.
 export function partRow(event, value, widest) {
   const bar = element("span", { className: value < 0 ? "down" : "up" });
-  bar.style.width = `${(50 * Math.abs(value ?? 0)) / widest}%`;
+  const isNumber = typeof value === "number";
+  bar.style.width = `${isNumber ? (50 * Math.abs(value)) / widest : 0}%`;
   return element("li", { className: "part" }, textIn("title", titleOf(event)),
-    textIn("score", value === null ? "the only event" : signed(value)),
+    textIn("score", isNumber ? signed(value) : value),
     element("span", { className: "bar", "aria-hidden": "true" }, bar));
 }
 

@@ -198,7 +198,8 @@ async function explain() {
   byId("why-title").textContent = `Why ${titleOf(chosen)}`;
   fillColumns("parts", parts, (values) => {
     const widest = Math.max(...values.map(Math.abs), Number.MIN_VALUE);
-    return events.map((event, place) => partRow(event, values[place], widest));
+    const why = events.length === 1 ? "the only event" : "not compared";
+    return events.map((event, place) => partRow(event, values[place] ?? why, widest));
   });
   byId("similar-title").textContent = `Similar to ${titleOf(chosen)}`;
   fillColumns("similar-lists", alike, (found) =>

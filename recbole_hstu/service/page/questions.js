@@ -59,10 +59,12 @@ export async function recommend(model, history, at, k) {
   return { list: lists[0], unknown };
 }
 
-// A number an event: the score as it is minus the score without the event; null for the only one.
+// A number an event: the score as it is minus the score without the event; null for an event that
+// the model does not know, and for the only other one.
 export async function contributions(model, history, at, item) {
   const { events, ...rest } = asked(model, history, at);
-  const answer = await ask("contributions", { ...rest, history: events, items: [item] });
+  const body = { ...rest, history: events, items: [item], on_unknown: "ignore" };
+  const answer = await ask("contributions", body);
   return answer.contributions.map((ofItems) => ofItems?.[0] ?? null);
 }
 

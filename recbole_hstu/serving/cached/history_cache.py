@@ -124,7 +124,13 @@ class HistoryCache:
         return pd.concat(tables, ignore_index=True)
 
     def histories(self, users: Sequence[Hashable]) -> Histories:
-        """The kept events of these users."""
+        """The kept events of these users.
+
+        Raises:
+            InputError: nobody is named, or nothing is known of one.
+        """
+        if not len(users):
+            raise InputError("users: nobody is named")
         return self.store.histories(users, with_times=self.recommender.needs_time)
 
     def prepare(self, given: Histories, times: np.ndarray | None, part: slice) -> torch.Tensor:

@@ -10,11 +10,12 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
+from recbole_hstu.data.files.item_rows import first_ten
 from recbole_hstu.serving.events_of_users import EventsOfUsers, read_events
 from recbole_hstu.serving.files.command_options import known_options
 from recbole_hstu.serving.files.request_files import NAMES_AT_ONCE, read_history_file, read_names
 from recbole_hstu.serving.files.table_files import check_kind, table_file
-from recbole_hstu.serving.histories import Histories, of_users_alone
+from recbole_hstu.serving.histories import Histories, of_users_alone, whole_numbers
 from recbole_hstu.serving.recommender import Recommender
 from recbole_hstu.support.errors import InputError
 
@@ -24,7 +25,7 @@ _OPTIONS = (
     *("new_items", "stand_in", "new_events"),
 )
 _TEXTS = {*_OPTIONS} - {"all_users", "k", "at", "exclude_seen", "show_progress"}
-# The users of a part with the times of their requests, None where they have none of their own.
+# The users of a part with the times of their requests.
 Part = tuple[Histories, Any]
 
 logger = logging.getLogger(__name__)
@@ -54,7 +55,7 @@ def recommend_file(checkpoint: str | Path, options: Mapping[str, Any]) -> str:
     hidden = None if options.get("show_progress", True) else True  # None: but on a terminal
     with table_file(out) as write, tqdm(total=total, unit=" users", disable=hidden) as bar:
         for given, at in parts:
-            times = rec.request_times(options.get("at") if at is None else at, given, given.users)
+            times = rec.request_times(at, given, given.users)
             seen = options.get("exclude_seen", True)
             for users, best, ids in rec.lists(given, times, k, exclude_seen=seen, columns=columns):
                 table = rec.table(given, users, best, ids)
@@ -114,6 +115,10 @@ def _checked(given: Mapping[str, Any]) -> dict[str, Any]:
     for key in ("exclude_seen", "all_users", "show_progress"):
         if not isinstance(options.get(key, True), bool):
             raise InputError(f"--{key}: {options[key]!r} must be True or False")
+    if "at" in options:
+        if not isinstance(options["at"], int | float):
+            raise InputError(f"--at: {options['at']!r} is no time")
+        options["at"] = int(whole_numbers([options["at"]], "--at: ")[0])
     out = options.get("out")
     if out is None:
         raise InputError("--out is missing; name a .csv, .jsonl or .parquet file")
@@ -130,24 +135,44 @@ def _parts(rec: Recommender, options: Mapping[str, Any]) -> tuple[int | None, It
     """How many users there are, where that is known, and their histories part by part."""
     unknown = options.get("on_unknown", "warn")
     unknown = "ignore" if unknown == "warn" else unknown  # counted over all parts
+    at = options.get("at")
     if options.get("histories"):
-        return None, _of_file(rec, options["histories"], unknown)
+        return None, _of_file(rec, options["histories"], at, unknown)
     names = read_names(options["users"]) if options.get("users") else None
+    if names and len(set(names)) < len(names):
+        twice = pd.Index(names)[pd.Index(names).duplicated()].unique()
+        raise InputError(f"{options['users']}: users twice: {first_ten(twice)}")
     if not rec.saved.is_sequential and not options.get("exclude_seen", True):
         names = names or rec.saved.user_tokens[1:]
-        return len(names), ((of_users_alone(part), None) for part in _blocks(names))
+        return len(names), ((of_users_alone(part), at) for part in _blocks(names))
     events = EventsOfUsers(read_events(rec.saved.config, options.get("dataset")))
     names = names or list(events.users)
-    parts = ((rec.read(events.of(part), unknown), None) for part in _blocks(names))
+    parts = ((rec.read(events.of(part), unknown), at) for part in _blocks(names))
     return len(names), parts
 
 
-def _of_file(rec: Recommender, path: str, unknown: str) -> Iterator[Part]:
+def _of_file(rec: Recommender, path: str, at: Any, unknown: str) -> Iterator[Part]:
     for table in read_history_file(path):
-        at = None
-        if "at" in table:
-            at = table.groupby("user", sort=False)["at"].first().to_dict()
-        yield rec.read(table, unknown), at
+        given = rec.read(table, unknown)
+        own = _own_times(path, table) if "at" in table else {}
+        if at is not None:
+            yield given, dict.fromkeys(given.users, at) | own
+            continue
+        lacking = [user for user in given.users if user not in own]
+        if lacking and rec.needs_time:
+            raise InputError(
+                f"{path}: has no time of the request (at) for the users {first_ten(lacking)}; "
+                "--at=TIME gives one to all who have none"
+            )
+        yield given, None if lacking else own
+
+
+def _own_times(path: str, table: pd.DataFrame) -> dict[str, int]:
+    """The time of the request of every user who has one."""
+    found = table[["user", "at"]].dropna().drop_duplicates()
+    for user in found["user"][found["user"].duplicated()][:1]:
+        raise InputError(f"{path}: the rows of user {user} have different at; give one")
+    return dict(zip(found["user"], found["at"].tolist(), strict=True))
 
 
 def _blocks(names: list[str]) -> Iterator[list[str]]:

@@ -25,7 +25,8 @@ def read_history_file(path: str | Path) -> Tables:
     """Long tables user, item and, where the file has them, time and at (of the request).
 
     CSV and Parquet hold these columns, all rows of a user one after the other; JSON lines a user
-    each: `{"user": "anna", "history": [["50", 881250949], ...], "at": 881251000}`.
+    each: `{"user": "anna", "history": [["50", 881250949], ...], "at": 881251000}`. Where the file
+    gives no at for a row, it is NA.
 
     Raises:
         InputError: no such file, another form, a value that is none, a user in two places.
@@ -52,7 +53,7 @@ def read_names(path: str | Path) -> list[str]:
     try:
         lines = Path(path).read_text(encoding="utf-8").split("\n")  # tokens may hold U+2028
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+        raise _unread(path, error) from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: is not UTF-8 text") from error
     names = [line.strip() for line in lines if line.strip()]
@@ -102,23 +103,26 @@ def _checked(path: Path, part: pd.DataFrame, rows_before: int) -> pd.DataFrame:
             f"{path}: no column {', '.join(lacking)}; expected user, item and, for models that "
             "read times, time and at"
         )
-    part = part[[name for name in _COLUMNS if name in part]].copy()
+    part = part[[name for name in _COLUMNS if name in part]].reset_index(drop=True)
     for name in ("user", "item"):
         missing = np.flatnonzero(part[name].isna() | (part[name].astype(str) == ""))
         if len(missing):
             raise InputError(f"{path}: row {rows_before + missing[0] + 1}: no {name}")
         part[name] = part[name].astype(str)
-    for name in {"time", "at"} & set(part):
-        part[name] = _times(path, part[name], rows_before)
+    if "time" in part:
+        part["time"] = _times(path, part["time"], rows_before)
+    if "at" in part:
+        given = part["at"][part["at"].notna() & (part["at"] != "")]
+        times = pd.Series(_times(path, given, rows_before), given.index, dtype="Int64")
+        part["at"] = times.reindex(part.index)
     return part
 
 
 def _times(path: Path, column: pd.Series, rows_before: int) -> np.ndarray:
     numbers = pd.to_numeric(column, errors="coerce") if column.dtype == object else column
-    for place in np.flatnonzero(numbers.isna())[:1]:
+    for row in numbers.index[numbers.isna()][:1]:
         raise InputError(
-            f"{path}: row {rows_before + place + 1}: {column.name} {column.iloc[place]!r} is no "
-            "number"
+            f"{path}: row {rows_before + row + 1}: {column.name} {column[row]!r} is no number"
         )
     return whole_numbers(numbers.to_numpy(), f"{path}: {column.name} ")
 
@@ -131,6 +135,8 @@ def _csv(path: Path) -> Tables:
             yield part
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: is no CSV file in UTF-8: {in_a_line(error)}") from error
+    except OSError as error:
+        raise _unread(path, error) from error
 
 
 def _parquet(path: Path) -> Tables:
@@ -142,7 +148,7 @@ def _parquet(path: Path) -> Tables:
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
             for batch in file.iter_batches(ROWS_AT_ONCE):
-                yield batch.to_pandas()
+                yield batch.to_pandas(integer_object_nulls=True)  # floats would round times
     except (OSError, pyarrow.ArrowException) as error:
         raise InputError(f"{path}: is no Parquet file: {in_a_line(error)}") from error
 
@@ -152,18 +158,25 @@ def need_parquet() -> InputError:
     return InputError('Parquet needs pyarrow: pip install "recbole-hstu[parquet]"; or use .csv')
 
 
+def _unread(path: str | Path, error: OSError) -> InputError:
+    return InputError(f"{path}: cannot be read ({error.strerror or error})")
+
+
 def _json_lines(path: Path) -> Tables:
     users: list[tuple[Any, list[Any], Any]] = []
     rows = 0
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            users.append(_user_of(path, number, line))
-            rows += len(users[-1][1])
-            if rows >= ROWS_AT_ONCE:
-                yield _as_table(users)
-                users, rows = [], 0
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if not line.strip():
+                    continue
+                users.append(_user_of(path, number, line))
+                rows += len(users[-1][1])
+                if rows >= ROWS_AT_ONCE:
+                    yield _as_table(users)
+                    users, rows = [], 0
+    except OSError as error:
+        raise _unread(path, error) from error
     if users:
         yield _as_table(users)
 
@@ -185,7 +198,11 @@ def _user_of(path: Path, number: int, line: bytes) -> tuple[Any, list[Any], Any]
     sizes = {len(event) for event in events}
     if sizes not in ({1}, {2}) or any(type(event[0]) not in (str, int) for event in events):
         raise InputError(f"{where}: the history is no list of [item, time]; expected {_LINE}")
-    return user, events, found.get("at")
+    at = found.get("at")
+    for time in (at, *(event[1] for event in events if len(event) == 2)):
+        if isinstance(time, bool | list | dict) or time != time:
+            raise InputError(f"{where}: {time!r} is no time; expected {_LINE}")
+    return user, events, at
 
 
 def _as_table(users: list[tuple[Any, list[Any], Any]]) -> pd.DataFrame:
