@@ -25,7 +25,7 @@ OK, NOTE, BAD = "ok", "note", "BAD"
 
 # Distribution -> what pip is to install, from setup.cfg.
 _NEEDED = {
-    "torch": "torch>=2.4",
+    "torch": "torch>=2.5",
     "numpy": "numpy>=1.23",
     "pandas": "pandas>=1.5,<3",
     "recbole": "recbole==1.2.1",

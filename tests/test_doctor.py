@@ -57,7 +57,7 @@ def test_a_package_that_recbole_needs_is_named_with_its_mend(monkeypatch, capsys
 def test_without_torch_it_still_speaks():
     status, out = doctor_without("torch", *SLOW)
     assert status == 1
-    assert 'pip install "torch>=2.4"' in out
+    assert 'pip install "torch>=2.5"' in out
     assert "log_tensorboard/" in out
 
 

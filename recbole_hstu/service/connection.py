@@ -17,7 +17,7 @@ class Connection(H11Protocol):
     since closing waits for the client, too.
     """
 
-    _limit: TimerHandle
+    _limit: TimerHandle | None = None
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -25,4 +25,12 @@ class Connection(H11Protocol):
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self._limit.cancel()
+        self._forget_limit()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._forget_limit()
+
+    def _forget_limit(self) -> None:
+        if self._limit is not None:
+            self._limit.cancel()

@@ -87,7 +87,7 @@ class ApproximateIndex:
 
 def _keys(row: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
     """A number for each pair."""
-    return (row << 32) + item
+    return (row.long() << 32) + item
 
 
 def _vectors(scorer: VectorScorer, start: int) -> np.ndarray:

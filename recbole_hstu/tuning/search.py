@@ -9,6 +9,7 @@ whose lock is free was cut off, and is taken up again under its number with its 
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import time
 import uuid
@@ -38,6 +39,8 @@ STARTUP_TRIALS = 5
 _POLL_SECONDS = 1.0
 _LOCAL = "trials.db"
 _NOTE_FILE = "search.json"
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -163,8 +166,7 @@ class Search:
         kept = self.study.user_attrs
         wanted = json.loads(json.dumps(dict(self.plan.identity)))
         if "settings" not in kept and not self.study.get_trials(deepcopy=False):
-            # Of a search whose storage is gone: its trials had other numbers for other options.
-            shutil.rmtree(self.folder / "checkpoints", ignore_errors=True)
+            self._remove_checkpoints()
             write_whole(self.folder / _NOTE_FILE, json.dumps(note, indent=1))
             self.study.set_user_attr("folder", note["id"])
             self.study.set_user_attr("settings", wanted)
@@ -180,6 +182,13 @@ class Search:
                 f"{self.folder}: holds a search with other settings ({'; '.join(changed)}); "
                 "choose another folder with --results_dir"
             )
+
+    def _remove_checkpoints(self) -> None:
+        """Of a search whose storage is gone: its trials had other numbers for other options."""
+        left = self.folder / "checkpoints"
+        if left.exists():
+            shutil.rmtree(left)
+            logger.warning("%s: of a search whose storage is gone, removed", left)
 
     def _queue(self) -> None:
         """Queue what is missing of `max_trials`, with parameters where they are known already."""

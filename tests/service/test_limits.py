@@ -161,12 +161,12 @@ def test_who_does_not_read_the_answer_loses_the_connection_and_the_place(models,
 
 
 def test_who_reads_a_large_answer_goes_on(models, monkeypatch):
-    monkeypatch.setattr(connection, "SEND_SECONDS", 0.3)
-    monkeypatch.setattr(type(models[0]), "described", lambda self: "x" * (16 << 20))
+    monkeypatch.setattr(connection, "SEND_SECONDS", 1.0)
+    monkeypatch.setattr(type(models[0]), "described", lambda self: "x" * (4 << 20))
     with running(models[:1]) as service, closing(HTTPConnection("127.0.0.1", service.port)) as line:
         line.request("GET", "/models")
-        assert len(line.getresponse().read()) > 16 << 20
-        time.sleep(0.4)
+        assert len(line.getresponse().read()) > 4 << 20
+        time.sleep(1.1)
         line.request("GET", "/healthz")
         assert line.getresponse().status == 200
 
