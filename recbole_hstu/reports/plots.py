@@ -93,14 +93,13 @@ def segment_bars(records: Sequence[RunRecord], kind: str, metric: str) -> Figure
         raise InputError(f"no run has metrics of {SEGMENT_TITLES[kind]}: nothing to plot")
     first = cut[0].segments[kind]
     bounds = f"{kind.removesuffix('s')}_segments"
-    ours = (cut[0].config.get(bounds), [segment.name for segment in first])
-    alike = [
-        record
-        for record in cut
-        if (record.config.get(bounds), [s.name for s in record.segments[kind]]) == ours
-    ]
-    if len(alike) < len(cut):
-        odd = dict.fromkeys(r.label for r in cut if r not in alike)
+
+    def parts_of(record: RunRecord) -> tuple[Any, list[str]]:
+        return record.config.get(bounds), [part.name for part in record.segments[kind]]
+
+    alike = [record for record in cut if parts_of(record) == parts_of(cut[0])]
+    odd = dict.fromkeys(r.label for r in cut if parts_of(r) != parts_of(cut[0]))
+    if odd:
         logger.warning("%s: %s has others and is not drawn", SEGMENT_TITLES[kind], ", ".join(odd))
     groups = {
         label: [record.segments[kind] for record in runs]

@@ -181,9 +181,9 @@ def _check_search_options(options: Mapping[str, Any], search: Mapping[str, Any])
     if search["defaults_first"] and search["algo"] == "exhaustive":
         raise InputError("--defaults_first: exhaustive tries every combination; leave it out")
     out = search["output_file"]
-    if out is not None and (not isinstance(out, str) or Path(out).is_dir()):
-        raise InputError(f"--output_file={out}: expected a file, such as hyper.result")
     if out is not None:
+        if not isinstance(out, str) or Path(out).is_dir():
+            raise InputError(f"--output_file={out}: expected a file, such as hyper.result")
         check_folders(str(Path(out).parent), option="--output_file")
     if search["algo"] not in ALGORITHMS:
         raise InputError(f"--algo={search['algo']}: known are {', '.join(ALGORITHMS)}")

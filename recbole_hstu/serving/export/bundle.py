@@ -15,7 +15,7 @@ from recbole_hstu.serving.export.model_card import model_card
 from recbole_hstu.serving.export.programs import Programs
 from recbole_hstu.serving.files.command_options import known_options
 from recbole_hstu.serving.recommender import Recommender
-from recbole_hstu.support.errors import InputError, packages_needed
+from recbole_hstu.support.errors import InputError, packages_needed, writing
 from recbole_hstu.support.files.whole_file import whole_folder
 
 # What a bundle may hold, and the packages that write it.
@@ -45,16 +45,13 @@ def export(checkpoint: str | Path, options: Mapping[str, Any]) -> str:
         rec.add_items(options["new_items"], options.get("stand_in", "neighbours"))
     record = _record(options["record"], rec) if "record" in options else None
     programs = Programs(rec)
-    try:
-        with whole_folder(out) as folder:
-            _write(folder, programs, formats)
-            config, tokens = public_config(rec), rec.saved.item_tokens
-            _write_json(folder / "config.json", config)
-            _write_json(folder / "item_tokens.json", tokens)
-            card = model_card(programs, formats, config, record, options.get("licence"))
-            (folder / "README.md").write_text(card, encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{out}: cannot be written ({error.strerror or error})") from error
+    with writing(out), whole_folder(out) as folder:
+        _write(folder, programs, formats)
+        config, tokens = public_config(rec), rec.saved.item_tokens
+        _write_json(folder / "config.json", config)
+        _write_json(folder / "item_tokens.json", tokens)
+        card = model_card(programs, formats, config, record, options.get("licence"))
+        (folder / "README.md").write_text(card, encoding="utf-8")
     size = sum(path.stat().st_size for path in out.iterdir())
     return f"{out}: {', '.join(formats)} of {len(tokens) - 1:,} items, {size / 2**20:.1f} MiB\n"
 

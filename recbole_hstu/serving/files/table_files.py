@@ -10,7 +10,7 @@ from typing import IO, Any
 import pandas as pd
 
 from recbole_hstu.serving.files.request_files import need_parquet
-from recbole_hstu.support.errors import InputError
+from recbole_hstu.support.errors import InputError, writing
 from recbole_hstu.support.files.whole_file import whole_file
 
 Write = Callable[[pd.DataFrame], None]
@@ -41,11 +41,8 @@ def table_file(path: str | Path) -> Iterator[Write]:
     """
     check_kind(path)
     kind = {".csv": _csv, ".jsonl": _json_lines, ".parquet": _parquet}[Path(path).suffix]
-    try:
-        with whole_file(path) as stream, kind(stream) as write:
-            yield write
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
+    with writing(path), whole_file(path) as stream, kind(stream) as write:
+        yield write
 
 
 @contextmanager
