@@ -88,6 +88,19 @@ def test_against_the_best_baseline(runs):
     assert [t.adjusted for t in tests.values()] == pytest.approx(holm(single).tolist())
 
 
+def test_a_p_that_could_go_either_way_is_corrected_for_all_comparisons(runs):
+    strong = runs["strong"][0].ranks
+    near = strong.copy()
+    near[np.flatnonzero(strong > 10)[:5]] = 1  # five hits more
+    near = {"strong": [rank_file(strong)], "near": [rank_file(near)], "twin": runs["twin"][:1]}
+    tests = paired_tests_against_best(near, ["strong"], ["hit@10", "mrr"])
+    p = tests["near", "hit@10"].p
+    assert 0.01 < p < 0.05
+    assert tests["near", "hit@10"].adjusted > 2 * p
+    single = [test.p for test in tests.values()]
+    assert [test.adjusted for test in tests.values()] == pytest.approx(holm(single).tolist())
+
+
 def test_users_are_matched_by_token_not_by_place(runs):
     expected = paired_tests_against_best(runs, ["strong"], ["mrr"])
     order = np.random.default_rng(8).permutation(2000)
