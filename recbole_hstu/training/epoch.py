@@ -12,6 +12,7 @@ from recbole.utils import get_gpu_usage, set_color
 from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
+from recbole_hstu.data.rows.cloze_loader import ClozeBatch
 from recbole_hstu.data.rows.window_loader import WindowBatch
 from recbole_hstu.distributed import processes
 from recbole_hstu.distributed.shared_loss import SharedLoss
@@ -73,7 +74,7 @@ class Epoch:
 
     def _make_step(self, batch: Any, loss: Any, scaler: Any) -> Any:
         self.optimizer.zero_grad()
-        if isinstance(batch, WindowBatch) and self._shared_loss is None:
+        if isinstance(batch, WindowBatch | ClozeBatch) and self._shared_loss is None:
             parts = batch.parts(batch.most)
             losses = sum(self._backward(part, loss, scaler, weight) for part, weight in parts)
         else:

@@ -136,6 +136,12 @@ class SequenceRows(Interaction):
         lists = {name: self._lists(field, positions) for name, field in self._source.items()}
         return lists | {self._length_field: self[self._length_field]}
 
+    def histories_with_targets(self) -> dict[str, torch.Tensor]:
+        """The list fields (M, N, ...) of the last N events up to the target, and how many (M,)."""
+        whole = self.select(torch.arange(self.length))
+        whole._targets = self._targets + 1
+        return whole.histories()
+
     def uncut_lengths(self) -> torch.Tensor:
         """(R,) events before each row's target, also those that the width leaves out."""
         return self._targets - self._starts

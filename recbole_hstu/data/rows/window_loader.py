@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -24,6 +24,9 @@ from recbole_hstu.support.errors import InputError
 # Scores of the catalogue that a part of a batch may make at once: 64 MiB of float32.
 _MOST_SCORES = 1 << 24
 _LEAST_TARGETS = 64  # of a part; below that the gradient of the item table costs more than the rest
+
+
+Loader = TypeVar("Loader", bound="WindowLoader")
 
 
 class WindowBatch(Interaction):
@@ -184,16 +187,22 @@ def window_loader(train: Any) -> WindowLoader:
     Raises:
         InputError: they cannot be laid into windows.
     """
+    if not isinstance(train.transform, Equal):
+        raise InputError(f"transform: {train.config['transform']} changes every history")
+    return in_windows(train, WindowLoader)
+
+
+def in_windows(train: Any, loader: type[Loader]) -> Loader:
+    """A loader of windows with the targets of a loader of prefixes.
+
+    Raises:
+        InputError: they cannot be laid into windows.
+    """
     kind = next(k for k in type(train).__mro__ if not issubclass(k, OwnRowsLoader))
     rows = train._dataset.inter_feat
     if kind is not TrainDataLoader or not isinstance(rows, SequenceRows):
         raise InputError("its data are of a kind of their own")
-    if not isinstance(train.transform, Equal):
-        raise InputError(f"transform: {train.config['transform']} changes every history")
     if train.neg_sample_args.get("dynamic", False):
         raise InputError("train_neg_sample_args: dynamic scores every history on its own")
-    return without_lists(
-        WindowLoader(
-            train.config, train._dataset.copy(rows.windows()), train._sampler, shuffle=train.shuffle
-        )
-    )
+    windows = train._dataset.copy(rows.windows())
+    return without_lists(loader(train.config, windows, train._sampler, shuffle=train.shuffle))

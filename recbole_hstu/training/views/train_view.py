@@ -16,6 +16,7 @@ import torch
 from recbole.data.interaction import Interaction
 from torch import nn
 
+from recbole_hstu.data.rows.cloze_loader import cloze_loader
 from recbole_hstu.data.rows.window_loader import WindowBatch, WindowLoader, window_loader
 from recbole_hstu.distributed import processes
 from recbole_hstu.support.errors import ANY_REASON, InputError, in_a_line
@@ -32,12 +33,18 @@ def in_train_view(config: Any, train: Any, model: nn.Module) -> Any:
 
     `window`: a loader of windows, and a model whose `calculate_loss` takes them, where both ways
     are found to be equal (`reason_against`); the log says which way is taken, and why.
+    `cloze`: a loader of windows with masked events, for a model that masks them.
 
     Args:
         train: RecBole's loader, of prefixes for a sequential model.
+
+    Raises:
+        InputError: `cloze`, and the model does not mask events.
     """
-    if config["train_view"] != "window" or config["sequence_view"] != "prefix":
+    if config["train_view"] == "prefix" or config["sequence_view"] != "prefix":
         return train
+    if config["train_view"] == "cloze":
+        return _told(cloze_loader(train))
     try:
         windows = window_loader(train)
         reason = _proved(model, windows)
@@ -48,9 +55,13 @@ def in_train_view(config: Any, train: Any, model: nn.Module) -> Any:
         getLogger().info(f"train_view: prefix, since windows do not fit: {reasons[0]}")
         return train
     learn_at_every_position(model)
+    return _told(windows)
+
+
+def _told(windows: WindowLoader) -> WindowLoader:
     getLogger().info(
-        f"train_view: window, {windows.n_targets:,} targets in {len(windows._dataset):,} windows "
-        f"of up to {config['MAX_ITEM_LIST_LENGTH']} events"
+        f"train_view: {windows.view}, {windows.n_targets:,} targets in {len(windows._dataset):,} "
+        f"windows of up to {windows.config['MAX_ITEM_LIST_LENGTH']} events"
     )
     return windows
 
