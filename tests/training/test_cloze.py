@@ -77,6 +77,7 @@ def test_parts_have_the_gradients_of_the_batch(most):
     parts = list(batch.parts(most))
     assert len(parts) > 1
     assert min(part["item_id_list"].shape[1] for part, _ in parts) < 9
+    assert min(part["MASK_INDEX"].shape[1] for part, _ in parts) < batch["MASK_INDEX"].shape[1]
     assert sum(weight for _, weight in parts) == pytest.approx(1.0, abs=1e-12)
     for one, other in zip(gradients(*parts), gradients((batch, 1.0)), strict=True):
         torch.testing.assert_close(one, other, atol=1e-10, rtol=1e-10)

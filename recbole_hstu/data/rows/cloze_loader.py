@@ -17,6 +17,7 @@ from recbole_hstu.data.rows.window_loader import WindowLoader, in_windows
 from recbole_hstu.distributed import processes
 from recbole_hstu.support.errors import InputError
 
+Columns = dict[str, torch.Tensor]
 _TRIES = 100  # to mask an event of a batch
 
 
@@ -39,26 +40,33 @@ class ClozeBatch(Interaction):
         return ClozeBatch(super().to(device, selected_field), self.config, self.most)
 
     def parts(self, most: int) -> Iterator[tuple[Interaction, float]]:
-        """Windows of like length, as wide as they are long, and how much of the batch they are:
-        the model's loss is a mean over masked events, so the weighted losses add up to that of all.
-        On a GPU windows of all lengths stay together."""
+        """Windows of like length, as wide as they are long and as their masked events are many, and
+        how much of the batch they are: the model's loss is a mean over masked events, so the
+        weighted losses add up to that of all. On a GPU windows of all lengths stay together."""
         lengths = self[self.config["ITEM_LIST_LENGTH_FIELD"]]
-        masked = self[self.config["MASK_INDEX"]] > 0  # the loss passes over the first event, too
+        counts = (self[self.config["MASK_INDEX"]] > 0).sum(1)  # the loss passes over place 0
         kind = length_ranges(lengths)
         if kind.is_cuda:
             kind.zero_()
-        for each in torch.unique(kind):
-            inside = torch.nonzero(kind == each).squeeze(1)
-            for index in inside.split(max(1, most // masked.shape[1])):
-                if count := int(masked[index].sum()):
-                    part = Interaction(
-                        {field: values[index] for field, values in self.interaction.items()}
-                    )
-                    yield self._cropped(part, int(lengths[index].max())), count / int(masked.sum())
+        some = counts > 0
+        for each in torch.unique(kind[some]):
+            inside = torch.nonzero((kind == each) & some).squeeze(1)
+            places = int(counts[inside].max())
+            for index in inside.split(max(1, most // places)):
+                part = {field: values[index] for field, values in self.interaction.items()}
+                width = int(lengths[index].max())
+                share = int(counts[index].sum()) / int(counts.sum())
+                yield Interaction(self._cropped(part, width, places)), share
 
-    def _cropped(self, part: Interaction, width: int) -> Interaction:
-        lists = [field for field in part if field.endswith(self.config["LIST_SUFFIX"])]
-        return Interaction(part.interaction | {field: part[field][:, :width] for field in lists})
+    def _cropped(self, part: Columns, width: int, places: int) -> Columns:
+        """Lists are padded on the right, places on the left."""
+        lists = {
+            field: part[field][:, :width]
+            for field in part
+            if field.endswith(self.config["LIST_SUFFIX"])
+        }
+        names = (self.config[key] for key in ("POS_ITEMS", "NEG_ITEMS", "MASK_INDEX"))
+        return part | lists | {name: part[name][:, -places:].contiguous() for name in names}
 
 
 class ClozeLoader(WindowLoader):
