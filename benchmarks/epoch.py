@@ -1,4 +1,4 @@
-"""A whole epoch over all users: RecBole's SASRec and GRU4Rec both ways, HSTU and HSTUText.
+"""A whole epoch over all users: RecBole's SASRec, GRU4Rec and BERT4Rec both ways, HSTU and HSTUText.
 
     python benchmarks/epoch.py --dataset=ml-100k [--data_path dataset] [--history 50] [--device cpu]
 
@@ -6,8 +6,8 @@ On the CPU, then on a GPU where there is one, unless --device names one of them.
 split and history for all, a process each: the seconds of an epoch of training (the median of a
 few where they are short) and of one evaluation of the test set, and peak memory above the imports.
 `prefix` is RecBole's own way, a row a prefix, and all rows padded in an evaluation; `window` learns
-at every position of a window, and evaluates rows as wide as their histories; ours learn at every
-position of every user. A batch of RecBole's models counts targets, of ours users.
+at every position of a window, `cloze` masks whole windows, and both evaluate rows as wide as their
+histories; ours learn at every position of every user. A batch of RecBole's models counts targets, of ours users.
 `--models=SASRec/prefix,SASRec/window` takes some of them.
 """
 
@@ -37,6 +37,8 @@ MODELS = {
     "SASRec/window": {"train_view": "window", "train_batch_size": 2048},
     "GRU4Rec/prefix": {"train_view": "prefix", "train_batch_size": 2048},
     "GRU4Rec/window": {"train_view": "window", "train_batch_size": 2048},
+    "BERT4Rec/prefix": {"train_view": "prefix", "train_batch_size": 2048},
+    "BERT4Rec/cloze": {"train_view": "cloze", "train_batch_size": 2048},
     "HSTU": {"train_batch_size": 128},
     "HSTUText": {"train_batch_size": 128, "text_encoder": "lsa"},
 }
@@ -69,7 +71,7 @@ def compare(args: argparse.Namespace, device: str) -> None:
     for model, of in found.items():
         prefix = found.get(f"{model.partition('/')[0]}/prefix", of)
         sys.stdout.write(
-            f"{model:14} batch {MODELS[model]['train_batch_size']:5}  {of['rows']:>8,} rows  "
+            f"{model:15} batch {MODELS[model]['train_batch_size']:5}  {of['rows']:>8,} rows  "
             f"epoch {of['epoch']:8.1f} s ({prefix['epoch'] / of['epoch']:5.1f} times faster)  "
             f"evaluation {of['evaluation']:6.1f} s  peak {of['peak']:6.0f} MiB\n"
         )
