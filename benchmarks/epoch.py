@@ -1,4 +1,4 @@
-"""A whole epoch over all users: RecBole's SASRec, GRU4Rec and BERT4Rec both ways, HSTU and HSTUText.
+"""A whole epoch over all users: SASRec, GRU4Rec and BERT4Rec both ways, HSTU and HSTUText.
 
     python benchmarks/epoch.py --dataset=ml-100k [--data_path dataset] [--history 50] [--device cpu]
 
@@ -7,8 +7,8 @@ split and history for all, a process each: the seconds of an epoch of training (
 few where they are short) and of one evaluation of the test set, and peak memory above the imports.
 `prefix` is RecBole's own way, a row a prefix, and all rows padded in an evaluation; `window` learns
 at every position of a window, `cloze` masks whole windows, and both evaluate rows as wide as their
-histories; ours learn at every position of every user. A batch of RecBole's models counts targets, of ours users.
-`--models=SASRec/prefix,SASRec/window` takes some of them.
+histories; ours learn at every position of every user. A batch of RecBole's models counts targets,
+of ours users. `--models=SASRec/prefix,SASRec/window` takes some of them.
 """
 
 from __future__ import annotations
