@@ -50,8 +50,8 @@ class RunRecord:
         history: the epochs in order.
         training_seconds: wall clock of the training epochs, without validation.
         epochs: trained, not the best one's number.
-        train_view: what a row of its training was: prefix, window, user or interaction; "" where it
-            is not known.
+        train_view: what a row of its training was: prefix, window, cloze, user or interaction; ""
+            where it is not known.
         parameters: trainable ones.
         converged: whether validation stopped getting better before time or epochs ran out;
             None where that has no meaning (no training, no validation).

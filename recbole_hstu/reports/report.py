@@ -108,9 +108,9 @@ def write_report(folder: Path | str, out: Path | str, options: ReportOptions) ->
     groups = _by_dataset_and_protocol(every, options.order)
     for records in groups.values():
         check_same_terms(records)
-    for (dataset, protocol), records in groups.items():
+    tables = [study_table(records, folder, options) for records in groups.values()]
+    for ((dataset, protocol), records), table in zip(groups.items(), tables, strict=True):
         stem = f"{quote(dataset, safe='')}+{quote(protocol, safe='')}"
-        table = study_table(records, folder, options)
         written += write_tables(table, records, out / stem)
         drawn = []
         for name, (caption, figure) in _plots(records, options.plot_metric).items():

@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 from made_up_study import LEVELS, failed_run, finished_run, write_study
 
@@ -241,3 +242,17 @@ def test_models_are_tested_within_an_order_of_ties(tmp_path):
     assert p["B"] == p["B h"]  # alike ranks, corrected for the comparisons of both orders
     (alone,) = (row.cells[0].p for row in table.rows if row.label == "B")
     assert p["B"] > alone or alone == 1
+
+
+def test_runs_on_other_data_of_the_same_name_are_not_tested_together(tmp_path):
+    for label, dataset in (("A", "toys"), ("B", "toys"), ("A", "games"), ("B", "games")):
+        record, ranks = finished_run(label, 1, dataset, 80, 40)
+        if (label, dataset) == ("B", "toys"):
+            history = ranks.history_length + (np.arange(80) == 3)
+            ranks = replace(ranks, history_length=history, meta={"dataset": "toys"})
+        write_run(tmp_path / "runs", record, ranks)
+    other = r"B and A were tested on other events: their data set toys was not the same; keep them"
+    with pytest.raises(InputError, match=other):
+        write_report(tmp_path / "runs", tmp_path / "out", ReportOptions(baselines=["A"]))
+    assert not (tmp_path / "out").exists()
+    assert write_report(tmp_path / "runs", tmp_path / "out", ReportOptions())
