@@ -23,12 +23,17 @@ from recbole_hstu.support.errors import InputError
 
 
 class UserRanks(Protocol):
-    """What a test reads of a run's rank file: users and their ranks, both (users,)."""
+    """What a test reads of a run's rank file, all (users,): users and their ranks; how many events
+    came before the target, and how often training has the target."""
 
     @property
     def users(self) -> NDArray[np.str_]: ...
     @property
     def ranks(self) -> NDArray[np.int64]: ...
+    @property
+    def history_length(self) -> NDArray[np.int64]: ...
+    @property
+    def target_count(self) -> NDArray[np.int64]: ...
 
 
 K = TypeVar("K", bound=Hashable)
@@ -134,20 +139,29 @@ def adjusted_together(tests: Mapping[K, PairedTest]) -> dict[K, PairedTest]:
 def _common_order(
     runs: Mapping[str, Sequence[UserRanks]],
 ) -> dict[str, list[NDArray[np.int64]]]:
-    """For every file the order that sorts its users; all files must hold the same users."""
-    orders: dict[str, list[NDArray[np.int64]]] = {}
-    first_name, first_users = "", np.array([], dtype=np.str_)
+    """For every file the order that sorts its users; all files must hold the same users, tested on
+    the same events. A data set that is converted anew keeps its name."""
+    orders = {name: [np.argsort(file.users) for file in files] for name, files in runs.items()}
+    (first_name, (first, *_)), *_ = runs.items()
+    first_order = orders[first_name][0]
+    first_users = first.users[first_order]
     for name, files in runs.items():
-        orders[name] = [np.argsort(file.users) for file in files]
         for file, order in zip(files, orders[name], strict=True):
             users = file.users[order]
-            if not first_name:
-                first_name, first_users = name, users
-            elif not np.array_equal(users, first_users):
+            if not np.array_equal(users, first_users):
                 odd = np.setxor1d(users, first_users)
                 raise InputError(
                     f"{name} and {first_name} did not rank the same users ({len(odd)} differ, "
                     f"such as {', '.join(odd[:10])}): compare runs of one data set and protocol"
+                )
+            other = (file.history_length[order] != first.history_length[first_order]) | (
+                file.target_count[order] != first.target_count[first_order]
+            )
+            if other.any():
+                raise InputError(
+                    f"{name} and {first_name} were not tested on the same events ({other.sum()} "
+                    f"users differ, such as {', '.join(users[other][:10])}): compare runs of one "
+                    "data set"
                 )
     return orders
 

@@ -7,9 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from recbole_hstu.evaluation.significance import (
     PairedTest,
     adjusted_together,
@@ -65,7 +62,6 @@ def study_table(records: Sequence[RunRecord], folder: Path | str, options: Repor
     elif baselines:
         ranked = [m for m in metrics if m.partition("@")[0] in _RANK_KINDS]
         for rows in _by_tie_order(records, ranks):
-            _check_same_targets(rows)
             against = [label for label in baselines if label in rows]
             if against:
                 tests |= paired_tests_against_best(rows, against, ranked)
@@ -118,27 +114,6 @@ def _by_tie_order(
         if record.label in ranks:
             orders.setdefault(tie_order([record]), {})[record.label] = ranks[record.label]
     return list(orders.values())
-
-
-def _check_same_targets(rows: Mapping[str, Sequence[RankFile]]) -> None:
-    """A data set that is converted anew keeps its name: who was tested, after how many events and
-    on how frequent an item, tells whether it is the same."""
-    (first, (known, *_)), *_ = rows.items()
-    expected = _targets(known)
-    for label, runs in rows.items():
-        for run in runs:
-            if not np.array_equal(_targets(run), expected):
-                raise InputError(
-                    f"{label} and {first} were tested on other events: their data set "
-                    f"{run.meta.get('dataset', '')} was not the same; keep them in folders of "
-                    "their own"
-                )
-
-
-def _targets(ranks: RankFile) -> NDArray[np.str_]:
-    """(3, U) user, length of the history, count of the target, by user."""
-    columns = np.stack([ranks.users, ranks.history_length, ranks.target_count]).astype(np.str_)
-    return columns[:, np.argsort(ranks.users)]
 
 
 def _ranks(records: Sequence[RunRecord], folder: Path) -> dict[str, list[RankFile]]:

@@ -249,9 +249,11 @@ def test_runs_on_other_data_of_the_same_name_are_not_tested_together(tmp_path):
         record, ranks = finished_run(label, 1, dataset, 80, 40)
         if (label, dataset) == ("B", "toys"):
             history = ranks.history_length + (np.arange(80) == 3)
-            ranks = replace(ranks, history_length=history, meta={"dataset": "toys"})
+            ranks = replace(ranks, history_length=history)
         write_run(tmp_path / "runs", record, ranks)
-    other = r"B and A were tested on other events: their data set toys was not the same; keep them"
+    other = (
+        r"B and A were not tested on the same events \(1 users differ, such as u3\): compare runs"
+    )
     with pytest.raises(InputError, match=other):
         write_report(tmp_path / "runs", tmp_path / "out", ReportOptions(baselines=["A"]))
     assert not (tmp_path / "out").exists()

@@ -7,6 +7,7 @@ import torch
 from small_data import random_rows, small_options, write_inter
 
 from recbole_hstu.config.config import Config
+from recbole_hstu.config.model_registry import find_model
 from recbole_hstu.data.loaders import create_dataset, make_loaders
 from recbole_hstu.data.rows.cloze_loader import ClozeLoader, cloze_loader
 from recbole_hstu.quick_start import run
@@ -14,7 +15,18 @@ from recbole_hstu.support.errors import InputError
 from recbole_hstu.training.preparation import build_model
 from recbole_hstu.training.views.train_view import in_train_view
 
+BERT4Rec = find_model("BERT4Rec")
 WIDTH = 5
+BPR = {"loss_type": "BPR"}
+DYNAMIC = {
+    **BPR,
+    "train_neg_sample_args": {
+        "distribution": "uniform",
+        "sample_num": 1,
+        "dynamic": True,
+        "candidate_num": 2,
+    },
+}
 
 
 def prepared(model="BERT4Rec", **options):
@@ -25,32 +37,47 @@ def prepared(model="BERT4Rec", **options):
     return config, train
 
 
-def test_windows_end_with_their_last_target_and_nothing_else_is_masked():
-    _, train = prepared(mask_ratio=0.5)
-    loader = cloze_loader(train)
-    (batch,) = loader
-    histories = {}  # of every user, all that training may see
-    for row in range(len(train._dataset)):
-        user, item = (int(train._dataset.inter_feat[[row]][f][0]) for f in ("user_id", "item_id"))
-        first = train._dataset.inter_feat[[row]]["item_id_list"][0, 0]
-        histories.setdefault(user, [int(first)]).append(item)
-    last = {}
-    for user, items, masked, length, places, hidden in zip(
-        *(batch[f] for f in ("user_id", "item_id_list", "Mask_item_id_list", "item_length")),
-        *(batch[f] for f in ("MASK_INDEX", "Pos_item_id")),
-        strict=True,
+def histories(train):
+    """user -> all items that training may see, in order."""
+    found = {}
+    rows = train._dataset.inter_feat
+    for user, item, items in zip(
+        rows["user_id"], rows["item_id"], rows["item_id_list"], strict=True
     ):
-        history, items = histories[int(user)], items[:length].tolist()
+        found.setdefault(int(user), [int(items[0])]).append(int(item))
+    return found
+
+
+def test_windows_hold_every_target_and_end_with_their_last():
+    _, train = prepared(mask_ratio=0.5)
+    (batch,) = cloze_loader(train)
+    known = histories(train)
+    can_be_masked = {user: set() for user in known}
+    for user, items, length in zip(
+        *(batch[field] for field in ("user_id", "item_id_list", "item_length")), strict=True
+    ):
+        history, items = known[int(user)], items[:length].tolist()
         ends = [n for n in range(2, len(history) + 1) if history[max(0, n - WIDTH) : n] == items]
         assert ends
-        last[int(user)] = max(*ends, last.get(int(user), 0))
-        shown = masked[:length].tolist()
-        token = train._dataset.item_num
-        assert all(one in (token, other) for one, other in zip(shown, items, strict=True))
-        for place, item in zip(places.tolist(), hidden.tolist(), strict=True):
-            assert not place or (shown[place], items[place]) == (token, item)
-    assert last == {user: len(history) for user, history in histories.items()}
+        can_be_masked[int(user)] |= set(range(ends[0] - len(items) + 1, ends[0]))
+    for user, history in known.items():
+        assert can_be_masked[user] == set(range(1, len(history)))
     assert len(batch["user_id"]) > 12  # a later window of somebody
+    assert "item_id" not in batch  # no row names its answer
+
+
+def test_what_is_masked_is_hidden():
+    _, train = prepared(mask_ratio=0.5)
+    (batch,) = cloze_loader(train)
+    token = train._dataset.item_num
+    for items, shown, places, hidden in zip(
+        *(batch[field] for field in ("item_id_list", "Mask_item_id_list")),
+        *(batch[field] for field in ("MASK_INDEX", "Pos_item_id")),
+        strict=True,
+    ):
+        assert set(shown[shown != items].tolist()) <= {token}
+        for place, item in zip(places.tolist(), hidden.tolist(), strict=True):
+            assert not place or (int(shown[place]), int(items[place])) == (token, item)
 
 
 @pytest.fixture
@@ -62,9 +89,12 @@ def doubles():
 
 
 @pytest.mark.usefixtures("doubles")
-@pytest.mark.parametrize("most", [1, 1 << 20])
-def test_parts_have_the_gradients_of_the_batch(most):
-    config, train = prepared(mask_ratio=0.5, ft_ratio=0.0, MAX_ITEM_LIST_LENGTH=16)
+@pytest.mark.parametrize(
+    ("most", "options"),
+    [(1, {"ft_ratio": 0.0}), (1 << 20, {"ft_ratio": 0.0, **BPR}), (1 << 20, {"ft_ratio": 1.0})],
+)
+def test_parts_have_the_gradients_of_the_batch(most, options):
+    config, train = prepared(mask_ratio=0.5, MAX_ITEM_LIST_LENGTH=16, **options)
     network = build_model(config, train._dataset).double().eval()
     (batch,) = cloze_loader(train)
 
@@ -72,7 +102,7 @@ def test_parts_have_the_gradients_of_the_batch(most):
         network.zero_grad()
         for rows, weight in weighted:
             (network.calculate_loss(rows) * weight).backward()
-        return [p.grad.clone() for p in network.parameters()]
+        return [p.grad.clone() for p in network.parameters() if p.grad is not None]
 
     parts = list(batch.parts(most))
     assert len(parts) > 1
@@ -87,28 +117,60 @@ def test_events_are_masked_anew_every_epoch():
     _, train = prepared(mask_ratio=0.5, ft_ratio=0.0)
     loader = cloze_loader(train)
     random.seed(0)  # RecBole masks by Python's generator
-    (one,), (other,) = loader, loader
-    assert not torch.equal(one["MASK_INDEX"].sort().values, other["MASK_INDEX"].sort().values)
+
+    def places():
+        (batch,) = loader
+        rows = zip(batch["user_id"].tolist(), batch["item_id_list"], strict=True)
+        windows = [(user, *items.tolist()) for user, items in rows]
+        return dict(zip(windows, batch["MASK_INDEX"].tolist(), strict=True))
+
+    one, other = places(), places()
+    assert one.keys() == other.keys()
+    assert one != other
 
 
-def test_bad_input():
-    _, train = prepared(mask_ratio=0.2, ft_ratio=0.0)
-    train.config["mask_ratio"] = 0.0  # of five events one would be
-    with pytest.raises(InputError, match=r"^mask_ratio: 0.0 masks no event of a batch; take a"):
-        next(iter(cloze_loader(train)))
-    config, train = prepared("SASRec")
-    with pytest.raises(InputError, match=r"train_view: cloze is .* SASRec does not; leave it out"):
-        in_train_view(config, train, None)
+class TwoLosses(BERT4Rec):
+    def calculate_loss(self, interaction):
+        return super().calculate_loss(interaction), torch.zeros(())
+
+
+class Total(BERT4Rec):
+    def calculate_loss(self, interaction):
+        return super().calculate_loss(interaction) * len(interaction)
+
+
+class NextItem(BERT4Rec):
+    """Would find its answer among the events it is given."""
+
+    def calculate_loss(self, interaction):
+        return super().calculate_loss(interaction) + 0 * interaction["item_id"].sum()
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "message"),
+    [
+        ("SASRec", {}, r"train_view: cloze is for .*, and SASRec does not; leave it out"),
+        ("BERT4Rec", {"mask_ratio": 0.1}, r"mask_ratio: 0.1 of MAX_ITEM_LIST_LENGTH 5 is no event"),
+        (TwoLosses, {}, r"train_view: cloze does not fit: its loss has several parts"),
+        (Total, {}, r"train_view: cloze does not fit: its loss is no mean over masked events \(by"),
+        (NextItem, {}, r"train_view: cloze does not fit: .* masked events \(KeyError: .*item_id"),
+        ("BERT4Rec", DYNAMIC, r"train_view: cloze does not fit: train_neg_sample_args: dynamic"),
+    ],
+)
+def test_what_does_not_fit_is_told_before_the_first_step(model, options, message):
+    config, train = prepared(model, **options)
+    network = build_model(config, train._dataset)
+    drawn = random.getstate()
+    with pytest.raises(InputError, match=message):
+        in_train_view(config, train, network)
+    assert random.getstate() == drawn
 
 
 def test_a_training(toy, caplog):
-    options = {"MAX_ITEM_LIST_LENGTH": WIDTH, "train_view": "cloze", "epochs": 2, "mask_ratio": 0.4}
+    options = {"MAX_ITEM_LIST_LENGTH": WIDTH, "train_view": "cloze", "epochs": 2}
+    options = small_options("BERT4Rec", mask_ratio=0.4, **options)
     with caplog.at_level("INFO"):
-        found = [
-            run("BERT4Rec", "toy", None, small_options("BERT4Rec", **options), saved=False)
-            for _ in "ab"
-        ]
-    one, other = (each["record"] for each in found)
+        one, other = (run("BERT4Rec", "toy", None, options, saved=False)["record"] for _ in "ab")
     assert one.train_view == ClozeLoader.view == "cloze"
     assert any(said.startswith("train_view: cloze, ") for said in caplog.messages)
     assert one.history[-1].train_loss == other.history[-1].train_loss

@@ -136,10 +136,16 @@ class SequenceRows(Interaction):
         lists = {name: self._lists(field, positions) for name, field in self._source.items()}
         return lists | {self._length_field: self[self._length_field]}
 
+    def narrower(self) -> SequenceRows:
+        """The same rows, whose histories keep one event less."""
+        new = self.select(torch.arange(self.length))
+        new._width -= 1
+        return new
+
     def histories_with_targets(self) -> dict[str, torch.Tensor]:
-        """The list fields (M, N, ...) of the last N events up to the target, and how many (M,)."""
+        """The list fields (M, N + 1, ...) that end with the target, and their lengths (M,)."""
         whole = self.select(torch.arange(self.length))
-        whole._targets = self._targets + 1
+        whole._targets, whole._width = self._targets + 1, self._width + 1
         return whole.histories()
 
     def uncut_lengths(self) -> torch.Tensor:

@@ -131,6 +131,11 @@ class WindowLoader(TrainDataLoader):
         if self.neg_sample_args["distribution"] == "none":  # a loss over the whole catalogue
             self._most = max(_LEAST_TARGETS, _MOST_SCORES // dataset.item_num)
 
+    @staticmethod
+    def laid_out(rows: SequenceRows) -> SequenceRows:
+        """Rows of prefixes as windows."""
+        return rows.windows()
+
     def __len__(self) -> int:
         return math.ceil(self.n_targets / self.step)
 
@@ -204,5 +209,5 @@ def in_windows(train: Any, loader: type[Loader]) -> Loader:
         raise InputError("its data are of a kind of their own")
     if train.neg_sample_args.get("dynamic", False):
         raise InputError("train_neg_sample_args: dynamic scores every history on its own")
-    windows = train._dataset.copy(rows.windows())
+    windows = train._dataset.copy(loader.laid_out(rows))
     return without_lists(loader(train.config, windows, train._sampler, shuffle=train.shuffle))

@@ -16,7 +16,7 @@ import torch
 from recbole.data.interaction import Interaction
 from torch import nn
 
-from recbole_hstu.data.rows.cloze_loader import cloze_loader
+from recbole_hstu.data.rows.cloze_loader import ClozeBatch, cloze_loader
 from recbole_hstu.data.rows.window_loader import WindowBatch, WindowLoader, window_loader
 from recbole_hstu.distributed import processes
 from recbole_hstu.support.errors import ANY_REASON, InputError, in_a_line
@@ -39,15 +39,18 @@ def in_train_view(config: Any, train: Any, model: nn.Module) -> Any:
         train: RecBole's loader, of prefixes for a sequential model.
 
     Raises:
-        InputError: `cloze`, and the model does not mask events.
+        InputError: `cloze`, and the model does not mask events, or its loss is no mean over them.
     """
     if config["train_view"] == "prefix" or config["sequence_view"] != "prefix":
         return train
     if config["train_view"] == "cloze":
-        return _told(cloze_loader(train))
+        windows = cloze_loader(train)
+        if reason := _proved(model, windows, reason_against_parts):
+            raise InputError(f"train_view: cloze does not fit: {reason}")
+        return _told(windows)
     try:
         windows = window_loader(train)
-        reason = _proved(model, windows)
+        reason = _proved(model, windows, reason_against)
     except InputError as error:
         reason = str(error)
     reasons = [each for each in processes.gather(reason) if each]
@@ -79,15 +82,15 @@ def learn_at_every_position(model: Any) -> None:
     model.calculate_loss = calculate_loss
 
 
-def _proved(model: Any, windows: WindowLoader) -> str | None:
-    """`reason_against`, over the windows of the first batch with the most targets; nothing is drawn
-    or changed by it."""
+def _proved(model: Any, windows: WindowLoader, reason_of: Callable[..., Any]) -> str | None:
+    """The reason against windows that those of the first batch with the most targets give; nothing
+    is drawn or changed by it."""
     generators = {"loader": windows.generator}
     before = random_states(generators)
     first = windows.by_targets(next(iter(windows.batches())))
     batch = windows.collate_fn(first[: _PROVED_WINDOWS * processes.count()]).to(model.device)
     with shaken(model):
-        reason = reason_against(model, batch)
+        reason = reason_of(model, batch)
     restore_random_states(before, generators)
     return reason
 
@@ -131,6 +134,24 @@ def reason_against(model: Any, batch: WindowBatch) -> str | None:
         difference = (one - other).abs().max() / one.abs().max()
         if not difference <= TOLERANCE:
             return f"its {what} (by {difference:.1e})"
+    return None
+
+
+@torch.no_grad()
+def reason_against_parts(model: Any, batch: ClozeBatch) -> str | None:
+    """Why a model's loss over windows with masked events is not that of its parts together, to 1e-5
+    of it; None where it is. Dropout must be off."""
+    try:
+        whole = model.calculate_loss(batch)
+        if isinstance(whole, tuple):
+            return "its loss has several parts"
+        parts = sum(weight * model.calculate_loss(part) for part, weight in batch.parts(1))
+    except ANY_REASON as error:
+        said = f"{type(error).__name__}: {in_a_line(error)}"
+        return f"its loss reads more than masked events ({said})"
+    difference = abs(whole - parts) / abs(whole)
+    if not difference <= TOLERANCE:
+        return f"its loss is no mean over masked events (by {difference:.1e})"
     return None
 
 
