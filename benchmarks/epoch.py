@@ -6,9 +6,9 @@ On the CPU, then on a GPU where there is one, unless --device names one of them.
 split and history for all, a process each: the seconds of an epoch of training (the median of a
 few where they are short) and of one evaluation of the test set, and peak memory above the imports.
 `prefix` is RecBole's own way, a row a prefix, and all rows padded in an evaluation; `window` learns
-at every position of a window, `cloze` masks whole windows, and both evaluate rows as wide as their
-histories; ours learn at every position of every user. A batch of RecBole's models counts targets,
-of ours users. `--models=SASRec/prefix,SASRec/window` takes some of them.
+at every position of a window, `cloze` masks whole windows, and on the CPU both evaluate rows as
+wide as their histories; ours learn at every position of every user. A batch of RecBole's models
+counts targets, of ours users. `--models=SASRec/prefix,SASRec/window` takes some of them.
 """
 
 from __future__ import annotations
