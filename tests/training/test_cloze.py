@@ -173,5 +173,6 @@ def test_a_training(toy, caplog):
         one, other = (run("BERT4Rec", "toy", None, options, saved=False)["record"] for _ in "ab")
     assert one.train_view == ClozeLoader.view == "cloze"
     assert any(said.startswith("train_view: cloze, ") for said in caplog.messages)
+    assert any(said.startswith("ft_ratio: in 50% of the steps") for said in caplog.messages)
     assert one.history[-1].train_loss == other.history[-1].train_loss
     assert one.metrics == other.metrics

@@ -47,6 +47,11 @@ def in_train_view(config: Any, train: Any, model: nn.Module) -> Any:
         windows = cloze_loader(train)
         if reason := _proved(model, windows, reason_against_parts):
             raise InputError(f"train_view: cloze does not fit: {reason}")
+        if config["ft_ratio"]:
+            getLogger().warning(
+                f"ft_ratio: in {config['ft_ratio']:.0%} of the steps every window has one masked "
+                "event, its last; --ft_ratio=0 masks mask_ratio of all in every step"
+            )
         return _told(windows)
     try:
         windows = window_loader(train)
