@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -121,3 +123,13 @@ def test_other_users_are_refused(runs):
 def test_unknown_baseline(runs, baselines):
     with pytest.raises(InputError, match="choose among weak, strong, good, twin"):
         paired_tests_against_best(runs, baselines, ["mrr"])
+
+
+@pytest.mark.parametrize("column", ["history_length", "target_count"])
+def test_other_events_of_the_same_users_are_refused_whatever_their_order(column):
+    one = rank_file([1, 2, 3, 4])
+    turned = rank_file([4, 3, 2, 1], users=["u3", "u2", "u1", "u0"])
+    assert paired_tests_against_best({"A": [one], "B": [turned]}, ["A"], ["mrr"])
+    other = replace(turned, **{column: np.array([0, 7, 0, 0])})
+    with pytest.raises(InputError, match=r"B and A were not tested on the same events .* u2\)"):
+        paired_tests_against_best({"A": [one], "B": [other]}, ["A"], ["mrr"])

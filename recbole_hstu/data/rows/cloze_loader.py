@@ -52,14 +52,14 @@ class ClozeBatch(Interaction):
         kind = length_ranges(lengths)
         if kind.is_cuda:
             kind.zero_()
-        some = counts > 0
+        some, total = counts > 0, int(counts.sum())
         for each in torch.unique(kind[some]):
             inside = torch.nonzero((kind == each) & some).squeeze(1)
             places = int(counts[inside].max())
             for index in inside.split(max(1, most // places)):
                 part = {field: values[index] for field, values in self.interaction.items()}
                 width = int(lengths[index].max())
-                share = int(counts[index].sum()) / int(counts.sum())
+                share = int(counts[index].sum()) / total
                 yield Interaction(self._cropped(part, width, places)), share
 
     def _cropped(self, part: Columns, width: int, places: int) -> Columns:
