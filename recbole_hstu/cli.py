@@ -20,6 +20,7 @@ from recbole_hstu.support.commands.command_help import command_help, overview
 from recbole_hstu.support.commands.invocation import command
 from recbole_hstu.support.commands.terminal import write_to_any_terminal
 from recbole_hstu.support.errors import InputError, ProcessDied, packages_needed
+from recbole_hstu.support.yaml_values import merge_yaml
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -122,6 +123,7 @@ def _evaluate(arguments: Sequence[str]) -> int:
     from recbole_hstu.quick_start import evaluate
 
     file, options = _named("evaluate", "CHECKPOINT", arguments)
+    options = {**merge_yaml(options.pop("config_files", [])), **options}
     results = evaluate(file, config_dict=options)
     for part, name in (("valid", "valid_result"), ("test", "test_result")):
         for metric, value in (results[name] or {}).items():

@@ -46,7 +46,7 @@ from recbole_hstu.support.errors import InputError, UnknownOption, refused_by_re
 from recbole_hstu.support.plain_values import plain_value
 from recbole_hstu.support.secrets import masked
 from recbole_hstu.support.settings import Settings
-from recbole_hstu.support.yaml_values import YamlLoader, load_yaml, parse_value
+from recbole_hstu.support.yaml_values import YamlLoader, load_yaml, merge_yaml, parse_value
 
 
 class Config(RecBoleConfig):
@@ -111,10 +111,7 @@ class Config(RecBoleConfig):
         return YamlLoader
 
     def _load_config_files(self, file_list: Sequence[str | Path] | None) -> dict[str, Any]:
-        merged: dict[str, Any] = {}
-        for file in file_list or ():
-            merged.update(load_yaml(file))
-        return merged
+        return merge_yaml(file_list or ())
 
     def _load_cmd_line(self) -> dict[str, Any]:
         return {}

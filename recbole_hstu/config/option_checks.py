@@ -45,7 +45,7 @@ _EVAL_ARGS = ("split", "group_by", "order", "mode")
 
 # RecBole reads these with config["..."] but names them in none of its YAML files.
 _UNLISTED = (
-    *("model", "dataset", "config_files", "encoding"),
+    *("model", "dataset", "encoding"),
     *("tail_ratio", "reg_weight", "save_step", "pretrain_epochs"),
 )
 _UNLISTED_OF = {

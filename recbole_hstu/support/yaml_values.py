@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,15 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected `key: value` lines, found a {type(content).__name__}")
     return content
+
+
+def merge_yaml(files: Iterable[str | Path]) -> dict[str, Any]:
+    """The mappings of several YAML files in one; where two name a key, the later file counts.
+
+    Raises:
+        InputError: see `load_yaml`.
+    """
+    return {key: value for file in files for key, value in load_yaml(file).items()}
 
 
 def parse_value(key: str, text: str) -> Any:

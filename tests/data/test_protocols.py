@@ -1,6 +1,7 @@
 """The protocols' splits, masks and candidates, by hand on six users and against plain rules."""
 
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from small_data import random_rows, small_config, small_options, write_inter
 
 from recbole_hstu import quick_start
+from recbole_hstu.cli import main
 from recbole_hstu.data.loaders import create_dataset, make_loaders
 from recbole_hstu.evaluation.ranks import MISSED
 from recbole_hstu.support.errors import InputError
@@ -276,3 +278,14 @@ def test_models_with_data_sets_of_their_own_refuse_what_they_cannot_keep():
         options = {"protocol": protocol, "limit_users": 25, "show_progress": False}
         with pytest.raises(InputError, match=f"{what}: for sequential and general models only"):
             quick_start.run("CFKG", "ml-100k", config_dict=options)
+
+
+def test_evaluate_reads_files_of_options_and_the_command_line_wins(toy, capsys):
+    file = quick_start.run("HSTU", "toy", config_dict=small_options(epochs=1))["checkpoint"]
+    Path("more.yaml").write_text("topk: [3]\nmetrics: [Hit]\nvalid_metric: Hit@3\n")
+    assert main(["evaluate", str(file), "--config_files=more.yaml"]) == 0
+    assert {line.split()[1] for line in capsys.readouterr().out.splitlines()} == {"hit@3", "mrr"}
+    assert main(["evaluate", str(file), "--config_files=more.yaml", "--topk=[2, 3]"]) == 0
+    assert "hit@2" in capsys.readouterr().out
+    with pytest.raises(InputError, match="config_files"):  # from Python it is config_file_list
+        quick_start.evaluate(file, config_dict={"config_files": ["more.yaml"]})
