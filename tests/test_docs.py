@@ -15,7 +15,7 @@ from recbole_hstu.config.command_line import read_options
 from recbole_hstu.queries.make_queries import own_options
 from recbole_hstu.semantic_ids.make_ids import split_options
 from recbole_hstu.studies.compare import STUDY_OPTIONS
-from recbole_hstu.studies.plan import named_models, plan_runs
+from recbole_hstu.studies.plan import named_models, plan_runs, read_variants
 from recbole_hstu.support.commands.command_help import about
 
 ROOT = Path(__file__).parents[1]
@@ -137,3 +137,11 @@ def test_the_others_run_in_a_small_form():
         if frozenset(words) not in done:
             assert main([name, *words]) == 0, line
         done.add(frozenset(words))
+
+
+def test_what_the_searches_chose_can_be_trained():
+    """The command of README.md's first table reads this file."""
+    variants = read_variants(ROOT / "docs/results/ml-100k/searched.yaml")
+    plan = plan_runs(variants, "ml-100k", (), {"mask_seen": True}, [1])
+    labels = {run.label for run in plan}
+    assert labels >= {"SASRec", "SASRecSS", "HSTU", "HSTUText", "BERT4Rec", "GRU4Rec"}
