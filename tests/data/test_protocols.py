@@ -280,12 +280,15 @@ def test_models_with_data_sets_of_their_own_refuse_what_they_cannot_keep():
             quick_start.run("CFKG", "ml-100k", config_dict=options)
 
 
-def test_evaluate_reads_files_of_options_and_the_command_line_wins(toy, capsys):
+def test_evaluate_reads_files_of_options_the_last_and_the_command_line_win(toy, capsys):
     file = quick_start.run("HSTU", "toy", config_dict=small_options(epochs=1))["checkpoint"]
     Path("more.yaml").write_text("topk: [3]\nmetrics: [Hit]\nvalid_metric: Hit@3\n")
     assert main(["evaluate", str(file), "--config_files=more.yaml"]) == 0
     assert {line.split()[1] for line in capsys.readouterr().out.splitlines()} == {"hit@3", "mrr"}
     assert main(["evaluate", str(file), "--config_files=more.yaml", "--topk=[2, 3]"]) == 0
     assert "hit@2" in capsys.readouterr().out
-    with pytest.raises(InputError, match="config_files"):  # from Python it is config_file_list
+    Path("later.yaml").write_text("topk: [2, 3]\n")
+    assert main(["evaluate", str(file), "--config_files=more.yaml later.yaml"]) == 0
+    assert "hit@2" in capsys.readouterr().out
+    with pytest.raises(InputError, match="config_files"):  # the command line alone reads it
         quick_start.evaluate(file, config_dict={"config_files": ["more.yaml"]})
