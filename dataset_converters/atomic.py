@@ -70,13 +70,17 @@ def dataset_folder(out: Path, name: str) -> Path:
     """The folder `out/name` of the data set `name`.
 
     Raises:
-        ConversionError: the name cannot be that of a folder, or the folder is a symbolic link,
-            which could not be replaced as a whole.
+        ConversionError: the name cannot be that of a folder, the folder may not be looked at, or
+            it is a symbolic link, which could not be replaced as a whole.
     """
     if not name or name.startswith((".", "-")) or not name.isprintable() or set(name) & set("/\\:"):
         raise ConversionError(f"'{name}' cannot be the name of a data set")
     folder = Path(out).resolve() / name
-    if folder.is_symlink():
+    try:
+        is_link = folder.is_symlink()
+    except OSError as error:
+        raise ConversionError(f"{folder}: cannot be written ({error.strerror})") from error
+    if is_link:
         raise ConversionError(
             f"{folder} is a symbolic link; make it a folder, or link {out} instead"
         )

@@ -19,7 +19,13 @@ from recbole_hstu.config.command_line import read_options
 from recbole_hstu.support.commands.command_help import command_help, overview
 from recbole_hstu.support.commands.invocation import command
 from recbole_hstu.support.commands.terminal import write_to_any_terminal
-from recbole_hstu.support.errors import InputError, ProcessDied, packages_needed
+from recbole_hstu.support.errors import (
+    InputError,
+    ProcessDied,
+    in_a_line,
+    is_no_way_in,
+    packages_needed,
+)
 from recbole_hstu.support.yaml_values import merge_yaml
 
 
@@ -49,6 +55,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if os.environ.get("RANK", "0") != "0":
             time.sleep(5)  # most errors the first process has, too: torchrun then ends this one
         sys.stderr.write(f"recbole-hstu: error: {error}\n")
+        return 2
+    except OSError as error:
+        if not is_no_way_in(error):
+            raise
+        why = in_a_line(error.strerror)
+        sys.stderr.write(f"recbole-hstu: error: {error.filename}: cannot be read ({why})\n")
         return 2
     except ProcessDied as error:
         sys.stderr.write(f"recbole-hstu: error: {error}\n")

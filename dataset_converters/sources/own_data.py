@@ -90,9 +90,10 @@ def open_source(
         quotes: whether they quote in CSV and TSV files; else they are letters as others.
 
     Raises:
-        ConversionError: an unknown encoding, text fields without an items file or the reverse, bad
-            names of fields, no `quotes` where no file is CSV or TSV.
+        ConversionError: a column that is named twice, an unknown encoding, text fields without an
+            items file or the reverse, bad names of fields, no `quotes` where no file is CSV or TSV.
     """
+    _check_roles(columns)
     _check_text(items, columns.text)
     if not quotes and not any(is_separated(path) for path in (interactions, items) if path):
         raise ConversionError("--no_quotes is for CSV and TSV files; leave it out for others")
@@ -111,6 +112,18 @@ def open_source(
         item_text={"fields": list(columns.text), "style": "sentences"} if columns.text else None,
         settings=settings,
     )
+
+
+def _check_roles(columns: Columns) -> None:
+    roles = ("user", "item", "time", "rating")
+    column_of = {role: getattr(columns, role) for role in roles if getattr(columns, role)}
+    role_of: dict[str, str] = {}
+    for role, column in column_of.items():
+        if column in role_of:
+            raise ConversionError(
+                f"--{role}: column '{column}' is that of --{role_of[column]}, too; name another"
+            )
+        role_of[column] = role
 
 
 def _check_text(items: Path | None, text: Mapping[str, str]) -> None:

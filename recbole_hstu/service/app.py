@@ -153,7 +153,11 @@ def _add_pages(app: FastAPI) -> None:
     folder = files("recbole_hstu.service") / "page"
     for path, (name, media_type) in _PAGE.items():
         page = Response((folder / name).read_bytes(), media_type=f"{media_type}; charset=utf-8")
-        app.add_api_route(path, lambda page=page: page, include_in_schema=False)
+        app.add_api_route(path, partial(_page, page), include_in_schema=False)
+
+
+def _page(page: Response) -> Response:
+    return page
 
 
 def _find(models: dict[str, ServedModel], name: str | None) -> ServedModel:

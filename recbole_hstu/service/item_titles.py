@@ -9,6 +9,7 @@ from typing import Any
 
 from recbole_hstu.data.files.atomic_file import read_header
 from recbole_hstu.data.files.item_text import ItemText, read_item_texts
+from recbole_hstu.support.errors import InputError
 from recbole_hstu.support.time_unit import ticks_a_second
 
 logger = logging.getLogger(__name__)
@@ -48,27 +49,29 @@ class ItemTitles:
 
 def read_titles(config: Any) -> dict[str, str]:
     """Item token to title, from the first column that the data set's `item_text` names; empty
-    where there is no `.item` file, or no such column."""
+    where there is no such file or column, and, with a warning, where it is no good `.item` file."""
     path = _atomic(config, ".item")
     fields = (config["item_text"] or {}).get("fields", [])
     if not path.is_file() or not fields:
         return {}
-    separator = config["field_separator"] or "\t"
-    encoding = config["encoding"] or "utf-8"
-    named = [c.partition(":")[0] for c in read_header(path, separator=separator, encoding=encoding)]
-    if not {fields[0], config["ITEM_ID_FIELD"]} <= set(named):
+    form = {
+        "separator": config["field_separator"] or "\t",
+        "encoding": config["encoding"] or "utf-8",
+    }
+    item_field, item_text = config["ITEM_ID_FIELD"], ItemText((fields[0],), style="pipes")
+    try:
+        named = [column.partition(":")[0] for column in read_header(path, **form)]
+        if not {fields[0], item_field} <= set(named):
+            return {}
+        return read_item_texts(path, item_text, item_field=item_field, **form)
+    except InputError as error:  # many models never read this file
+        logger.warning("%s; the search goes by the items' tokens alone", error)
         return {}
-    return read_item_texts(
-        path,
-        ItemText((fields[0],), style="pipes"),
-        item_field=config["ITEM_ID_FIELD"],
-        separator=separator,
-        encoding=encoding,
-    )
 
 
-def time_unit(config: Any) -> str:
-    """`ms` where the data set's first time is one of milliseconds, else `s`."""
+def time_unit(config: Any) -> str | None:
+    """`ms` where the data set's first time is one of milliseconds, `s` where it is another, None
+    where there is no data set to read it from."""
     path = _atomic(config, ".inter")
     try:
         with path.open(encoding=config["encoding"] or "utf-8") as file:
@@ -79,8 +82,8 @@ def time_unit(config: Any) -> str:
         named = [column.partition(":")[0] for column in head]
         first = float(row[named.index(config["TIME_FIELD"])])
     except (OSError, ValueError, IndexError):
-        logger.warning("%s cannot be read: times are taken for seconds", path)
-        return "s"
+        logger.warning("%s cannot be read: the unit of the model's times is not known", path)
+        return None
     return "ms" if ticks_a_second(first) == 1000 else "s"
 
 

@@ -122,7 +122,7 @@ class Model(Message):
     items: int
     max_history: int
     needs_time: bool
-    time_unit: Literal["s", "ms"]
+    time_unit: Literal["s", "ms"] | None
     bytes_a_user: int
 
 

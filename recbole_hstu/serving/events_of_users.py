@@ -49,6 +49,7 @@ def read_events(config: Any, dataset: str | Path | pd.DataFrame | None = None) -
         time_field=time,
         encoding=config["encoding"] or "utf-8",
     ).rename(columns=names)
+    table = _of_user_and_item(table, path)
     if config["tie_order"] == "hash" and "time" in table:
         table = in_hashed_order(table, "user", "item", "time")
     table = _by_time(table)
@@ -57,6 +58,15 @@ def read_events(config: Any, dataset: str | Path | pd.DataFrame | None = None) -
     if config["val_interval"]:
         logger.warning("%s: val_interval is not applied to these histories", path)
     return table
+
+
+def _of_user_and_item(table: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """The rows that have both, as training takes them."""
+    whole = table.dropna(subset=[name for name in ("user", "item") if name in table])
+    if len(whole) < len(table):
+        lost = len(table) - len(whole)
+        logger.warning("%s: %d events without a user or an item are left out", path, lost)
+    return whole
 
 
 class EventsOfUsers:

@@ -187,7 +187,8 @@ def whole_numbers(values: Any, what: str = "") -> np.ndarray:
         InputError: one is no whole number, or above 2**62.
     """
     array = np.asarray(values)
-    if array.dtype.kind == "O":  # ints beside floats or None
+    mixed = array.dtype.kind == "f" and not hasattr(values, "dtype")  # perhaps ints beside floats
+    if array.dtype.kind == "O" or mixed:
         array = np.array([_number(value, what) for value in values])
     if array.dtype.kind not in "iuf":
         raise InputError(f"{what}{values[0]!r} is not a whole number")
@@ -201,7 +202,8 @@ def whole_numbers(values: Any, what: str = "") -> np.ndarray:
 def _number(value: Any, what: str) -> Any:
     if isinstance(value, bool) or not isinstance(value, int | float | np.number):
         raise InputError(f"{what}{value!r} is not a whole number")
-    return value
+    is_whole = isinstance(value, float) and abs(value) < LARGEST_TIME and value.is_integer()
+    return int(value) if is_whole else value
 
 
 def _from_table(table: pd.DataFrame) -> tuple[list[Any], np.ndarray, np.ndarray, Any]:

@@ -69,11 +69,17 @@ def add_items(saved: SavedModel, items: Any, stand_in: str) -> None:
 
 def _codes_by_text(saved: SavedModel, tokens: list[str], text: torch.Tensor) -> torch.Tensor:
     """(n, levels) codes of new items, by the quantiser of the file that the training read."""
-    known = saved.model.text[1:]
+    known, before = saved.model.text[1:], saved.model.semantic_ids.codes[1:]
     vectors = torch.cat([known, text]).cpu().numpy()
     file = semantic_ids_path(saved.config)
-    codes = further_ids(file, [*saved.item_tokens[1:], *tokens], vectors)
-    return torch.from_numpy(codes[len(known) :]).to(text.device)
+    codes = torch.from_numpy(further_ids(file, [*saved.item_tokens[1:], *tokens], vectors))
+    moved = (codes[: len(before)] != before.cpu()).any(dim=1)
+    if moved.any():
+        raise InputError(
+            f"add_items: {file}: {int(moved.sum()):,} items have other semantic ids there than in "
+            "the training; put the file of the training back"
+        )
+    return codes[len(known) :].to(text.device)
 
 
 def _add_ids(saved: SavedModel, items: Any) -> None:
@@ -102,7 +108,7 @@ def _add_ids(saved: SavedModel, items: Any) -> None:
 
 def _codes(token: Any, value: Any) -> list[int]:
     whole = isinstance(value, list | tuple) and all(type(code) is int for code in value)
-    if not whole:
+    if not whole or not all(0 <= code < 2**31 for code in value):
         raise InputError(f"add_items: item {token}: {value!r} are no codes; expected {_IDS}")
     return list(value)
 
@@ -118,7 +124,7 @@ def read_new_items(path: str | Path) -> dict[str, Any]:
         return codes_by_token(path)
     found: dict[str, Any] = {}
     try:
-        with Path(path).open(encoding="utf-8") as file:
+        with Path(path).open(encoding="utf-8-sig") as file:
             for number, line in enumerate(file, start=1):
                 if line.strip():
                     token, value = _of_line(f"{path}: line {number}", line)

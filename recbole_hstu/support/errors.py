@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -56,6 +57,12 @@ def missing_package(error: ImportError) -> str:
     """The line for a package that is not installed."""
     name = str(error.name or error).partition(".")[0]
     return f"needs the package {name}; {how_to_install(name)}"
+
+
+def is_no_way_in(error: OSError) -> bool:
+    """Whether a path is one that this user may not follow, or that no file can have: even to ask
+    what is there raises it."""
+    return bool(error.filename) and error.errno in (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG)
 
 
 def how_to_install(module: str) -> str:

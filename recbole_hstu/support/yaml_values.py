@@ -20,7 +20,7 @@ _NAMES = frozenset(
         *("compare", "baseline", "storage", "out", "text_model", "text_revision"),
         *("users", "histories", "candidates", "exclude", "new_items", "new_events"),
         *("record", "licence", "semantic_ids", "quantiser", "category_field"),
-        *("llm", "adapter", "instruction", "queries"),
+        *("llm", "adapter", "instruction", "queries", "host", "on_unknown", "stand_in"),
     }
 )
 _NAME_ENDINGS = (

@@ -71,6 +71,13 @@ def test_columns_in_an_odd_order(convert, orders):
     assert not (folder / "shop.item").exists()
 
 
+def test_a_column_is_one_thing(convert, orders):
+    words = convert("csv", "--name=shop", "--interactions", orders, "--user=sku", "--item=sku")
+    assert "--item: column 'sku' is that of --user, too; name another" in words
+    error = convert("csv", "--interactions", orders, *NAMES, f"--name={'x' * 300}")
+    assert "cannot be written (File name too long)" in error
+
+
 def test_items_with_their_texts(convert, orders, products):
     folder = convert(
         *("csv", "--interactions", orders, *NAMES),

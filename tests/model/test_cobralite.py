@@ -191,6 +191,9 @@ def test_new_items_have_the_ids_of_the_quantiser(toy):
     assert (new3, new4) == pytest.approx((old3, old4), abs=1e-4)
     table = rec.recommend([history], k=32, exclude_seen=False)
     assert np.exp(table["score"]).sum() == pytest.approx(1, abs=1e-4)
+    assert main([*line, "--text_dimensions=6", "--seed=7"]) == 0
+    with pytest.raises(InputError, match=r"\d+ items have other semantic ids there than in the"):
+        rec.add_items({"new5": twin})
 
 
 def test_an_id_that_no_item_has_is_refused():

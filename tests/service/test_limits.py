@@ -229,6 +229,11 @@ def test_pages_load_nothing_from_elsewhere(service):
         assert headers["X-Content-Type-Options"] == "nosniff"
 
 
+def test_a_page_is_the_same_whatever_its_query_says(service):
+    for path in ("/", "/page.js"):
+        assert service.get(f"{path}?page=hello")[2] == service.get(path)[2]
+
+
 def test_metrics_count_by_path_and_not_by_what_clients_write(service):
     for path in ("/similar/i1", "/similar/i2", "/nonsense/1", "/nonsense/2"):
         service.get(path)

@@ -4,7 +4,7 @@ import shutil
 from copy import copy
 
 import pytest
-from running_service import running
+from running_service import running, small_models
 
 from recbole_hstu.service.item_titles import ItemTitles
 
@@ -189,6 +189,16 @@ def test_the_keyboard_is_enough(page):
     page.until(lambda: title in page.texts("#history .title"))
     page.settle()
     assert page.focus().startswith("Add ")
+
+
+def test_a_model_that_keeps_no_vector_an_item_is_asked_all_else(browser, toy):
+    with running(small_models("ItemGraph")) as client:
+        page = Page(browser, client.url)
+        page.search("thing1")
+        page.all("#found button")[0].click()
+        page.until(lambda: "keeps no vector" in "".join(page.texts("#similar-lists .note")))
+        assert page.texts("#parts .score") == ["the only event"]
+        assert not page.all("#problem")[0].is_displayed()
 
 
 def test_a_title_is_text(page):

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import faiss
@@ -14,6 +15,7 @@ from served import ITEM_TEXT, toy_with_text, trained
 
 from recbole_hstu import Recommender
 from recbole_hstu.cli import main
+from recbole_hstu.records.run_record import read_record, write_record
 from recbole_hstu.serving.export import bundle
 from recbole_hstu.support.errors import InputError
 from recbole_hstu.training import checkpoint
@@ -152,6 +154,14 @@ def test_added_items_are_exported(results, in_empty_folder, capsys):
     assert items["id"].tolist() == list(range(1, 32))
     assert faiss.read_index("bundle/items.faiss").ntotal == 31
     assert "| items added after the training | 1 |" in Path("bundle/README.md").read_text()
+
+
+def test_a_record_of_seed_0_is_that_of_its_checkpoint(results, in_empty_folder):
+    record = replace(read_record(results["HSTU"]["record"]), seed=0)
+    state = checkpoint.load_checkpoint(results["HSTU"]["checkpoint"])
+    torch.save({**state, "config": {**state["config"], "seed": 0}}, "zero.pth")
+    given = f"--record={write_record('.', record)}"
+    assert main(["export", "zero.pth", given, "--formats=torch", "--out=bundle"]) == 0
 
 
 @pytest.mark.parametrize(

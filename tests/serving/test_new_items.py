@@ -108,6 +108,13 @@ def test_what_stands_in_for_ids():
     assert stand_in_ids("neighbours", ids, text, new)[0].tolist() == ids[1:11].mean(0).tolist()
 
 
+def test_a_text_that_says_nothing_has_no_neighbours():
+    ids = torch.arange(26.0).view(13, 2)
+    text = torch.nn.functional.one_hot(torch.arange(13), 13).float()
+    found = stand_in_ids("neighbours", ids, text, torch.zeros(1, 13))
+    assert found[0].tolist() == ids[1:].mean(0).tolist()
+
+
 def test_items_without_a_vector_of_their_own_stand_in_for_none():
     """`negative_items: training` leaves the vectors of items zero that no event trains."""
     ids = torch.arange(26.0).view(13, 2)

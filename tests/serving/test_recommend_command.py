@@ -4,13 +4,18 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+import pyarrow.parquet
 import pytest
 from served import all_but_last, events, toy_with_text, trained
 
 from recbole_hstu import Recommender
 from recbole_hstu.cli import main
+from recbole_hstu.serving.events_of_users import read_events
 from recbole_hstu.serving.files import recommend_file, request_files
+from recbole_hstu.serving.files.table_files import table_file
+from recbole_hstu.serving.histories import whole_numbers
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +158,19 @@ def test_unknown_items_are_counted(model, capsys):
     only_new = histories_file("csv", table[1:])
     assert recommend(model, f"--histories={only_new}") == 0
     assert Path("recs.csv").read_text() == "user,item,score,rank\n"
+    assert recommend(model, f"--histories={only_new}", out="recs.jsonl") == 0
+    assert not Path("recs.jsonl").read_text()
+    for given, out in ((file, "some.parquet"), (only_new, "none.parquet")):
+        assert recommend(model, f"--histories={given}", out=out) == 0
+    some, none = (pyarrow.parquet.read_schema(out) for out in ("some.parquet", "none.parquet"))
+    assert none.equals(some)
+
+
+def test_small_scores_are_not_rounded_away():
+    table = pd.DataFrame({"user": ["a"], "score": np.float32([1.2345679e-7])})
+    with table_file("small.jsonl") as write:
+        write(table)
+    assert np.float32(json.loads(Path("small.jsonl").read_text())["score"]) == table["score"][0]
 
 
 def test_a_model_of_names(toy, capsys):
@@ -165,7 +183,6 @@ def test_a_model_of_names(toy, capsys):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("a,i1,5\nb,i2,6\na,i3,7\n", "user a are in two places"),
         ("a,i1,5\na,i2,four\n", "row 2: time 'four' is no number"),
         ("a,i1,5\na,i2,\n", "row 2: time '' is no number"),
         ("a,i1,5\na,,6\n", "row 2: no item"),
@@ -190,9 +207,39 @@ def test_bad_histories_leave_the_last_file_as_it_was(model, content, words, caps
     assert not list(Path().glob(".*.part"))
 
 
+@pytest.mark.parametrize("rows_at_once", [1, 2, 10**5])
+def test_a_user_in_two_places_is_noticed_wherever_parts_end(model, rows_at_once, capsys):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(request_files, "ROWS_AT_ONCE", rows_at_once)
+        Path("bad.csv").write_text("user,item,time\na,i1,5\nb,i2,6\na,i3,7\n")
+        assert recommend(model, "--histories=bad.csv") == 2
+    assert "user a are in two places" in capsys.readouterr().err
+
+
+def test_long_times_beside_a_float_are_not_rounded(model, capsys):
+    Path("long.csv").write_text(f"user,item,time\na,i1,{2**53 + 1}\na,i2,{2**54}.0\n")
+    table = pd.concat(request_files.read_history_file("long.csv"))
+    assert table["time"].tolist() == [2**53 + 1, 2**54]
+    assert whole_numbers([2**53 + 1, 2.0**54]).tolist() == [2**53 + 1, 2**54]
+
+
+def test_a_byte_order_mark_is_no_letter_of_a_name(model):
+    Path("users.txt").write_text("u7\n", encoding="utf-8-sig")
+    assert recommend(model, "--users=users.txt") == 0
+
+
+def test_events_without_a_user_or_an_item_are_left_out(model, caplog):
+    lines = "user_id:token\titem_id:token\ttimestamp:float\nu1\ti1\t5\n\ti2\t6\nu1\t\t7\n"
+    Path("some.inter").write_text(lines)
+    config = Recommender.load(model[0]).saved.config
+    assert read_events(config, "some.inter")["item"].tolist() == ["i1"]
+    assert "2 events without a user or an item are left out" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [
+        ('{"user": "a", "history": [["i1", 5]]}', "line 2: user a has a line already; give one"),
         ("nonsense", "line 2: is no JSON"),
         ("[1]", "line 2: lacks user or history"),
         ('{"user": "b"}', "line 2: lacks user or history"),
@@ -282,3 +329,10 @@ def test_the_file_to_read_is_not_written_over(model, capsys):
     before = file.read_text()
     assert recommend(model, f"--histories={file}", f"--out={file}") == 2
     assert file.read_text() == before
+
+
+def test_a_name_that_no_file_can_have_is_one_line(capsys):
+    assert main(["recommend", "x" * 300, "--all_users", "--out=recs.csv"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "cannot be read (File name too long)" in error

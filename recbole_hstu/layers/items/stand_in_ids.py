@@ -20,9 +20,10 @@ def stand_in_ids(
     """(n, D) id vectors for items that have text alone.
 
     Args:
-        kind: `neighbours`, the mean over the 10 items whose texts are most alike (cosine); `mean`,
-            over all items; `zero`. Items whose own vector is zero (`negative_items: training`
-            leaves it so) are in no mean.
+        kind: `neighbours`, the mean over the 10 items whose texts are most alike (cosine), and over
+            all items where the new text vector is zero, which is like none; `mean`, over all items;
+            `zero`. Items whose own vector is zero (`negative_items: training` leaves it so) are in
+            no mean.
         ids: (V, D) of the trained items, row 0 the padding.
         text: (V, K) theirs.
         new_text: (n, K).
@@ -31,10 +32,12 @@ def stand_in_ids(
     learned = trained.any(dim=1)
     if kind == "zero" or not learned.any():
         return ids.new_zeros(len(new_text), ids.shape[1])
+    mean = trained.sum(0) / learned.sum()
     if kind == "mean":
-        return (trained.sum(0) / learned.sum()).expand(len(new_text), -1)
+        return mean.expand(len(new_text), -1)
     nearest = torch.cat([_nearest(part, text, learned) for part in new_text.split(_ROWS)])
-    return trained[nearest].mean(1)
+    like = trained[nearest].mean(1)
+    return torch.where(new_text.any(dim=1, keepdim=True), like, mean)
 
 
 def _nearest(

@@ -65,6 +65,8 @@ function makeColumns() {
       element("section", { "aria-label": model.label },
         element("h3", {}, model.label, ...(id === "lists" ? [items(model.items)] : [])),
         ...(id === "lists" ? [note(model.name)] : []),
+        ...(id === "lists" && model.needs_time && !model.time_unit
+          ? [note("The unit of its times is not known: it is asked in seconds.")] : []),
         element(tag))));
   }
 }
@@ -188,11 +190,12 @@ async function explain() {
     row.setAttribute("aria-current", row.dataset.item === chosen.item);
   }
   const events = [...history];
+  const mayRefuse = true;
   const [parts, alike] = await Promise.all([
     events.length > MAX_EXPLAINED
       ? models.map(() => ({ reason: new Error(`Shown for up to ${MAX_EXPLAINED} events.`) }))
-      : askAll(models, (model) => contributions(model, events, at, chosen.item)),
-    askAll(models, (model) => similar(model, chosen.item, SIMILAR)),
+      : askAll(models, (model) => contributions(model, events, at, chosen.item), { mayRefuse }),
+    askAll(models, (model) => similar(model, chosen.item, SIMILAR), { mayRefuse }),
   ]);
   if (turn !== state.turn) return;
   byId("why-title").textContent = `Why ${titleOf(chosen)}`;

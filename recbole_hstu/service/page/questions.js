@@ -1,4 +1,5 @@
-// Questions to the service. Times are seconds on the page; a model gets them in its own unit.
+// Questions to the service. Times are seconds on the page; a model gets them in its own unit, or as
+// seconds where that is not known.
 
 let token = "";
 
@@ -23,10 +24,12 @@ async function ask(path, body) {
   throw Object.assign(error, { status, mayPass: status === 429 || status >= 500 });
 }
 
-// The same question to every model: its answers, of which some may be errors.
-export async function askAll(models, question) {
+// The same question to every model: its answers, of which some may be errors. Where all are, it
+// fails; not where they say that their models have no answer to such a question.
+export async function askAll(models, question, { mayRefuse = false } = {}) {
   const settled = await Promise.allSettled(models.map(question));
-  if (settled.every(({ reason }) => reason)) throw settled[0].reason;
+  const fails = ({ reason }) => reason && !(mayRefuse && reason.status === 409);
+  if (settled.every(fails)) throw settled[0].reason;
   return settled.map(({ value, reason }) => ({ value, reason }));
 }
 

@@ -126,7 +126,7 @@ def _record(path: str, rec: Recommender) -> RunRecord:
     """The record of the run that wrote the checkpoint."""
     record, config = read_record(path), rec.saved.config
     for key in ("model", "dataset", "seed", "protocol"):
-        ours, its = config[key] or "", getattr(record, key)
+        ours, its = "" if config[key] is None else config[key], getattr(record, key)
         if ours != its:
             raise InputError(
                 f"--record={path}: is of {key} {its}, and the checkpoint of {ours}; name its own"

@@ -25,6 +25,7 @@ _OPTIONS = (
     *("new_items", "stand_in", "new_events"),
 )
 _TEXTS = {*_OPTIONS} - {"all_users", "k", "at", "exclude_seen", "show_progress"}
+_COLUMNS = {"user": "string", "item": "string", "score": "float32", "rank": "int64"}
 # The users of a part with the times of their requests.
 Part = tuple[Histories, Any]
 
@@ -66,7 +67,7 @@ def recommend_file(checkpoint: str | Path, options: Mapping[str, Any]) -> str:
                 bar.update(len(best))
             count.left_out(given)
         if not count.rows:
-            write(pd.DataFrame({"user": [], "item": [], "score": [], "rank": []}))
+            write(pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in _COLUMNS.items()}))
     return f"{out}: {count}\n"
 
 

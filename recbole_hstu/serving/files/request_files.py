@@ -51,7 +51,7 @@ def read_names(path: str | Path) -> list[str]:
         InputError: no such file, not UTF-8 text, no token.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8").split("\n")  # tokens may hold U+2028
+        lines = Path(path).read_text(encoding="utf-8-sig").split("\n")  # tokens may hold U+2028
     except OSError as error:
         raise _unread(path, error) from error
     except UnicodeDecodeError as error:
@@ -66,28 +66,27 @@ def _whole_users(path: Path, parts: Tables) -> Tables:
     """The parts, cut between users."""
     before: set[int] = set()
     held: pd.DataFrame | None = None
-    rows = 0
+    rows, last = 0, None
     for part in parts:
         if part.empty:
             continue
         part = _checked(path, part, rows)
         rows += len(part)
-        part = part if held is None else pd.concat([held, part], ignore_index=True)
+        _refuse_returning(path, part["user"], last, before)
         last = part["user"].iloc[-1]
+        part = part if held is None else pd.concat([held, part], ignore_index=True)
         is_last = part["user"] == last
         whole, held = part[~is_last], part[is_last]
         if len(whole):
-            _refuse_returning(path, whole, before)
             yield whole
     if held is None:
         raise InputError(f"{path}: holds no history")
-    _refuse_returning(path, held, before)
     yield held
 
 
-def _refuse_returning(path: Path, part: pd.DataFrame, before: set[int]) -> None:
-    changes = part["user"].ne(part["user"].shift())
-    for user in part["user"][changes]:
+def _refuse_returning(path: Path, users: pd.Series, last: str | None, before: set[int]) -> None:
+    """Whether one of the users of a part, whose row before was of `last`, had rows before."""
+    for user in users[users.ne(users.shift(fill_value=last))]:
         mark = hash(user)
         if mark in before:
             raise InputError(
@@ -124,7 +123,17 @@ def _times(path: Path, column: pd.Series, rows_before: int) -> np.ndarray:
         raise InputError(
             f"{path}: row {rows_before + row + 1}: {column.name} {column[row]!r} is no number"
         )
+    if column.dtype == object and numbers.dtype.kind == "f":
+        return whole_numbers([_number(value) for value in column], f"{path}: {column.name} ")
     return whole_numbers(numbers.to_numpy(), f"{path}: {column.name} ")
+
+
+def _number(value: Any) -> int | float:
+    """A text or a number as it stands: a float would round a long whole number."""
+    try:
+        return int(value) if isinstance(value, str) else value
+    except ValueError:
+        return float(value)
 
 
 def _csv(path: Path) -> Tables:
@@ -164,6 +173,7 @@ def _unread(path: str | Path, error: OSError) -> InputError:
 
 def _json_lines(path: Path) -> Tables:
     users: list[tuple[Any, list[Any], Any]] = []
+    before: set[int] = set()
     rows = 0
     try:
         with path.open("rb") as file:
@@ -171,6 +181,12 @@ def _json_lines(path: Path) -> Tables:
                 if not line.strip():
                     continue
                 users.append(_user_of(path, number, line))
+                mark = hash(str(users[-1][0]))
+                if mark in before:
+                    raise InputError(
+                        f"{path}: line {number}: user {users[-1][0]} has a line already; give one"
+                    )
+                before.add(mark)
                 rows += len(users[-1][1])
                 if rows >= ROWS_AT_ONCE:
                     yield _as_table(users)

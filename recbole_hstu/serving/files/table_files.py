@@ -60,7 +60,10 @@ def _csv(stream: IO[bytes]) -> Iterator[Write]:
 @contextmanager
 def _json_lines(stream: IO[bytes]) -> Iterator[Write]:
     def write(table: pd.DataFrame) -> None:
-        text = table.to_json(orient="records", lines=True, force_ascii=False)
+        if not len(table):  # pandas writes a blank line
+            return
+        # The most digits behind the point that pandas writes: those of a float32 down to 1e-8.
+        text = table.to_json(orient="records", lines=True, force_ascii=False, double_precision=15)
         stream.write(text.encode("utf-8"))
 
     yield write
