@@ -120,7 +120,7 @@ def _run(
         score, valid_result = _fitted(config, trainer, train, valid, saved, on_validation)
         judged = None if on_validation else test
         judge = getattr(trainer, "test", trainer.evaluate)  # boosted trees have RecBole's alone
-        best = valid is not None and (saved or getattr(trainer, "best_weights", None) is not None)
+        best = valid is not None and (saved or getattr(trainer, "has_best", False))
         show = _shows_progress(config)
         test_result = judge(judged, load_best_model=best, show_progress=show) if judged else None
         if best and not judged and not on_validation:
@@ -207,6 +207,7 @@ def load(
     """
     state = checkpoint.load_checkpoint(file)
     plain, options = state["config"], dict(config_dict or {})
+    _check_of_checkpoint(file, plain, options)
     base = checkpoint_settings(plain, options.get("protocol"))
     config = Config(model or plain["model_class"], plain["dataset"], None, options, base)
     _warn_of_another_split(file, plain, config)
@@ -223,6 +224,17 @@ def load(
         raise InputError(f"{file}: its weights are of other options: {in_a_line(error)}") from error
     network.load_other_parameter(checkpoint.decode(state["other_parameter"], config["device"]))
     return Loaded(config, network.eval(), data, *loaders)
+
+
+def _check_of_checkpoint(
+    file: str | Path, plain: Mapping[str, Any], options: Mapping[str, Any]
+) -> None:
+    for key, own in (("model", plain["model"]), ("dataset", plain["dataset"])):
+        if options.get(key, own) != own:
+            raise InputError(f"--{key}={options[key]}: {file} is of {own}; leave --{key} out")
+    for key in ("resume", "nproc"):
+        if options.get(key) not in (None, 1):
+            raise InputError(f"--{key} is for trainings; leave it out")
 
 
 def _warn_of_another_split(file: str | Path, plain: Mapping[str, Any], config: Config) -> None:

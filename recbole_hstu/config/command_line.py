@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from recbole_hstu.support.errors import InputError, in_a_line
-from recbole_hstu.support.yaml_values import parse_value
+from recbole_hstu.support.yaml_values import is_name, parse_value
 
 
 def read_options(arguments: Sequence[str]) -> dict[str, Any]:
@@ -19,7 +19,7 @@ def read_options(arguments: Sequence[str]) -> dict[str, Any]:
     `--config_files` is a list of paths, and may be given more than once.
 
     Raises:
-        InputError: something that is no option, or an option given twice.
+        InputError: something that is no option, an option given twice, a name that is missing.
     """
     options: dict[str, Any] = {}
     queue = list(arguments)
@@ -35,6 +35,8 @@ def read_options(arguments: Sequence[str]) -> dict[str, Any]:
         if key == "config_files":
             options[key] = [*options.get(key, []), *_paths(text)]
         else:
+            if not equals and is_name(key):
+                raise InputError(f"--{key} names nothing; write --{key}=NAME")
             options[key] = parse_value(key, text) if equals else True
     return options
 

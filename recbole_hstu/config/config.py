@@ -46,7 +46,13 @@ from recbole_hstu.support.errors import InputError, UnknownOption, refused_by_re
 from recbole_hstu.support.plain_values import plain_value
 from recbole_hstu.support.secrets import masked
 from recbole_hstu.support.settings import Settings
-from recbole_hstu.support.yaml_values import YamlLoader, load_yaml, merge_yaml, parse_value
+from recbole_hstu.support.yaml_values import (
+    YamlLoader,
+    load_yaml,
+    merge_yaml,
+    merged,
+    parse_value,
+)
 
 
 class Config(RecBoleConfig):
@@ -115,6 +121,9 @@ class Config(RecBoleConfig):
 
     def _load_cmd_line(self) -> dict[str, Any]:
         return {}
+
+    def _merge_external_config_dict(self) -> None:
+        self.external_config_dict = merged(self.file_config_dict, self.variable_config_dict)
 
     def _convert_config_dict(self, config_dict: Mapping[str, Any]) -> dict[str, Any]:
         given = {k: str(v) if isinstance(v, Path) else v for k, v in config_dict.items()}

@@ -19,9 +19,9 @@ from recbole_hstu.support.errors import InputError
 _KINDS = {
     "int, from 1": ("epochs", "train_batch_size", "MAX_ITEM_LIST_LENGTH"),
     "int, from 0": (
-        *("seed", "metric_decimal_place", "loss_decimal_place", "stopping_step"),
-        *("eval_step", "worker"),
+        *("metric_decimal_place", "loss_decimal_place", "stopping_step", "eval_step", "worker"),
     ),
+    "int, from 0 to 4294967295": ("seed",),  # numpy's
     "float, above 0": ("learning_rate", "tail_ratio"),
     "float, from 0": ("weight_decay",),
     "bool": (
@@ -29,8 +29,11 @@ _KINDS = {
         *("enable_scaler", "save_dataset", "save_dataloaders", "normalize_all", "log_wandb"),
     ),
     "str": ("data_path", "checkpoint_dir", "valid_metric"),
-    "dict": ("clip_grad_norm", "eval_args"),
+    "dict": ("clip_grad_norm", "eval_args", "load_col", "val_interval", "train_neg_sample_args"),
 }
+_NONE_MEANS_NOT_SET = (
+    *("clip_grad_norm", "load_col", "val_interval", "train_neg_sample_args", "normalize_all"),
+)
 # Of models: what several of RecBole's read.
 _MODEL_KINDS = {
     "int, from 1": ("hidden_size", "n_layers", "n_heads"),
@@ -38,9 +41,12 @@ _MODEL_KINDS = {
         *("dropout_prob", "hidden_dropout_prob", "attn_dropout_prob"),
         *("hidden_dropout", "attn_dropout"),
     ),
+    "float, from 0 to 1": ("mask_ratio", "ft_ratio"),
 }
-# Another one RecBole takes for adam, with a warning.
-_LEARNERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop", "sparse_adam", "lazy_adamw")
+# Another one RecBole takes for adam, with a warning. Its sparse_adam takes sparse gradients, which
+# no model has.
+_LEARNERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop", "lazy_adamw")
+_CLIP_ARGS = ("max_norm", "norm_type", "error_if_nonfinite", "foreach")
 _EVAL_ARGS = ("split", "group_by", "order", "mode")
 
 # RecBole reads these with config["..."] but names them in none of its YAML files.
@@ -66,7 +72,7 @@ def unlisted_options(model_class: Any) -> tuple[str, ...]:
 
 
 def check_options(options: Mapping[str, Any], model_class: type) -> None:
-    """Check the values of RecBole's options whose range is known; None means "not set".
+    """Check the values of RecBole's options whose range is known.
 
     Raises:
         InputError: the first value that makes no sense.
@@ -75,7 +81,9 @@ def check_options(options: Mapping[str, Any], model_class: type) -> None:
     for kinds in (_KINDS, _MODEL_KINDS if of_recbole else {}):
         for text, names in kinds.items():
             for name in names:
-                Option(name, None, read_kind(text), optional=True).check(options.get(name))
+                optional = name not in options or name in _NONE_MEANS_NOT_SET
+                Option(name, None, read_kind(text), optional=optional).check(options.get(name))
+    _check_parts(options)
     _check_known("learner", [options.get("learner")], _LEARNERS)
     metrics = options.get("metrics")
     metrics = metrics if isinstance(metrics, list | tuple) else [metrics]
@@ -89,6 +97,27 @@ def check_options(options: Mapping[str, Any], model_class: type) -> None:
                 f"{key}: RecBole's caches of data sets are not used here, since they are loaded "
                 "whatever configuration they were made with; leave it out"
             )
+
+
+def _check_parts(options: Mapping[str, Any]) -> None:
+    """Of options that are lists or mappings."""
+    if options.get("topk") == []:
+        raise InputError("topk: [] holds no cut-off; give some, as in --topk=[10,50]")
+    clip = options.get("clip_grad_norm") or {}
+    unknown = [key for key in clip if key not in _CLIP_ARGS]
+    if unknown:
+        known = ", ".join(_CLIP_ARGS)
+        raise InputError(f"clip_grad_norm: unknown key '{unknown[0]}'; known are {known}")
+    if clip and "max_norm" not in clip:
+        raise InputError("clip_grad_norm: max_norm is missing, as in {max_norm: 5}")
+    for mapping, key, kind in (
+        ("clip_grad_norm", "max_norm", "float, above 0"),
+        ("clip_grad_norm", "norm_type", "float, above 0"),
+        ("train_neg_sample_args", "sample_num", "int, from 1"),
+    ):
+        value = (options.get(mapping) or {}).get(key, "none")
+        if value != "none":  # as RecBole writes it
+            Option(f"{mapping}: {key}", None, read_kind(kind)).check(value)
 
 
 def _check_known(key: str, values: Sequence[Any], known: Sequence[str]) -> None:

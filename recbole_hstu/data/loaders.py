@@ -82,7 +82,9 @@ def make_loaders(config: Config, dataset: Any) -> tuple[Any, Any, Any]:
             loader = SequenceEvalDataLoader if with_history else UserEvalDataLoader
         extra = _knowledge_sampler(config, dataset, phase)
         shuffle = config["shuffle"] if phase == "train" else False
-        loaders.append(without_lists(loader(config, part, sampler, *extra, shuffle=shuffle)))
+        with refused_by_recbole(f"--model={config['model']}"):
+            made = loader(config, part, sampler, *extra, shuffle=shuffle)
+        loaders.append(without_lists(made))
     train, valid, test = loaders
     return train, valid, test
 

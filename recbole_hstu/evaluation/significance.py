@@ -112,7 +112,7 @@ def paired_tests_against_best(
             f"no ranks of the baseline {', '.join(unknown) or '(none named)'}: choose among "
             f"{', '.join(name for name in runs if runs[name])}"
         )
-    orders = _common_order({name: files for name, files in runs.items() if files})
+    orders = common_order({name: files for name, files in runs.items() if files})
     tests: dict[tuple[str, str], tuple[float, float, float, float]] = {}
     reference: dict[str, str] = {}
     for metric in metrics:
@@ -136,11 +136,15 @@ def adjusted_together(tests: Mapping[K, PairedTest]) -> dict[K, PairedTest]:
     }
 
 
-def _common_order(
+def common_order(
     runs: Mapping[str, Sequence[UserRanks]],
 ) -> dict[str, list[NDArray[np.int64]]]:
     """For every file the order that sorts its users; all files must hold the same users, tested on
-    the same events. A data set that is converted anew keeps its name."""
+    the same events. A data set that is converted anew keeps its name.
+
+    Raises:
+        InputError: they do not.
+    """
     orders = {name: [np.argsort(file.users) for file in files] for name, files in runs.items()}
     (first_name, (first, *_)), *_ = runs.items()
     first_order = orders[first_name][0]

@@ -200,7 +200,8 @@ def _what_ended(run: RunRecord) -> str:
     limit = run.config.get("epochs")
     if limit is not None and run.epochs >= limit:
         return f"stopped at epochs={limit}, not converged"
-    return "not converged in its time"
+    in_time = " in its time" if run.config.get("train_seconds") is not None else ""
+    return f"not converged{in_time}"
 
 
 def _finished(runs: Sequence[RunRecord]) -> list[RunRecord]:

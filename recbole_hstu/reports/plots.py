@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recbole_hstu.records.run_record import OK, RunRecord
-from recbole_hstu.support.errors import InputError
+from recbole_hstu.support.errors import InputError, writing
 from recbole_hstu.support.files.whole_file import write_whole
 
 if TYPE_CHECKING:
@@ -148,11 +148,16 @@ def cost_scatter(records: Sequence[RunRecord], metric: str) -> Figure:
 
 
 def save(figure: Figure, stem: Path | str) -> list[Path]:
-    """Write the figure as `stem`.png and `stem`.svg, each whole or not at all."""
+    """Write the figure as `stem`.png and `stem`.svg, each whole or not at all.
+
+    Raises:
+        CannotWrite: the disk is full, or the folder cannot be written.
+    """
     png = io.BytesIO()
     figure.savefig(png, format="png", dpi=150, facecolor="white", metadata={"Software": None})
     contents: dict[str, str | bytes] = {".png": png.getvalue(), ".svg": svg(figure, "white")}
-    return [write_whole(f"{stem}{suffix}", content) for suffix, content in contents.items()]
+    with writing(Path(stem).parent):
+        return [write_whole(f"{stem}{suffix}", content) for suffix, content in contents.items()]
 
 
 def svg(figure: Figure, background: str = "none") -> str:

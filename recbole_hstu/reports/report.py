@@ -23,7 +23,7 @@ from recbole_hstu.reports.study_table import (
     study_table,
     write_tables,
 )
-from recbole_hstu.support.errors import InputError
+from recbole_hstu.support.errors import InputError, writing
 from recbole_hstu.support.files.whole_file import write_whole
 
 if TYPE_CHECKING:
@@ -117,7 +117,8 @@ def write_report(folder: Path | str, out: Path | str, options: ReportOptions) ->
             written += plots.save(figure, out / f"{stem}+{name}")
             drawn.append((caption, plots.svg(figure)))
         sections.append(Section(table, records, drawn, beyond_table(records)))
-    return [*written, write_whole(out / "index.html", html_page("Comparison", sections))]
+    with writing(out):
+        return [*written, write_whole(out / "index.html", html_page("Comparison", sections))]
 
 
 def _by_dataset_and_protocol(

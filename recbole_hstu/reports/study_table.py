@@ -10,13 +10,14 @@ from pathlib import Path
 from recbole_hstu.evaluation.significance import (
     PairedTest,
     adjusted_together,
+    common_order,
     paired_tests_against_best,
 )
 from recbole_hstu.records.rank_file import RankFile, read_rank_file
 from recbole_hstu.records.run_record import OK, RunRecord
 from recbole_hstu.reports.comparison_formats import to_csv, to_latex, to_markdown
 from recbole_hstu.reports.comparison_table import Table, comparison_table, tie_order
-from recbole_hstu.support.errors import InputError
+from recbole_hstu.support.errors import InputError, writing
 from recbole_hstu.support.files.whole_file import write_whole
 
 logger = logging.getLogger(__name__)
@@ -50,11 +51,12 @@ def study_table(records: Sequence[RunRecord], folder: Path | str, options: Repor
     A baseline without finished runs here is left out, which the log tells.
 
     Raises:
-        InputError: a rank file is missing or damaged, or runs that are tested against each other
-            had other test events.
+        InputError: a rank file is missing or damaged, or runs had other test events.
     """
     metrics = options.metrics or list(dict.fromkeys(n for r in records for n in r.metrics))
-    ranks = _ranks(records, Path(folder)) if options.baselines else {}
+    ranks = _ranks(records, Path(folder), tested=bool(options.baselines))
+    for rows in _by_tie_order(records, ranks):
+        common_order(rows)
     baselines = [label for label in options.baselines if label in ranks]
     tests: dict[tuple[str, str], PairedTest] = {}
     if baselines and len(ranks[baselines[0]][0].ranks) < 2:
@@ -88,7 +90,8 @@ def write_tables(table: Table, records: Sequence[RunRecord], stem: Path) -> list
     if beyond:
         markdown += f"\n## Beyond accuracy\n\n{to_markdown(beyond)}"
     texts = {".md": markdown, ".csv": to_csv(table), ".tex": to_latex(table)}
-    return [write_whole(f"{stem}{suffix}", text) for suffix, text in texts.items()]
+    with writing(stem.parent):
+        return [write_whole(f"{stem}{suffix}", text) for suffix, text in texts.items()]
 
 
 def check_baselines(labels: Iterable[str], options: ReportOptions) -> None:
@@ -116,11 +119,13 @@ def _by_tie_order(
     return list(orders.values())
 
 
-def _ranks(records: Sequence[RunRecord], folder: Path) -> dict[str, list[RankFile]]:
+def _ranks(
+    records: Sequence[RunRecord], folder: Path, *, tested: bool
+) -> dict[str, list[RankFile]]:
     ranks: dict[str, list[RankFile]] = {}
     for record in records:
         if record.rank_file:
             ranks.setdefault(record.label, []).append(read_rank_file(folder / record.rank_file))
-        elif record.status == OK:
+        elif record.status == OK and tested:
             logger.warning("%s, seed %d, kept no ranks: not tested", record.label, record.seed)
     return ranks

@@ -61,10 +61,7 @@ def compare_models(
     if not study and len(models) < 2:
         record = run(models[0] if models else None, dataset, config_files, options)["record"]
         return to_text(comparison_table([record])), False
-    if options.get("resume"):
-        raise InputError("--resume goes on with one run: name one model, without a study's options")
-    if processes.started():
-        raise InputError("torchrun starts one training; several of them take --nproc instead")
+    check_many_trainings(options)
     plan = _plan(models, dataset, config_files, options, study)
     labels = list(dict.fromkeys(planned.label for planned in plan))
     baselines = [part for part in str(study.get("baseline", "")).split(",") if part]
@@ -74,6 +71,18 @@ def compare_models(
     check_baselines(labels, shown)
     folder = study_folder(plan, study.get("results_dir"))
     return _run_and_compare(plan, folder, shown, read_jobs(study.get("jobs"), plan))
+
+
+def check_many_trainings(options: Mapping[str, Any]) -> None:
+    """Whether several trainings can be started here with these options.
+
+    Raises:
+        InputError: they cannot.
+    """
+    if options.get("resume"):
+        raise InputError("--resume goes on with one run: name one model, without a study's options")
+    if processes.started():
+        raise InputError("torchrun starts one training; several of them take --nproc instead")
 
 
 def _run_and_compare(

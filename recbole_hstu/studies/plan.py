@@ -11,7 +11,7 @@ from typing import Any
 from recbole_hstu.config.config import Config
 from recbole_hstu.records.same_terms import EVALUATION_OPTIONS, window_of_mask
 from recbole_hstu.support.errors import InputError, UnknownOption
-from recbole_hstu.support.yaml_values import load_yaml
+from recbole_hstu.support.yaml_values import load_yaml, merged
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +77,12 @@ def read_variants(path: str | Path) -> list[Variant]:
                 f"{path}: {label}: expected {{model: NAME, options: {{key: value}}, "
                 f"options_file: FILE}}, found {entry!r}"
             )
+        named = next((key for key in ("model", "dataset") if key in options), None)
+        if named:
+            raise InputError(
+                f"{path}: {label}: options: {named} is no option of a row; name the model beside "
+                "options, and the data set with --dataset"
+            )
         chosen = load_yaml(str(entry["options_file"])) if "options_file" in entry else {}
         chosen = {key: chosen[key] for key in chosen if key not in ("model", "dataset")}
         variants.append(Variant(str(label), str(entry.get("model", label)), options, chosen))
@@ -131,9 +137,13 @@ def plan_runs(
     log. A variant's own options win over the shared ones, and these over its chosen ones.
 
     Raises:
-        InputError: a bad configuration, an option that no model knows, or variants that would
-            not be judged alike.
+        InputError: a bad configuration, an option that no model knows, variants that would not be
+            judged alike, or a seed beside `seeds`.
     """
+    if seeds is not None:
+        for what, options in (("", shared), *((f"{v.label}: ", v.options) for v in variants)):
+            if "seed" in options:
+                raise InputError(f"{what}seed={options['seed']} and --seeds: give one of them")
     options_of: dict[str, dict[str, Any]] = {}
     refusals: dict[str, list[tuple[str, UnknownOption]]] = {}
     for variant in variants:
@@ -165,7 +175,7 @@ def _known_options(
     shared = dict(shared)
     unknown: list[UnknownOption] = []
     while True:
-        options = {**variant.chosen, **shared, **variant.options}
+        options = merged(variant.chosen, shared, variant.options)
         try:
             Config(variant.model or None, dataset, config_files, options)
         except UnknownOption as error:

@@ -12,6 +12,7 @@ from recbole_hstu.records.same_terms import NOT_DECISIVE
 from recbole_hstu.reports.comparison_table import DIGITS, Table
 from recbole_hstu.reports.study_table import ReportOptions, study_table, write_tables
 from recbole_hstu.reports.text_tables import escape_markdown, markdown_table, terminal_table
+from recbole_hstu.studies.compare import check_many_trainings
 from recbole_hstu.studies.plan import Variant, plan_runs, read_jobs, read_seeds
 from recbole_hstu.studies.study import run_study
 from recbole_hstu.studies.study_log import study_log
@@ -91,6 +92,7 @@ def reproduce(
         InputError: bad input; nothing has been trained.
     """
     options = dict(options or {})
+    check_many_trainings(options)
     paper = published(name, dataset)
     seeds = read_seeds(options.pop("seeds", None)) or paper.seeds
     rows = _rows(paper, options.pop("model", None))

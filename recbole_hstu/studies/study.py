@@ -34,12 +34,15 @@ from recbole_hstu.studies.plan import PlannedRun
 from recbole_hstu.studies.run_identity import changed_options, run_identity
 from recbole_hstu.studies.side_by_side import on_gpu, side_by_side
 from recbole_hstu.support.commands.invocation import command
-from recbole_hstu.support.errors import CannotWrite, InputError, ProcessDied
+from recbole_hstu.support.errors import CannotWrite, InputError, ProcessDied, writing
 from recbole_hstu.support.files.whole_file import write_whole
 from recbole_hstu.support.secrets import masked
 from recbole_hstu.training import checkpoint
 
 logger = logging.getLogger(__name__)
+
+# 255 bytes less what is put before and behind a name while the file is written.
+_LONGEST_NAME = 180
 
 
 def run_study(plan: Sequence[PlannedRun], folder: Path, jobs: int = 1) -> list[RunRecord]:
@@ -52,9 +55,16 @@ def run_study(plan: Sequence[PlannedRun], folder: Path, jobs: int = 1) -> list[R
     cut off goes on from its last epoch; one that fails is recorded as failed.
 
     Raises:
-        InputError: the data cannot be used at all, the folder cannot be written, or another
-            command is at work in it. Nothing has been trained then.
+        InputError: the data cannot be used at all, a label is too long, the folder cannot be
+            written, or another command is at work in it. Nothing has been trained then.
     """
+    for planned in plan:
+        if len(_stem(planned)) > _LONGEST_NAME:
+            raise InputError(
+                f"{planned.label}: label, data set and protocol together are too long for the name "
+                "of a file; take a shorter label (a letter "
+                "that is not of ASCII counts up to nine times)"
+            )
     pending = [p for p in plan if _finished(p, folder) is None]
     if pending:
         check_segment_options(pending[0].config)
@@ -155,7 +165,8 @@ def _run_once(planned: PlannedRun, folder: Path, place: str) -> RunRecord:
         options["resume"] = str(last)
     else:
         logger.info("%s", what)
-        write_whole(mark, json.dumps(run_identity(planned)))
+        with writing(mark):
+            write_whole(mark, json.dumps(run_identity(planned)))
     try:
         result = run(
             *(planned.config.reference, planned.dataset, planned.config_files, options),

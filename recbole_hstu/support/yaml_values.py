@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -39,8 +39,19 @@ def is_name(key: str) -> bool:
 class YamlLoader(yaml.SafeLoader):
     """PyYAML's safe loader that also reads floats without a dot (`1e-3`), as RecBole's does.
 
-    Keys are text, and so are the values that name something (`is_name`).
+    Keys are text, and so are the values that name something (`is_name`). A key that a mapping has
+    twice is an error.
     """
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
+        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"{twice!r} stands there twice", node.start_mark
+            )
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         for key, value in node.value:
@@ -89,12 +100,24 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
 
 
 def merge_yaml(files: Iterable[str | Path]) -> dict[str, Any]:
-    """The mappings of several YAML files in one; where two name a key, the later file counts.
+    """The mappings of several YAML files in one, see `merged`.
 
     Raises:
         InputError: see `load_yaml`.
     """
-    return {key: value for file in files for key, value in load_yaml(file).items()}
+    return merged(*map(load_yaml, files))
+
+
+def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """Several layers of options in one: of two values of an option the later counts, and so for
+    each part of `eval_args`."""
+    found: dict[str, Any] = {}
+    for layer in layers:
+        before, now = (given.get("eval_args") for given in (found, layer))
+        found |= layer
+        if isinstance(before, Mapping) and isinstance(now, Mapping):
+            found["eval_args"] = {**before, **now}
+    return found
 
 
 def parse_value(key: str, text: str) -> Any:
@@ -103,7 +126,7 @@ def parse_value(key: str, text: str) -> Any:
     Intervals such as `[5,inf)`, separators, names and paths stay text (quotes around a name are
     taken off), and `None` means null as in Python.
     """
-    if key.endswith(("_interval", "_separator")):
+    if key.endswith(("_interval", "_separator")) and key != "val_interval":
         return text
     if text in ("None", ""):
         return None

@@ -11,12 +11,13 @@ from recbole.utils import init_seed
 
 from recbole_hstu.config.checkpoint_settings import checkpoint_settings
 from recbole_hstu.config.config import Config
+from recbole_hstu.config.model_registry import address
 from recbole_hstu.config.properties import recbole_name
 from recbole_hstu.distributed import processes
 from recbole_hstu.encoders import ensure_text_features
 from recbole_hstu.model.parts.text_model import reads_text
 from recbole_hstu.support.errors import InputError, refused_by_recbole
-from recbole_hstu.support.yaml_values import load_yaml
+from recbole_hstu.support.yaml_values import merge_yaml
 from recbole_hstu.training import checkpoint
 from recbole_hstu.training.trainer import trainer_class
 
@@ -35,9 +36,7 @@ def configuration(
     Raises:
         InputError: options that make no sense, or are others than those of the checkpoint.
     """
-    given: dict[str, Any] = {}
-    for file in config_file_list or ():
-        given |= load_yaml(file)
+    given = merge_yaml(config_file_list or ())
     path = {**given, **(config_dict or {})}.get("resume")
     if not path:
         return Config(model, dataset, config_file_list, config_dict)
@@ -46,7 +45,8 @@ def configuration(
     base = checkpoint_settings(before)
     model = model or given.get("model")
     if model:  # other models have other options
-        base = base if model == base.pop("model") else {}
+        named = address(model) if isinstance(model, type) else model
+        base = base if named in (before["model"], before["model_class"]) else {}
     model, dataset = model or before["model_class"], dataset or given.get("dataset")
     config = Config(model, dataset or before["dataset"], config_file_list, config_dict, base)
     checkpoint.check_settings(state, path, config)

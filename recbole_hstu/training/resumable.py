@@ -12,6 +12,7 @@ import torch
 from recbole.utils import set_color
 
 from recbole_hstu.distributed import processes
+from recbole_hstu.support.commands.invocation import command
 from recbole_hstu.support.errors import InputError
 from recbole_hstu.support.random_states import random_states, restore_random_states
 from recbole_hstu.training import checkpoint
@@ -42,6 +43,7 @@ class Resumable:
     _resumed: dict[str, Any] | None = None
     _stopped_early = False
     best_weights: dict[str, Any] | None = None
+    goes_on_by: str | None
     _name: str
     _named = False
 
@@ -79,6 +81,15 @@ class Resumable:
         names = ("optimizer_encoder", "optimizer_decoder")
         return {name: getattr(self, name) for name in names if hasattr(self, name)}
 
+    def _say_how_to_go_on(self, epoch: int) -> None:
+        if self.goes_on_by is not None:
+            how = f"; {self.goes_on_by}"
+        elif self.last_file.exists():
+            how = f"; go on with {command('run')} --resume={self.last_file}"
+        else:
+            how = ", before the first checkpoint"
+        logger.info("interrupted in epoch %d%s", epoch + 1, how)
+
     def _save_checkpoint(self, epoch, verbose=True, **kwargs):
         file = kwargs.pop("saved_model_file", self.saved_model_file)
         self._write(file, epoch)
@@ -86,9 +97,10 @@ class Resumable:
             self.logger.info(set_color("Saving current", "blue") + f": {file}")
 
     def save_pretrained_model(self, epoch, saved_model_file):
-        """RecBole's hook of models with a pre-training stage."""
+        """RecBole's hook of models with a pre-training stage: its file, whose name RecBole's next
+        stage is given, and one of this run alone, which is tested."""
         self._write(saved_model_file, epoch)
-        self.saved_model_file = saved_model_file
+        self._write(self.saved_model_file, epoch)
 
     def _write(self, file: str | Path, epoch: int) -> None:
         random, *others = processes.gather(random_states(self._generators()))
@@ -165,6 +177,13 @@ class Resumable:
 
     def _tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
         return ((k, v) for k, v in self.model.state_dict().items() if torch.is_tensor(v))
+
+    @property
+    def has_best(self) -> bool:
+        """Whether the weights of the best epoch are at hand: kept, or in the file with which a
+        resumed training goes on."""
+        in_file = self.best_valid_result is not None and Path(self.saved_model_file).is_file()
+        return self.best_weights is not None or in_file
 
     def _load_best(self, file: str | Path | None = None) -> None:
         """The weights of the best epoch, or those in a checkpoint."""

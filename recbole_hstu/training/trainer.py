@@ -20,7 +20,6 @@ from recbole_hstu.evaluation.collector import RankEvaluator, SharedCollector
 from recbole_hstu.evaluation.ranks import MISSED
 from recbole_hstu.evaluation.score_blocks import ScoreBlocks, SharedScoreBlocks
 from recbole_hstu.support.commands.interrupts import Interrupts
-from recbole_hstu.support.commands.invocation import command
 from recbole_hstu.support.errors import InputError
 from recbole_hstu.training.divergence import diverged, finite_weights
 from recbole_hstu.training.epoch import Epoch
@@ -122,7 +121,10 @@ class PlainTrainer(Epoch, Resumable, Trainer):
     def _fit(self, train_data, valid_data, verbose, saved, show_progress, callback_fn):
         if type(self)._own_loop:
             logger.info("this model has a training loop of its own: no time limit, no resume")
-            return super().fit(train_data, valid_data, verbose, saved, show_progress, callback_fn)
+            best = super().fit(train_data, valid_data, verbose, saved, show_progress, callback_fn)
+            if saved and not Path(self.saved_model_file).exists():  # of a pre-training's last epoch
+                self._save_checkpoint(len(self.history) - 1, verbose=verbose)
+            return best
         self.eval_collector.data_collect(train_data)
         if self.config["train_neg_sample_args"].get("dynamic", False):
             train_data.get_model(self.model)
@@ -219,17 +221,13 @@ class PlainTrainer(Epoch, Resumable, Trainer):
             self._stopped_early = True
         return score, result
 
-    def _say_how_to_go_on(self, epoch: int) -> None:
-        if self.goes_on_by is not None:
-            how = f"; {self.goes_on_by}"
-        elif self.last_file.exists():
-            how = f"; go on with {command('run')} --resume={self.last_file}"
-        else:
-            how = ", before the first checkpoint"
-        logger.info("interrupted in epoch %d%s", epoch + 1, how)
-
     def _generate_train_loss_output(self, epoch_idx, s_time, e_time, losses):
-        """RecBole's, which counts from 0."""
+        """RecBole's, which counts from 0; its own loops tell of their epochs by it alone."""
+        if type(self)._own_loop:
+            self.trained_seconds += e_time - s_time
+            total = sum(losses) if isinstance(losses, tuple) else losses
+            entry = {"epoch": epoch_idx, "seconds": self.trained_seconds, "train_loss": total}
+            self.history.append(entry)
         return super()._generate_train_loss_output(epoch_idx + 1, s_time, e_time, losses)
 
     def _add_hparam_to_tensorboard(self, best_valid_result):

@@ -115,10 +115,11 @@ class Search:
             self.lock = FileLock(self.folder / ".search.lock")
             with self.lock:
                 self._open()
-        except OSError as error:
+        except (OSError, NotImplementedError) as error:  # the second where a disk knows no locks
+            reason = getattr(error, "strerror", None) or error
             raise InputError(
-                f"{self.folder}: the folder of results cannot be written ({error.strerror}); "
-                "choose another with --results_dir"
+                f"{self.folder}: the folder of results cannot be written ({reason}); choose "
+                "another with --results_dir"
             ) from error
 
     def _open(self) -> None:

@@ -26,7 +26,7 @@ from recbole_hstu.support.errors import InputError, in_a_line, writing
 from recbole_hstu.support.files.whole_file import write_whole
 from recbole_hstu.support.plain_values import plain_value
 from recbole_hstu.support.secrets import masked
-from recbole_hstu.support.yaml_values import load_yaml
+from recbole_hstu.support.yaml_values import merge_yaml, merged
 from recbole_hstu.tuning.search import Search
 from recbole_hstu.tuning.trials_plots import importance_bars, parallel_coordinates
 
@@ -111,10 +111,9 @@ def _best(search: Search, best: FrozenTrial, summary: str) -> str:
     plan = search.plan
     model = plan.model if isinstance(plan.model, str) else plan.model.__name__
     options: dict[str, Any] = {"model": model, "dataset": plan.dataset}
-    for file in plan.config_files:
-        options |= load_yaml(file)
-    options |= plan.options
-    options = {k: v for k, v in options.items() if k not in NOT_DECISIVE or k == "data_path"}
+    options = merged(options, merge_yaml(plan.config_files), plan.options)
+    kept = ("data_path", "text_features_file")
+    options = {k: v for k, v in options.items() if k not in NOT_DECISIVE or k in kept}
     options |= params_of(search, best)
     options = plain_value(masked(options))
     listed = yaml.safe_dump(options, sort_keys=False, allow_unicode=True)

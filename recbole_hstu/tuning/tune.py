@@ -86,15 +86,18 @@ def tune(
             full disk or a storage that fails.
     """
     options = dict(options or {})
+    if {"max_evals", "max_trials"} <= set(options):
+        raise InputError("--max_evals and --max_trials mean the same: give one of them")
     if "max_evals" in options:
-        options.setdefault("max_trials", options.pop("max_evals"))
+        options["max_trials"] = options.pop("max_evals")
     search = {key: options.pop(key, default) for key, default in _DEFAULTS.items()}
     options.setdefault("show_progress", False)
     jobs = _whole("jobs", search["jobs"])
     with study_log():
         planned, plan = _plan(model, dataset, config_files, options, search)
     _check_data(planned)
-    check_folders("log", "log_tensorboard", str(plan.folder))
+    check_folders("log", "log_tensorboard")
+    check_folders(str(plan.folder), option="--results_dir")
     with study_log(), storage_failures(plan.storage_name):
         return _run_search(plan, jobs, search["output_file"])
 

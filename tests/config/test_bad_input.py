@@ -254,6 +254,17 @@ def test_the_best_checkpoint_is_missing(trained, last, capfd):
         ("learner=[adam]", "learner: ['adam'] is unknown; did you mean adam?"),
         ("eval_args={spilt: 1}", "eval_args: unknown key 'spilt'"),
         ("save_dataset=True", "save_dataset: RecBole's caches"),
+        ("learning_rate=None", "learning_rate: None must be a number above 0"),
+        ("stopping_step=None", "stopping_step: None must be a whole number from 0 on"),
+        ("seed=4294967296", "seed: 4294967296 must be a whole number from 0 on"),
+        ("topk=[]", "topk: [] holds no cut-off"),
+        ("learner=sparse_adam", "learner: 'sparse_adam' is unknown"),
+        ("clip_grad_norm={foo: 1}", "clip_grad_norm: unknown key 'foo'"),
+        ("clip_grad_norm={norm_type: 2}", "clip_grad_norm: max_norm is missing"),
+        ("clip_grad_norm={max_norm: x}", "clip_grad_norm: max_norm: 'x' must be a number above 0"),
+        ("load_col=5", "load_col: 5 must be key: value pairs"),
+        ("transform=foo", "foo"),
+        ("train_neg_sample_args={sample_num: 0}", "sample_num: 0 must be a whole number from 1"),
     ],
 )
 def test_values_that_make_no_sense(toy, capfd, option, words):
@@ -275,6 +286,27 @@ def test_a_file_that_is_not_utf8(capfd):
 
 def test_a_package_that_a_model_needs(capfd):
     refused(capfd, ["run", "--model=KGAT", "--dataset=ml-100k"], "needs the package dgl")
+
+
+def test_a_name_that_is_missing(toy, capfd):
+    refused(capfd, command("--results_dir"), "--results_dir names nothing")
+
+
+def test_mask_ratios_of_bert4rec(toy, capfd):
+    for option in ("mask_ratio=None", "ft_ratio=a"):
+        words = f"{option.partition('=')[0]}: "
+        refused(capfd, command(f"--{option}", model="BERT4Rec"), words, "must be a number from 0")
+
+
+def test_what_an_evaluation_cannot_change(trained, capfd):
+    capfd.readouterr()
+    for option, words in (
+        ("dataset=other", "is of toy; leave --dataset out"),
+        ("model=SASRec", "is of HSTU; leave --model out"),
+        ("resume=x", "--resume is for trainings"),
+        ("nproc=2", "--nproc is for trainings"),
+    ):
+        refused(capfd, ["evaluate", str(trained), f"--{option}"], words)
 
 
 def test_resume_of_several_models(trained, capfd):

@@ -52,6 +52,10 @@ def test_values_are_yaml(text, value):
     assert parse_value("key", text) == value
 
 
+def test_val_interval_is_a_mapping():
+    assert parse_value("val_interval", "{rating: '[4,inf)'}") == {"rating": "[4,inf)"}
+
+
 def test_intervals_and_separators_stay_text():
     assert parse_value("user_inter_num_interval", "[5,10]") == "[5,10]"
     assert parse_value("field_separator", "\t") == "\t"
@@ -129,6 +133,27 @@ def test_part_of_eval_args_leaves_the_rest():
     config = Config("SASRec", "ml-100k", config_dict={"eval_args": "{mode: uni100}"})
     assert config["eval_args"]["mode"] == {"valid": "uni100", "test": "uni100"}
     assert config["eval_args"]["order"] == "TO"
+
+
+def test_parts_of_eval_args_come_from_files_and_from_the_command(tmp_path):
+    split, mode = tmp_path / "split.yaml", tmp_path / "mode.yaml"
+    split.write_text("eval_args: {split: {LS: test_only}}\n")
+    mode.write_text("eval_args: {mode: uni50}\n")
+    given = {"eval_args": "{mode: uni100}"}
+    for files, options in (([split], given), ([mode, split], given), ([split, mode], {})):
+        found = Config("SASRec", "ml-100k", files, options)["eval_args"]
+        assert found["split"] == {"LS": "test_only"}
+        assert found["mode"]["test"] == ("uni100" if options else "uni50")
+
+
+def test_a_key_that_stands_twice_is_refused(tmp_path):
+    file = tmp_path / "twice.yaml"
+    file.write_text("HSTU: {options: {epochs: 1, epochs: 2}}\n")
+    with pytest.raises(InputError, match=r"not YAML: 'epochs' stands there twice"):
+        load_yaml(file)
+    file.write_text("a: &a {epochs: 1}\nb: {<<: *a, epochs: 2}\nc: *a\n")
+    assert load_yaml(file)["b"] == {"epochs": 2}
+    assert load_yaml(file)["a"] == {"epochs": 1}
 
 
 def test_movielens_times_are_loaded_and_left_alone():

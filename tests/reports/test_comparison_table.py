@@ -91,6 +91,8 @@ def test_marks():
 
 def test_models_without_a_value_and_not_converged():
     late = RunRecord("Caser", "toys", 1, "paper", metrics={"mrr": 0.1}, converged=False)
+    assert comparison_table([late]).rows[0].remark == "not converged (seed 1)"
+    late = replace(late, config={"train_seconds": 9})
     broken = RunRecord("GRU4Rec", "toys", 1, "paper", status="failed", error="no GPU")
     table = comparison_table([late, broken], baseline="GRU4Rec")
     rows = rows_of(table)

@@ -244,7 +244,7 @@ def test_models_are_tested_within_an_order_of_ties(tmp_path):
     assert p["B"] > alone or alone == 1
 
 
-def test_runs_on_other_data_of_the_same_name_are_not_tested_together(tmp_path):
+def test_runs_on_other_data_of_the_same_name_do_not_stand_in_one_table(tmp_path):
     for label, dataset in (("A", "toys"), ("B", "toys"), ("A", "games"), ("B", "games")):
         record, ranks = finished_run(label, 1, dataset, 80, 40)
         if (label, dataset) == ("B", "toys"):
@@ -254,7 +254,14 @@ def test_runs_on_other_data_of_the_same_name_are_not_tested_together(tmp_path):
     other = (
         r"B and A were not tested on the same events \(1 users differ, such as u3\): compare runs"
     )
-    with pytest.raises(InputError, match=other):
-        write_report(tmp_path / "runs", tmp_path / "out", ReportOptions(baselines=["A"]))
-    assert not (tmp_path / "out").exists()
-    assert write_report(tmp_path / "runs", tmp_path / "out", ReportOptions())
+    for options in (ReportOptions(baselines=["A"]), ReportOptions()):
+        with pytest.raises(InputError, match=other):
+            write_report(tmp_path / "runs", tmp_path / "out", options)
+        assert not (tmp_path / "out").exists()
+
+
+def test_a_place_that_cannot_be_written(study):
+    folder, _, _ = study
+    (folder / "a file").touch()
+    with pytest.raises(InputError, match="a file: cannot be written"):
+        write_report(folder / "runs", folder / "a file", ReportOptions())

@@ -170,7 +170,7 @@ def test_a_record_of_seed_0_is_that_of_its_checkpoint(results, in_empty_folder):
         ("BPR", [], "BPR cannot be exported: it does not multiply a vector"),
         ("HSTU", ["--out=None"], "--out is missing"),
         ("HSTU", ["--formats=onyx"], "'onyx' is not one of onnx, torch, parquet, faiss"),
-        ("HSTU", ["--record"], "--record: True is no name"),
+        ("HSTU", ["--record"], "--record names nothing"),
         ("HSTU", ["--format=onnx"], "unknown option 'format'; did you mean 'formats'"),
         ("HSTU", ["--record=absent.run.json"], "absent.run.json: not a readable record"),
         ("HSTU", ["--record=other"], "is of model SASRec, and the checkpoint of HSTU"),

@@ -194,6 +194,8 @@ def test_a_file_of_variants(toy):
         ("HSTU: {options: {hidden: 8}}\nPop:\n", "unknown option 'hidden'"),
         ("HTSU:\nPop:\n", "--model=HTSU: no such model"),
         ("HSTU: {options_file: best.yaml}\nPop:\n", "best.yaml: "),
+        ("HSTU: {options: {dataset: other}}\nPop:\n", "dataset is no option of a row"),
+        ("HSTU:\n" + "x" * 190 + ": {model: Pop}\n", "too long for the name of a file"),
     ],
 )
 def test_bad_variants(toy, content, message):
@@ -214,6 +216,7 @@ def test_bad_variants(toy, content, message):
         (["HSTU", "Pop"], {"topk": [31]}, "above the number of items"),
         (["HSTU", "Pop"], {"nonsense": 1}, "unknown option 'nonsense'"),
         (["HSTU", "Pop"], {"compare": "x.yaml"}, "leave out --model"),
+        (["HSTU", "Pop"], {"seeds": "1,2", "seed": 3}, "seed=3 and --seeds: give one of them"),
         (["HSTU", "Pop"], {"user_segments": [9, 3]}, "user_segments: .*two rising numbers"),
     ],
 )

@@ -12,6 +12,7 @@ from small_data import small_options
 from recbole_hstu.layers.items.item_encoder import FusedEncoder, IdEncoder
 from recbole_hstu.quick_start import run
 from recbole_hstu.training import checkpoint, resumable
+from recbole_hstu.training.preparation import configuration
 from recbole_hstu.training.trainer import PlainTrainer
 
 
@@ -109,6 +110,46 @@ def test_without_checkpoints_the_best_epoch_is_tested_too(toy, monkeypatch):
         assert all(torch.equal(weights[name], value) for name, value in best["state_dict"].items())
         assert not all(torch.equal(weights[name], value) for name, value in last.items())
     assert len(tested) == 2
+
+
+def test_a_resumed_run_without_checkpoints_tests_the_best_epoch(toy, monkeypatch):
+    """Validation calls the first epoch the best, which lies in the file."""
+    judged, loaded = iter([1.0, 0.5, 0.4]), []
+    monkeypatch.setattr(PlainTrainer, "_valid_epoch", lambda *_, **__: (next(judged), {"m": 1.0}))
+    kept = run("HSTU", "toy", config_dict=small_options(epochs=2))
+    honest = PlainTrainer._load_best
+    monkeypatch.setattr(
+        PlainTrainer, "_load_best", lambda self, *a: loaded.append(1) or honest(self, *a)
+    )
+    last = kept["checkpoint"].with_suffix(".last.pth")
+    again = run("HSTU", "toy", config_dict=small_options(epochs=3, resume=str(last)), saved=False)
+    assert loaded == [1]
+    assert again["test_result"] == kept["test_result"]
+
+
+def test_a_training_loop_of_its_own_is_told_of(toy):
+    record = run("NCL", "toy", config_dict=small_options("NCL", num_clusters=3))["record"]
+    assert record.epochs == 2
+    assert record.training_seconds > 0
+
+
+def test_pretrained_states_are_those_of_their_runs(toy):
+    options = small_options("RaCT", pretrain_epochs=1, save_step=1)
+    files = {
+        run("RaCT", "toy", config_dict={**options, "seed": seed})["checkpoint"] for seed in (1, 2)
+    }
+    assert len(files) == 2
+    states = [checkpoint.load_checkpoint(file)["config"]["seed"] for file in sorted(files)]
+    assert sorted(states) == [1, 2]
+    assert run("RaCT", "toy", config_dict={**options, "save_step": 9})["checkpoint"].is_file()
+
+
+def test_a_run_goes_on_by_the_address_of_its_class(toy):
+    """As the processes of `--nproc` name it."""
+    last = run("HSTU", "toy", config_dict=small_options(epochs=1))["checkpoint"]
+    options = {"resume": str(last.with_suffix(".last.pth"))}
+    config = configuration("recbole_hstu.model.hstu:HSTU", None, None, options)
+    assert config["hidden_size"] == small_options()["hidden_size"]
 
 
 def test_user_tokens_are_kept_where_a_model_knows_users(toy):

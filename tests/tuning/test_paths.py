@@ -1,6 +1,7 @@
 """A search that is given paths as `pathlib` has them."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import yaml
 from small_data import random_rows, small_options, write_inter
@@ -9,6 +10,7 @@ from small_searches import GRID
 from recbole_hstu.cli import main
 from recbole_hstu.records.run_record import read_record
 from recbole_hstu.support.commands.invocation import command
+from recbole_hstu.tuning import trials_report
 from recbole_hstu.tuning.tune import tune
 
 
@@ -34,3 +36,13 @@ def test_the_best_options_are_a_file_that_runs():
     records = [read_record(path) for path in Path("log/HSTU").glob("*.run.json")]
     assert len(records) == 3  # two trials and this one
     assert {record.config["weight_decay"] for record in records} == {0.01}
+
+
+def test_the_best_options_name_the_text_vectors_that_were_searched_with(monkeypatch):
+    monkeypatch.setattr(trials_report, "params_of", lambda *_: {"learning_rate": 0.1})
+    options = {"text_features_file": "mine.safetensors", "data_path": "data", "device": "cpu"}
+    plan = SimpleNamespace(model="HSTUText", dataset="toy", config_files=(), options=options)
+    search = SimpleNamespace(plan=plan, folder=Path("searched"))
+    best = yaml.safe_load(trials_report._best(search, None, "1 trial"))
+    kept = {"data_path": "data", "learning_rate": 0.1, "text_features_file": "mine.safetensors"}
+    assert best == {"model": "HSTUText", "dataset": "toy", **kept}

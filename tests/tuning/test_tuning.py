@@ -192,6 +192,7 @@ def test_another_search_is_refused(toy, capsys):
         (GRID, {"checkpoint_dir": "x"}, "--checkpoint_dir: a search keeps checkpoints of its own"),
         (GRID, {"nproc": 2}, "--nproc: every trial trains in one process; use --jobs"),
         (GRID, {"nonsense": 1}, "unknown option 'nonsense'"),
+        (GRID, {"max_trials": 2, "max_evals": 2}, "--max_evals and --max_trials mean the same"),
     ],
 )
 def test_bad_input(toy, capsys, space, options, message):
