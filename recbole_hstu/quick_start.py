@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from recbole.utils import init_seed, set_color
 
-from recbole_hstu.config.checkpoint_settings import checkpoint_settings
+from recbole_hstu.config.checkpoint_settings import check_evaluation, checkpoint_settings
 from recbole_hstu.config.config import Config
 from recbole_hstu.data.data_set import load_dataset
 from recbole_hstu.data.loaders import log_loaders, make_loaders
@@ -207,7 +207,7 @@ def load(
     """
     state = checkpoint.load_checkpoint(file)
     plain, options = state["config"], dict(config_dict or {})
-    _check_of_checkpoint(file, plain, options)
+    check_evaluation(file, plain, options)
     base = checkpoint_settings(plain, options.get("protocol"))
     config = Config(model or plain["model_class"], plain["dataset"], None, options, base)
     _warn_of_another_split(file, plain, config)
@@ -224,17 +224,6 @@ def load(
         raise InputError(f"{file}: its weights are of other options: {in_a_line(error)}") from error
     network.load_other_parameter(checkpoint.decode(state["other_parameter"], config["device"]))
     return Loaded(config, network.eval(), data, *loaders)
-
-
-def _check_of_checkpoint(
-    file: str | Path, plain: Mapping[str, Any], options: Mapping[str, Any]
-) -> None:
-    for key, own in (("model", plain["model"]), ("dataset", plain["dataset"])):
-        if options.get(key, own) != own:
-            raise InputError(f"--{key}={options[key]}: {file} is of {own}; leave --{key} out")
-    for key in ("resume", "nproc"):
-        if options.get(key) not in (None, 1):
-            raise InputError(f"--{key} is for trainings; leave it out")
 
 
 def _warn_of_another_split(file: str | Path, plain: Mapping[str, Any], config: Config) -> None:

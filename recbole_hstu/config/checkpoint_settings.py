@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_hstu.config.properties import protocol_settings
+from recbole_hstu.support.errors import InputError
 
 # Every configuration finds these anew: from the model, from other settings, from the machine.
 _FOUND_ANEW = {
@@ -15,6 +16,30 @@ _FOUND_ANEW = {
     *("data_path", "output_path", "resume", "config_files", "nproc", "verbose"),
     *("device", "single_spec", "local_rank"),
 }
+
+# Made of the training's events and kept beside the weights.
+_COUNTED = (
+    *("recent_days", "recent_share", "transition_steps", "max_distance", "distance_decay"),
+    *("half_life", "backward", "popularity_exponent", "n_neighbours"),
+)
+
+
+def check_evaluation(
+    file: str | Path, plain: Mapping[str, Any], options: Mapping[str, Any]
+) -> None:
+    """Whether options can win over those that a checkpoint was trained with.
+
+    Raises:
+        InputError: they name another model or data set, are for trainings, or change what the
+            checkpoint has counted.
+    """
+    for key in ("model", "dataset", *_COUNTED):
+        own = plain.get(key)
+        if options.get(key, own) != own:
+            raise InputError(f"--{key}={options[key]}: {file} is of {own}; leave --{key} out")
+    for key in ("resume", "nproc"):
+        if options.get(key) not in (None, 1):
+            raise InputError(f"--{key} is for trainings; leave it out")
 
 
 def checkpoint_settings(plain: Mapping[str, Any], protocol: Any = None) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from logging import getLogger
+from math import inf
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,7 +35,7 @@ def cut_times(times: NDArray[np.int64], given: Sequence[float]) -> Cuts:
         InputError: neither, cuts out of order, or a part without an event.
     """
     where = f"eval_args.split: TS: {list(given)}"
-    if len(given) == 3 and all(isinstance(part, int | float) and part > 0 for part in given):
+    if len(given) == 3 and all(isinstance(part, int | float) and 0 < part < inf for part in given):
         ends = np.cumsum(given)[:2] / sum(given) * len(times)
         places = np.minimum(ends.round().astype(np.int64), len(times) - 1)
         cuts = Cuts(*map(int, np.partition(times, places)[places]))

@@ -27,6 +27,7 @@ from recbole_hstu.support.errors import InputError, refused_by_recbole
 from recbole_hstu.support.settings import Settings
 
 _MAX_SCORES = 1 << 26
+_WITHOUT_CUT_OFF = {"gauc", "auc", "logloss", "mae", "rmse"}
 _RANKING_OPTIONS = ("mask_seen", "mask_history", "candidates")
 _OWN_SPLIT = (ModelType.SEQUENTIAL, ModelType.GENERAL, ModelType.TRADITIONAL)
 
@@ -115,7 +116,10 @@ def _check_options(config: Config, dataset: Any) -> None:
             f"{config['dataset']}; choose smaller cut-offs, such as --topk=[5,10]"
         )
     known = {f"{metric}@{k}".lower() for metric in config["metrics"] for k in config["topk"]}
-    known |= {str(metric).lower() for metric in config["metrics"]}
+    known |= {str(metric).lower() for metric in config["metrics"]} & _WITHOUT_CUT_OFF
+    one_target = hasattr(dataset, "item_id_list_field") or "LS" in config["eval_args"]["split"]
+    if one_target and config["eval_type"] == EvaluatorType.RANKING:  # `mrr` stands in every result
+        known.add("mrr")
     if config["valid_metric"].lower() not in known:
         raise InputError(
             f"valid_metric: {config['valid_metric']} is not among the metrics and cut-offs; "

@@ -240,6 +240,12 @@ def _max_length(tokenizer: Any, model: Any, options: TextOptions) -> int:
         logger.warning(
             "%s: takes %s tokens at most, not text_max_length %s", options.model_name, limit, wanted
         )
+    special = tokenizer.num_special_tokens_to_add()
+    if limit <= special:
+        raise InputError(
+            f"text_max_length: {limit} leaves no room beside the {special} special tokens of "
+            f"{options.model_name}; take more"
+        )
     return limit
 
 

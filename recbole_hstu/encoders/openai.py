@@ -59,7 +59,7 @@ class OpenAIEncoder(Encoder):
 
     def prepare(self, texts: Sequence[str]) -> list[str]:
         """Cut what is too long and put a space for the empty text."""
-        sent = [self._cut(text, self._max_length) if text else " " for text in texts]
+        sent = [self._cut(text, self._max_length) or " " for text in texts]
         cut = sum(len(after) < len(text) for after, text in zip(sent, texts, strict=True))
         log_truncated(self.name, cut, len(texts), self._max_length)
         return sent

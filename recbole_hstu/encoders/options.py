@@ -181,5 +181,14 @@ def _check(name: str, value: Any) -> None:
             raise InputError(f"{name}: {value!r} must be true or false")
     elif not isinstance(value, str) or not value:
         raise InputError(f"{name}: {value!r} must be a text")
-    elif name == "text_base_url" and not value.startswith(("http://", "https://")):
-        raise InputError(f"{name}: {public_url(value)!r} must begin with http:// or https://")
+    elif name == "text_base_url" and not _is_address(value):
+        raise InputError(f"{name}: expected an address such as https://localhost:8000/v1")
+
+
+def _is_address(text: str) -> bool:
+    """Whether it is one of http with a host and, if it names one, a port."""
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False

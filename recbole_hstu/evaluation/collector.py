@@ -27,6 +27,20 @@ _FROM_RANK: dict[str, Callable[[Any, int], Any]] = {
 }
 
 
+# What RecBole's metrics need that no rank of a target can tell, such as GAUC's.
+_OF_SCORES = ("rec.meanrank", "rec.score", "data.label")
+
+
+class _OfScores:
+    """RecBole's register as its collector asks it, of these needs alone."""
+
+    def __init__(self, register: Any):
+        self._register = register
+
+    def need(self, key: str) -> bool:
+        return key in _OF_SCORES and self._register.need(key)
+
+
 class RankCollector(Collector):
     """RecBole's collector, fed from the rank of each row's one target.
 
@@ -34,6 +48,8 @@ class RankCollector(Collector):
     the sort; here a rank a row is kept, and `rec.topk` is written from it where a metric asks
     for it.
     """
+
+    register: Any
 
     def __init__(self, config):
         super().__init__(config)
@@ -65,13 +81,16 @@ class RankCollector(Collector):
         if self._barred is not None:
             self._barred = self._barred.to(scores_tensor.device)
             scores_tensor.index_fill_(1, self._barred, -torch.inf)
-        others = ("rec.meanrank", "rec.score", "data.label")
         one_each = positive_i is not None and len(positive_i) == len(scores_tensor)
-        if self.partial or not one_each or any(map(self.register.need, others)):
+        if self.partial or not one_each:
             self._write_hits()
             self.partial = True
             super().eval_batch_collect(scores_tensor, interaction, positive_u, positive_i)
             return
+        if any(map(self.register.need, _OF_SCORES)):
+            whole, self.register = self.register, _OfScores(self.register)
+            super().eval_batch_collect(scores_tensor, interaction, positive_u, positive_i)
+            self.register = whole
         rank, ties = target_ranks(scores_tensor, positive_i.to(scores_tensor.device))
         self.ranks.append(rank.cpu())
         self.ties.append(ties.cpu())

@@ -78,7 +78,8 @@ class GLoSS(LIS):
         queries: Any = texts
         if self.bm25 is None:
             encoder = FurtherTexts(config["text_features_file"], config)
-            vectors = encoder.encode([encoder.item_text.join([text]) for text in texts])
+            texts = [encoder.item_text.join([text]) for text in texts]
+            vectors = encoder.encode(texts)
             queries = l2_normalise(torch.from_numpy(vectors))
         found, likeness = [], []
         rows = max(1, _SCORES // self.n_items)
@@ -88,7 +89,7 @@ class GLoSS(LIS):
             found.append(item + 1)
             likeness.append(best)
         items, values = torch.cat(found), torch.cat(likeness)
-        nothing = values == 0
+        nothing = (values == 0) | torch.tensor([not text for text in texts])
         if nothing.any():
             logger.warning("GLoSS: %d of %d texts find no item", int(nothing.sum()), len(texts))
         return items.masked_fill(nothing, 0), values.masked_fill(nothing, -torch.inf)

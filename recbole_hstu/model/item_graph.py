@@ -13,6 +13,9 @@ from recbole_hstu.data.sequence_dataset import SequenceDataset
 from recbole_hstu.layers.items.transitions import Transitions, last_items, reached_from
 from recbole_hstu.model.parts.training_free import TrainingFree
 
+# Lighter transitions count as none: popularity, which comes after all others, must be lighter yet.
+_LEAST = 1e-30
+
 
 class ItemGraph(TrainingFree):
     """Scores an item by its transitions from the last events of the history:
@@ -51,6 +54,7 @@ class ItemGraph(TrainingFree):
             popularity_exponent=option(config, "popularity_exponent"),
         )
         neighbours, weights = transitions.heaviest(self.weights.shape[1])
+        weights[weights < _LEAST] = 0
         self.neighbours.copy_(neighbours)
         self.weights.copy_(weights)
         known = self.weights[self.weights > 0]

@@ -165,6 +165,8 @@ def _categories(config: Config, features: TextFeatures, field: str | None) -> li
         return None
     frame = read_items(path, [found], item_field=config["ITEM_ID_FIELD"], **reading)
     values = frame[found].reindex(features.tokens)
+    if field is not None and not values.notna().any():
+        raise InputError(f"category_field: {path}: the column {field} holds no category")
     return [None if value != value else value for value in values]
 
 

@@ -23,6 +23,7 @@ from torch import nn
 
 from recbole_hstu.semantic_ids.quantised import Quantised
 from recbole_hstu.semantic_ids.residual_kmeans import centroids, unit_length
+from recbole_hstu.support.errors import InputError
 
 
 class Levels(NamedTuple):
@@ -142,7 +143,11 @@ def _model(width: int, options: Mapping[str, Any], generator: torch.Generator) -
 def _train(
     model: RQVAE, items: torch.Tensor, options: Mapping[str, Any], generator: torch.Generator
 ) -> int:
-    """Returns how many dead codes were revived; those of the last epoch stay as they are."""
+    """Returns how many dead codes were revived; those of the last epoch stay as they are.
+
+    Raises:
+        InputError: the weights are no longer finite.
+    """
     optimizer = torch.optim.Adam(model.parameters(), lr=options["ids_learning_rate"])
     revived = 0
     for epoch in range(options["ids_epochs"]):
@@ -152,6 +157,11 @@ def _train(
             optimizer.zero_grad(set_to_none=True)
             model.loss(items[batch], options["commitment_weight"]).backward()
             optimizer.step()
+        if not all(weights.isfinite().all() for weights in model.parameters()):
+            rate = options["ids_learning_rate"]
+            raise InputError(
+                f"ids_learning_rate: {rate}: the RQ-VAE has diverged in epoch {epoch + 1}; lower it"
+            )
     return revived
 
 

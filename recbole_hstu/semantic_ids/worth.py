@@ -80,6 +80,7 @@ def worth(
     """
     _, counts = np.unique(codes, axis=0, return_counts=True)
     known = pd.Series(categories, dtype=object) if categories is not None else None
+    known = known if known is not None and known.notna().any() else None
     levels = [
         _level(codes[:, : number + 1], size, known, seed) for number, size in enumerate(level_sizes)
     ]

@@ -264,6 +264,9 @@ def test_the_best_checkpoint_is_missing(trained, last, capfd):
         ("clip_grad_norm={max_norm: x}", "clip_grad_norm: max_norm: 'x' must be a number above 0"),
         ("load_col=5", "load_col: 5 must be key: value pairs"),
         ("transform=foo", "foo"),
+        ("temperature=.inf", "temperature: inf must be a number above 0"),
+        ("eval_args={split: {TS: [.inf,.1,.1]}}", "expected three shares"),
+        ("valid_metric=NDCG", "valid_metric: NDCG is not among the metrics and cut-offs"),
         ("train_neg_sample_args={sample_num: 0}", "sample_num: 0 must be a whole number from 1"),
     ],
 )
@@ -296,6 +299,13 @@ def test_mask_ratios_of_bert4rec(toy, capfd):
     for option in ("mask_ratio=None", "ft_ratio=a"):
         words = f"{option.partition('=')[0]}: "
         refused(capfd, command(f"--{option}", model="BERT4Rec"), words, "must be a number from 0")
+
+
+def test_an_evaluation_cannot_change_what_was_counted(toy, capfd):
+    file = run("RecentPop", "toy", config_dict=small_options("LIS", recent_days=1))["checkpoint"]
+    capfd.readouterr()
+    words = f"--recent_days=10: {file} is of 1; leave --recent_days out"
+    refused(capfd, ["evaluate", str(file), "--recent_days=10"], words)
 
 
 def test_what_an_evaluation_cannot_change(trained, capfd):

@@ -92,6 +92,8 @@ def test_long_texts_are_cut_and_counted(tiny_roberta, caplog):
     with caplog.at_level(logging.WARNING):
         build_encoder(config(tiny_roberta, text_max_length=512)).encode(texts)
     assert "takes 80 tokens at most, not text_max_length 512" in caplog.text
+    with pytest.raises(InputError, match="text_max_length: 2 leaves no room beside the 2 special"):
+        build_encoder(config(tiny_roberta, text_max_length=2))
 
 
 def test_what_is_cut_is_counted_when_its_vector_is_kept_from_before(tiny_roberta, tmp_path, caplog):

@@ -232,6 +232,16 @@ def test_long_texts_are_cut_at_a_whole_character_and_counted(server, monkeypatch
     with caplog.at_level(logging.WARNING):
         assert encoder.prepare(["ääääää", "ab", "", "x" * 9]) == ["ääää", "ab", " ", "x" * 9]
     assert "1 of 4 texts are longer than 9 tokens" in caplog.text
+    one = build_encoder(config(server, text_max_length=1))
+    assert one.prepare(["ä guitar"]) == [" "]  # no whole character has room
+
+
+@pytest.mark.parametrize(
+    "address", ["http://[::1", "https://", "http://host:99999/v1", "ftp://host", "http://[abc]/v1"]
+)
+def test_addresses_that_are_none(server, address):
+    with pytest.raises(InputError, match="text_base_url: expected an address such as"):
+        build_encoder(config(server, text_base_url=address))
 
 
 BYTES = (encoder_module._count_bytes, encoder_module._cut_bytes)

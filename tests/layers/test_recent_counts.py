@@ -51,7 +51,7 @@ def test_new_items_have_no_events():
 
 
 def test_windows_without_length_are_refused():
-    for days in ([], [0], ["4"]):
+    for days in ([], [0], ["4"], [4, math.inf], [4, 1e300]):
         with pytest.raises(InputError, match=r"recent_days: .* must be days of windows"):
             make_model(recent_days=days)
     with pytest.raises(InputError, match=r"would take 7\.5 GiB; a longer shortest window"):
@@ -84,6 +84,11 @@ def test_who_knows_all_events_keeps_them_when_weights_come():
         counts_of.load_state_dict(short.state_dict())
     assert torch.equal(all_known.table, before)
     assert torch.equal(served.table, short.table)
+
+
+def test_microseconds_are_no_unit():
+    with pytest.raises(InputError, match="is neither in seconds nor in milliseconds"):
+        counts([7], [1, 2], [0, 1_600_000_000_000_000])
 
 
 def test_the_unit_is_that_of_the_newest_event():

@@ -11,6 +11,7 @@ from small_data import small_config, small_options
 from recbole_hstu.data.data_set import load_dataset
 from recbole_hstu.data.files.query_file import read_queries, write_queries
 from recbole_hstu.data.loaders import make_loaders
+from recbole_hstu.encoders.further_texts import FurtherTexts
 from recbole_hstu.evaluation.ranks import MISSED
 from recbole_hstu.quick_start import run
 from recbole_hstu.serving.recommender import Recommender
@@ -59,6 +60,17 @@ def test_every_text_finds_its_item_and_the_best_score_of_an_item_counts(shop, re
     assert listed["i3"] > listed["i4"]
     assert tokens[int(by_user["u1"].argmax())] == "i9"
     assert (by_user["u2"] == -np.inf).all()
+
+
+def test_a_text_of_no_words_finds_nothing(shop, monkeypatch):
+    """Whatever its vector is: encoders give the empty text one, too."""
+    monkeypatch.setattr(
+        FurtherTexts, "encode", lambda self, texts: np.ones((len(texts), 12), "float32")
+    )
+    queries = {"u0": [" "], "u1": ["word9"]}
+    model, batch, _ = model_and_batch(queries, retriever="vectors", text_dimensions=12)
+    listed = (model.full_sort_predict(batch) > -np.inf).any(1)
+    assert int(listed.sum()) == 1
 
 
 def test_a_run_counts_whoever_has_no_text_as_missed_and_serves_the_others(shop):

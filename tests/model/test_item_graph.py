@@ -91,6 +91,18 @@ def test_unreached_items_follow_by_popularity(in_empty_folder):
     assert [tokens[id] for id in best[:3]] == ["y", "p", "q"]  # y comes after x, p is bought most
 
 
+def test_popularity_follows_also_where_old_transitions_weigh_nothing(in_empty_folder):
+    model, *_ = built("ItemGraph", rows_with_ties(), half_life=1e-3)
+    assert len(model.popularity.unique()) > 5
+    assert model.popularity.max() < model.weights[model.weights > 0].min()
+
+
+def test_distances_beyond_the_longest_history_cost_nothing(in_empty_folder):
+    wide, *_ = built("ItemGraph", rows_with_ties(), max_distance=10**9)
+    longest, *_ = built("ItemGraph", rows_with_ties(), max_distance=20)
+    assert torch.equal(wide.weights, longest.weights)
+
+
 def test_few_neighbours_are_the_heaviest(in_empty_folder):
     rows = rows_with_ties()
     whole, *_ = built("ItemGraph", rows)

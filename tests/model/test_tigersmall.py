@@ -1,5 +1,7 @@
 """TIGERSmall: what holds whatever its weights; its beam and its scores against plain sums."""
 
+import copy
+
 import pytest
 import torch
 from golden_model import check_company_and_padding
@@ -29,6 +31,14 @@ def model():
 @settings(max_examples=5)
 def test_scores_do_not_depend_on_company_or_padding(lengths, seed):
     check_company_and_padding(MODEL, make_batch(lengths, seed))
+
+
+def test_a_step_in_half_precision():
+    model = copy.deepcopy(MODEL).float()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = model.calculate_loss(make_batch(LENGTHS))
+    assert loss.dtype == torch.float32
+    assert loss.item() == pytest.approx(model.calculate_loss(make_batch(LENGTHS)).item(), rel=0.05)
 
 
 @pytest.mark.parametrize("position", [0, 4, WIDTH - 2])

@@ -8,6 +8,7 @@ import torch
 from semantic_ids import hierarchy
 
 from recbole_hstu.semantic_ids.rqvae import RQVAE, quantise
+from recbole_hstu.support.errors import InputError
 
 OPTIONS = {
     "level_sizes": [8, 8],
@@ -89,6 +90,8 @@ def test_a_training_says_how_many_it_revived_and_follows_its_seed(items):
     assert made.codes.shape == (len(items), 2) and made.codes.min() >= 0 and made.codes.max() < 8
     assert made.note.endswith("dead codes revived while training")
     assert made.tensors["codebooks.0"].shape == (8, 3)
+    with pytest.raises(InputError, match="the RQ-VAE has diverged in epoch 1; lower it"):
+        quantise(items.numpy(), {**OPTIONS, "ids_learning_rate": 1e30}, seed=3)
     before = torch.get_rng_state()
     quantise(items.numpy(), {**OPTIONS, "ids_epochs": 1}, seed=4)
     assert torch.equal(before, torch.get_rng_state())

@@ -29,8 +29,9 @@ def test_by_hand():
 
 
 def test_without_categories_there_is_no_purity():
-    levels = worth(CODES, (4, 2), None, seed=0).levels
-    assert [level.purity for level in levels] == [None, None]
+    for categories in (None, [None] * len(CODES)):
+        levels = worth(CODES, (4, 2), categories, seed=0).levels
+        assert [level.purity for level in levels] == [None, None]
 
 
 codes = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=30)

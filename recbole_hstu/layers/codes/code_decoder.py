@@ -46,7 +46,7 @@ class CodeDecoder(nn.Module):
     def log_probs(self, trie: CodeTrie, hidden: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
         """(T,) log-probability of an item each, from (T, D) hidden states."""
         a, path = self.start(hidden), trie.path[item]
-        total = hidden.new_zeros(len(item))
+        total = hidden.new_zeros(len(item), dtype=_at_least_float32(hidden))
         for depth in range(trie.n_levels):
             node, after = path[:, depth], path[:, depth + 1]
             fork = (trie.n_children(node) > 1).nonzero().squeeze(1)
@@ -64,6 +64,7 @@ class CodeDecoder(nn.Module):
         """(..., C) log-probability of the children of prefixes with the state (..., inner size)."""
         level = trie.slices[depth]
         logits = F.linear(F.silu(a), self.weight[level], self.bias[level])
+        logits = logits.to(_at_least_float32(logits))  # also where the layers are in half of it
         logits = logits.gather(-1, trie.code[child] - level.start)
         return logits.masked_fill(~there, -torch.inf).log_softmax(-1)
 
@@ -115,3 +116,7 @@ class CodeDecoding:
         before = self.state.gather(1, prefix.unsqueeze(2).expand(-1, -1, self.state.shape[2]))
         state = before + F.embedding(code, self.decoder.codes)
         return CodeDecoding(self.decoder, self.trie, state)
+
+
+def _at_least_float32(tensor: torch.Tensor) -> torch.dtype:
+    return torch.promote_types(tensor.dtype, torch.float32)

@@ -23,6 +23,7 @@ SECONDS_A_DAY = 86_400
 BINS_A_WINDOW = 4
 MAX_BYTES = 1 << 30
 _LAST_BIN = (1 << 31) - 2
+_MOST_DAYS = 100_000
 # Of a window's logarithm, before training.
 FIRST_WEIGHT = 0.02
 
@@ -62,7 +63,7 @@ class RecentCounts(nn.Module):
         further: tuple[torch.Tensor, torch.Tensor] | None = None,
     ):
         super().__init__()
-        if not days or not all(isinstance(d, int | float) and d > 0 for d in days):
+        if not days or not all(isinstance(d, int | float) and 0 < d <= _MOST_DAYS for d in days):
             raise InputError(f"recent_days: {days!r} must be days of windows, such as [4, 28]")
         self.n_items, self.knows_all = n_items, further is not None
         self.spans = [round(BINS_A_WINDOW * d / min(days)) for d in days]

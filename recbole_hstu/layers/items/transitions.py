@@ -48,7 +48,9 @@ class Transitions:
         backward: float,
         popularity_exponent: float,
     ):
-        self.user, self.item, self.max_distance = user, item, max_distance
+        starts = np.flatnonzero(np.r_[True, user[1:] != user[:-1], True])
+        self.max_distance = max(1, min(max_distance, int(np.diff(starts).max(initial=1)) - 1))
+        self.user, self.item = user, item
         self.distance_decay, self.backward = distance_decay, backward
         first, last = (time.min(), time.max()) if len(time) else (0, 0)
         self.freshness = 2 ** (-(last - time) / max(1, last - first) / half_life)

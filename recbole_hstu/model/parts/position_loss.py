@@ -104,6 +104,8 @@ class PositionLoss(UserRows):
         if option(config, "logq_correction"):
             self.log_weight = log_correction(1 + self.n_drawn_from, self.num_negatives)
         if self.loss_type == "gbce":
+            if self.n_drawn_from < 2:
+                raise InputError("loss_type: gbce draws other items, and there is one item alone")
             t = option(config, "gbce_t")
             self.beta = gbce_beta(1 + self.n_drawn_from, self.num_negatives, t)
 
