@@ -141,6 +141,10 @@ def _check_options(config: Config, dataset: Any) -> None:
 
 
 def _check_protocol(config: Settings, dataset: Any) -> None:
+    of_files = config["benchmark_filename"] is not None
+    for key in ("train_events", "eval_users"):
+        if of_files and config[key] is not None:
+            raise InputError(f"{key}: benchmark_filename splits by files; leave {key} out")
     if isinstance(dataset, SequenceDataset):
         return
     wanted = [

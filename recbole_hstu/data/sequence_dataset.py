@@ -119,9 +119,6 @@ class SequenceDataset(ExactTimes, SequentialDataset):
                     "benchmark_filename: models that learn at every position make their own "
                     "split; leave it out, or name a model of RecBole"
                 )
-            for key in ("train_events", "eval_users"):
-                if self.config[key] is not None:
-                    raise InputError(f"{key}: benchmark_filename splits by files; leave {key} out")
             return super().build()
         parts = super().build()
         if "TS" not in self.config["eval_args"]["split"]:
