@@ -108,7 +108,7 @@ def _add_ids(saved: SavedModel, items: Any) -> None:
 
 def _codes(token: Any, value: Any) -> list[int]:
     whole = isinstance(value, list | tuple) and all(type(code) is int for code in value)
-    if not whole or not all(0 <= code < 2**31 for code in value):
+    if not whole or not all(abs(code) < 2**31 for code in value):
         raise InputError(f"add_items: item {token}: {value!r} are no codes; expected {_IDS}")
     return list(value)
 

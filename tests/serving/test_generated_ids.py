@@ -105,6 +105,7 @@ def test_new_items_are_generated_by_their_ids(file):
         ({"new": [0, 9, 0]}, r"new item needs 3 codes, below \[4, 5, 3\]"),
         ({"new": [0, -1, 0]}, "every new item needs 3 codes"),
         ({"new": [0, 1]}, "3 codes an item, not as for new"),
+        ({"new": [0, 2**70, 1]}, "are no codes"),
         ({"new": [0, 1.5, 1]}, r"item new: \[0, 1.5, 1\] are no codes"),
         ({"new": drawn_codes(1)[0].tolist()}, "is that of several items"),
         ({"i1": [0, 0, 0], "new": [1, 1, 1]}, "1 items have other semantic ids than in the train"),
