@@ -107,8 +107,10 @@ def test_what_cannot_be_counted_changes_nothing(checkpoint, requests):
     rec = Recommender.load(checkpoint)
     counts = rec.saved.model.recent
     table = counts.table.clone()
-    with pytest.raises(InputError, match=r"the counts of 31 items in .* bins would take"):
+    with pytest.raises(InputError, match="is neither in seconds nor in milliseconds"):
         rec.add_events([[("i1", START * 10**3)]])
+    with pytest.raises(InputError, match=r"the counts of 31 items in .* bins would take"):
+        rec.add_events([[("i1", START * 60)]])
     with pytest.raises(InputError, match="time 1600000000 is not in the unit of the training"):
         rec.add_events([[("i1", START // 1000)]])
     with pytest.raises(InputError, match="does not know: i99"):
