@@ -9,6 +9,7 @@ from served import events, metrics_of, toy_with_text, trained
 
 from recbole_hstu import Recommender
 from recbole_hstu.cli import main
+from recbole_hstu.layers.items import recent_counts
 from recbole_hstu.quick_start import evaluate
 from recbole_hstu.support.errors import InputError
 
@@ -102,7 +103,8 @@ def test_the_command_counts_a_file(checkpoint, requests, in_empty_folder):
     assert not Path("other.csv").exists()
 
 
-def test_what_cannot_be_counted_changes_nothing(checkpoint, requests):
+def test_what_cannot_be_counted_changes_nothing(checkpoint, requests, monkeypatch):
+    monkeypatch.setattr(recent_counts, "MAX_BYTES", 1 << 20)
     _, _, later = requests
     rec = Recommender.load(checkpoint)
     counts = rec.saved.model.recent
@@ -110,7 +112,7 @@ def test_what_cannot_be_counted_changes_nothing(checkpoint, requests):
     with pytest.raises(InputError, match="is neither in seconds nor in milliseconds"):
         rec.add_events([[("i1", START * 10**3)]])
     with pytest.raises(InputError, match=r"the counts of 31 items in .* bins would take"):
-        rec.add_events([[("i1", START * 60)]])
+        rec.add_events([[("i1", 2 * START)]])
     with pytest.raises(InputError, match="time 1600000000 is not in the unit of the training"):
         rec.add_events([[("i1", START // 1000)]])
     with pytest.raises(InputError, match="does not know: i99"):
