@@ -18,7 +18,8 @@ first users of the file alone.
 
 Sizes are alike: width 64, HSTU of 4 blocks and 4 heads, SASRec of 2 and 2 with a feed-forward
 network as wide as the model. Ours and RecTools' learn by 512 sampled negatives, cosine and a
-temperature of .05, 128 users a batch; RecBole's by cross-entropy over all items, 2,048 prefixes.
+temperature of .05, 128 users a batch; RecBole's by cross-entropy over all items, 2,048 targets a
+batch: prefixes in `epoch`, which is RecBole's own way, windows in `quality`.
 """
 
 from __future__ import annotations
@@ -151,7 +152,7 @@ def main() -> None:
 
 def copy_data(source: Path, copy: Path, users: int | None) -> None:
     copy.mkdir()
-    for file in source.iterdir():
+    for file in filter(Path.is_file, source.iterdir()):  # not what a prepared set lies in
         if file.suffix == ".inter" and users is not None:
             write_first_users(file, copy / file.name, users)
         else:

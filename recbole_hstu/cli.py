@@ -26,7 +26,7 @@ from recbole_hstu.support.errors import (
     is_no_way_in,
     packages_needed,
 )
-from recbole_hstu.support.yaml_values import merge_yaml
+from recbole_hstu.support.yaml_values import merge_yaml, merged
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -135,7 +135,7 @@ def _evaluate(arguments: Sequence[str]) -> int:
     from recbole_hstu.quick_start import evaluate
 
     file, options = _named("evaluate", "CHECKPOINT", arguments)
-    options = {**merge_yaml(options.pop("config_files", [])), **options}
+    options = merged(merge_yaml(options.pop("config_files", [])), options)
     results = evaluate(file, config_dict=options)
     for part, name in (("valid", "valid_result"), ("test", "test_result")):
         for metric, value in (results[name] or {}).items():

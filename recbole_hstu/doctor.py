@@ -221,7 +221,7 @@ def _upstream() -> Iterator[Finding]:
 def _folder(name: str) -> Finding:
     folder = Path(name).absolute()
     there = folder
-    while not there.exists():
+    while not os.path.lexists(there):  # a link to nothing is in the way, too
         there = there.parent
     mend = "run from a folder of your own"
     if name == "saved":

@@ -103,6 +103,9 @@ def _check_parts(options: Mapping[str, Any]) -> None:
     """Of options that are lists or mappings."""
     if options.get("topk") == []:
         raise InputError("topk: [] holds no cut-off; give some, as in --topk=[10,50]")
+    for kind, columns in (options.get("load_col") or {}).items():
+        if columns != "*" and not isinstance(columns, list | tuple):
+            raise InputError(f"load_col: {kind}: {columns!r} must be a list of columns, or '*'")
     clip = options.get("clip_grad_norm") or {}
     unknown = [key for key in clip if key not in _CLIP_ARGS]
     if unknown:

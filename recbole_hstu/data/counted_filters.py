@@ -10,9 +10,22 @@ from typing import Any
 from recbole.data.dataset.dataset import Dataset
 
 from recbole_hstu.data.inter_num import keep_legal_numbers
-from recbole_hstu.support.errors import InputError
+from recbole_hstu.support.errors import InputError, in_a_line
 
 logger = logging.getLogger(__name__)
+
+
+def _is_interval(text: str) -> bool:
+    """Whether it is `[low,high]`, either end with a round bracket where it does not belong."""
+    ends = text[1:-1].split(",")
+    try:
+        return text[:1] in ("[", "(") and text[-1:] in ("]", ")") and _rise(*map(float, ends))
+    except (TypeError, ValueError):
+        return False
+
+
+def _rise(low: float, high: float) -> bool:
+    return low <= high
 
 
 class CountedFilters(Dataset):
@@ -56,9 +69,22 @@ class CountedFilters(Dataset):
     def _counted(self, option: str) -> Iterator[None]:
         """Log how many interactions a filter leaves out."""
         before = len(self.inter_feat)
-        yield
+        try:
+            yield
+        except (TypeError, ValueError) as error:  # RecBole's of a field that is not there, too
+            raise InputError(f"{option}: {in_a_line(error)}") from error
         if left_out := before - len(self.inter_feat):
             logger.info(f"{option}: {left_out:,} of {before:,} interactions left out")
+
+    def _parse_intervals_str(self, intervals_str):
+        """RecBole's, which passes over what is no interval."""
+        for part in () if intervals_str is None else str(intervals_str).split(";"):
+            if not _is_interval(part.strip()):
+                raise ValueError(
+                    f"{part.strip()!r} is no interval; write one as [5,inf), and several as "
+                    "(0,1];[3,4)"
+                )
+        return super()._parse_intervals_str(intervals_str)
 
     def _filter_by_field_value(self) -> None:
         with self._counted("val_interval"):

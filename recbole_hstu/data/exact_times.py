@@ -142,6 +142,8 @@ class ExactTimes(CountedFilters):
             column.split(":")
             for column in read_header(filepath, separator=separator, encoding=encoding)
         )
+        if source == FeatureSource.INTERACTION:
+            self._check_ids(header, filepath)
         fields = [
             f for f in header if (wanted is None or f in wanted) and f not in (unwanted or ())
         ]
@@ -149,11 +151,32 @@ class ExactTimes(CountedFilters):
             self.logger.warning(f"No columns has been loaded from [{source}]")
             return None
         frame = self._read(filepath, header, fields, source)
+        self._count_repeats(frame, source, filepath)
         for field in fields:
             self._register_field(field, FeatureType(header[field]), source, frame)
         if source == FeatureSource.INTERACTION and self.config["tie_order"] == "hash":
             return self._hashed_ties(frame, filepath)
         return frame
+
+    def _check_ids(self, header: dict[str, str], path: str) -> None:
+        kinds = {"USER_ID_FIELD": ("token",), "ITEM_ID_FIELD": ("token",)}
+        kinds["TIME_FIELD"] = ("float", "token")
+        for option, kind in kinds.items():
+            field = self.config[option]
+            there = field in header or option == "TIME_FIELD"
+            if field is not None and not (there and header.get(field, kind[0]) in kind):
+                columns = ", ".join(f"{name}:{ftype}" for name, ftype in header.items())
+                raise InputError(
+                    f"{path}: has no column {field}:{kind[0]}, which {option} names; it has "
+                    f"{columns}"
+                )
+
+    def _count_repeats(self, frame: pd.DataFrame, source: Any, path: str) -> None:
+        """RecBole keeps the first row of an item (or user) of its `.item` file, without a word."""
+        of = {FeatureSource.ITEM: self.iid_field, FeatureSource.USER: self.uid_field}.get(source)
+        repeats = int(frame[of].duplicated().sum()) if of in frame else 0
+        if repeats:
+            self.logger.warning(f"{path}: {repeats:,} rows repeat an earlier {of} and are left out")
 
     def _read(self, path, header, fields, source) -> pd.DataFrame:
         of_events = source == FeatureSource.INTERACTION

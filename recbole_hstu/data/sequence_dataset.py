@@ -143,7 +143,7 @@ class SequenceDataset(ExactTimes, SequentialDataset):
         row is left to train on; the test row comes before the validation row.
         """
         modes = {"valid_and_test": (1, 1), "valid_only": (1, 0), "test_only": (0, 1)}
-        if leave_one_mode not in modes:
+        if not isinstance(leave_one_mode, str) or leave_one_mode not in modes:
             raise InputError(f"eval_args.split: LS: {leave_one_mode}; known are {', '.join(modes)}")
         valid, test = modes[leave_one_mode]
         if self.config["eval_args"]["order"] != "TO":

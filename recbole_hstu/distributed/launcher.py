@@ -9,6 +9,7 @@ import os
 import pickle
 import signal
 import sys
+import tempfile
 import threading
 import traceback
 import uuid
@@ -24,6 +25,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from recbole_hstu.distributed import processes
 from recbole_hstu.support.errors import InputError, ProcessDied
+from recbole_hstu.support.files.whole_file import write_whole
 
 # How long a process that has failed waits for the others to find it out.
 _GRACE_S = 30.0
@@ -64,10 +66,13 @@ def launch(processes: int, restarts: int, function: Callable, *arguments: Any) -
         local_addr="127.0.0.1",
         max_restarts=restarts,
     )
-    with _as_before():
+    with _as_before(), tempfile.TemporaryDirectory() as folder:
+        note = Path(folder) / "refusal"
         try:
-            results = elastic_launch(how, _work)(content)
+            results = elastic_launch(how, _work)(content, note)
         except ChildFailedError as error:
+            if note.exists():
+                raise InputError(note.read_text(encoding="utf-8")) from None
             raise _obituary(*error.get_first_failure(), processes) from None
         except SignalException as error:
             if error.sigval == signal.SIGINT:
@@ -91,9 +96,16 @@ def end_with_parent() -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
-def _work(content: bytes) -> Any:
-    """What each process does; only the first one's result travels back."""
+def _work(content: bytes, note: Path) -> Any:
+    """What each process does; only the first one's result travels back.
+
+    Args:
+        note: of the `InputError` that one has met, for the case that its value is lost: others
+            that work on for long are ended, and it with them.
+    """
     end_with_parent()
+    if note.exists():  # bad input is no death: the second start has the same
+        return _Refused(note.read_text(encoding="utf-8"), lost=False)
     if not processes.is_main():
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # the first one says how to go on
     try:
@@ -102,6 +114,8 @@ def _work(content: bytes) -> Any:
     except (InputError, ProcessDied) as error:
         # A value, so that nothing is started again: the others return, too, as they fail with the
         # same error or lose this process. Those that do not notice are ended.
+        if isinstance(error, InputError):
+            write_whole(note, str(error))
         timer = threading.Timer(_GRACE_S, os._exit, [1])
         timer.daemon = True
         timer.start()

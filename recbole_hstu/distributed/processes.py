@@ -38,9 +38,9 @@ def requested(nproc: int) -> int:
     """How many processes a training is to have: torchrun's number, or else `nproc`.
 
     Raises:
-        InputError: both are given and differ.
+        InputError: both are given and differ, or the environment is not torchrun's.
     """
-    found = int(os.environ.get("WORLD_SIZE", "1"))
+    found = _of_environment()
     if found > 1 and nproc not in (1, found):
         raise InputError(
             f"--nproc={nproc}: torchrun has started {found} processes; leave --nproc out"
@@ -50,7 +50,25 @@ def requested(nproc: int) -> int:
 
 def started() -> bool:
     """Whether this process was started as one of several."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+    return _of_environment() > 1
+
+
+def _of_environment() -> int:
+    """How many processes torchrun has started, 1 where it has not.
+
+    Raises:
+        InputError: a scheduler's variables that are not torchrun's.
+    """
+    given = {name: os.environ.get(name, "") for name in ("WORLD_SIZE", "RANK")}
+    size, rank = given["WORLD_SIZE"], given["RANK"]
+    if size in ("", "1"):
+        return 1
+    if not (size.isdigit() and rank.isdigit()):
+        raise InputError(
+            f"the environment has WORLD_SIZE={size} and RANK={rank}, not as torchrun sets them; "
+            "unset both, or start with torchrun"
+        )
+    return int(size)
 
 
 def launch_id() -> str:

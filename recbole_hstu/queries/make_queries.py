@@ -21,7 +21,7 @@ from recbole_hstu.records.run_log import RunLog
 from recbole_hstu.support.errors import InputError
 from recbole_hstu.support.files.installed import PROPERTIES
 from recbole_hstu.support.files.writable import check_folders
-from recbole_hstu.support.yaml_values import load_yaml
+from recbole_hstu.support.yaml_values import merge_yaml, merged
 
 logger = logging.getLogger(__name__)
 
@@ -42,10 +42,7 @@ def make_queries(
         InputError: bad options, no such model, no item text, an adapter that was learned from
             something else, a folder that cannot be written; there is no file then.
     """
-    rest: dict[str, Any] = {}
-    for file in config_file_list or ():
-        rest |= load_yaml(file)
-    rest |= config_dict
+    rest = merged(merge_yaml(config_file_list or ()), config_dict)
     own, out = own_options(rest), rest.pop("out", None)
     config = Config("LIS", dataset, None, rest)
     path = Path(out or Path(config["output_path"]) / config["dataset"] / "queries.jsonl")

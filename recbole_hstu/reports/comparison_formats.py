@@ -22,7 +22,9 @@ _LATEX = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
+    '"': "''",
+    "[": "{[}",
+    "*": "{*}",
     "±": r"$\pm$",
     "†": r"$^{\dagger}$",
     "‡": r"$^{\ddagger}$",
@@ -117,7 +119,7 @@ def to_latex(table: Table) -> str:
         last = [escape_latex(text) for text in (*cost_texts(row), row.remark)]
         lines.append(line([escape_latex(row.label), *(cell(c) for c in row.cells), *last]))
     lines += [r"\bottomrule", r"\end{tabular}"]
-    legend = [r"\par\smallskip\footnotesize " + escape_latex(" ".join(table.legend))]
+    legend = [rf"{{\par\smallskip\footnotesize {escape_latex(' '.join(table.legend))}\par}}"]
     return "\n".join([*lines, *(legend if table.legend else [])]) + "\n"
 
 
@@ -140,4 +142,5 @@ def to_text(table: Table) -> str:
 
 def escape_latex(text: str) -> str:
     """Text that LaTeX sets as it is."""
-    return "".join(_LATEX.get(character, character) for character in text)
+    escaped = "".join(_LATEX.get(character, character) for character in text)
+    return escaped.replace("--", "-{}-")  # else one dash

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +29,8 @@ from recbole_hstu.support.files.whole_file import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+logger = logging.getLogger(__name__)
 
 
 def report(folder: Path | str, options: Mapping[str, Any]) -> list[Path]:
@@ -141,7 +144,10 @@ def _plots(records: Sequence[RunRecord], metric: str) -> dict[str, tuple[str, Fi
         caption = f"Training loss and validation {metric}, a line a run."
         drawn["curves"] = (caption, plots.training_curves(records, metric))
     for kind, words in plots.SEGMENT_TITLES.items():
-        if any(record.segments.get(kind) for record in records):
+        parts = [part for record in records for part in record.segments.get(kind, ())]
+        if parts and not any(metric in part.metrics for part in parts):
+            logger.warning("no run has %s of %s: the plot is left out", metric, words)
+        elif parts:
             caption = f"Test {metric} of {words}, mean over seeds."
             drawn[kind] = (caption, plots.segment_bars(records, kind, metric))
     if any(metric in record.metrics for record in records):

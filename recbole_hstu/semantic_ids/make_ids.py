@@ -33,7 +33,7 @@ from recbole_hstu.semantic_ids.residual_kmeans import unit_length
 from recbole_hstu.semantic_ids.worth import Worth, worth
 from recbole_hstu.support.errors import InputError
 from recbole_hstu.support.files.installed import PROPERTIES
-from recbole_hstu.support.yaml_values import load_yaml
+from recbole_hstu.support.yaml_values import merge_yaml, merged
 
 _CATEGORIES = ("categories", "category", "genres", "genre", "class")
 _ALIKE = 1e-5  # directions that differ by less are one
@@ -62,8 +62,7 @@ def make_ids(
         InputError: bad options, a model that reads no text, vectors that are all alike, an item
             without one; there is no file.
     """
-    given = {k: v for file in config_file_list or () for k, v in load_yaml(file).items()}
-    given |= config_dict
+    given = merged(merge_yaml(config_file_list or ()), config_dict)
     earlier, out = given.pop("quantiser", None), given.pop("out", None)
     method, own, rest = split_options(with_options_of(earlier, given) if earlier else given)
     config = text_config(rest.pop("model", None) or "HSTUText", dataset, None, rest)

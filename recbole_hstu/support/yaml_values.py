@@ -90,7 +90,7 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
         content = copy.deepcopy(_parsed(Path(path).read_text(encoding="utf-8")))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # the second of text that is no UTF-8, or of 0x_
         raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
     if content is None:
         return {}
@@ -134,5 +134,5 @@ def parse_value(key: str, text: str) -> Any:
         return text
     try:
         return yaml.load(text, Loader=YamlLoader)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):  # the second of what begins as a number, such as 0x_
         return text

@@ -263,6 +263,9 @@ def test_the_best_checkpoint_is_missing(trained, last, capfd):
         ("clip_grad_norm={norm_type: 2}", "clip_grad_norm: max_norm is missing"),
         ("clip_grad_norm={max_norm: x}", "clip_grad_norm: max_norm: 'x' must be a number above 0"),
         ("load_col=5", "load_col: 5 must be key: value pairs"),
+        ("load_col={inter: user_id}", "load_col: inter: 'user_id' must be a list of columns"),
+        ("eval_args={split: {LS: [valid_and_test]}}", "LS: ['valid_and_test']; known are"),
+        ("ITEM_ID_FIELD=thing", "toy.inter: has no column thing:token, which ITEM_ID_FIELD"),
         ("transform=foo", "foo"),
         ("temperature=.inf", "temperature: inf must be a number above 0"),
         ("eval_args={split: {TS: [.inf,.1,.1]}}", "expected three shares"),
@@ -289,6 +292,24 @@ def test_a_file_that_is_not_utf8(capfd):
 
 def test_a_package_that_a_model_needs(capfd):
     refused(capfd, ["run", "--model=KGAT", "--dataset=ml-100k"], "needs the package dgl")
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        *("user_inter_num_interval=100", "item_inter_num_interval=[2,inf", "val_interval={x: 3}"),
+        *("user_inter_num_interval=[9,2]", "val_interval={timestamp: '[1003 inf)'}"),
+        "val_interval={item_id: '[1,2]'}",
+    ],
+)
+def test_intervals_that_are_none(toy, capfd, option):
+    key = option.partition("=")[0]
+    refused(capfd, command(f"--{option}"), f"{key}")
+
+
+def test_a_link_to_nothing_is_in_the_way(toy, capfd):
+    Path("saved").symlink_to("nowhere")
+    refused(capfd, command(), "saved: the folder cannot be written")
 
 
 def test_a_name_that_is_missing(toy, capfd):

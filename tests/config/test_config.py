@@ -52,6 +52,15 @@ def test_values_are_yaml(text, value):
     assert parse_value("key", text) == value
 
 
+@pytest.mark.parametrize("text", ["0x_", "0b_", "!!int x", "9" * 5000])
+def test_what_only_begins_as_a_number_is_text(text, tmp_path):
+    assert parse_value("epochs", text) == text
+    file = tmp_path / "bad.yaml"
+    file.write_text(f"epochs: {text}\n")
+    with pytest.raises(InputError, match="not YAML"):
+        load_yaml(file)
+
+
 def test_val_interval_is_a_mapping():
     assert parse_value("val_interval", "{rating: '[4,inf)'}") == {"rating": "[4,inf)"}
 

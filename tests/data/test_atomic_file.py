@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import re
 
+import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -52,3 +53,18 @@ def test_a_row_cut_short_is_refused(tmp_path, rows, separator, end):
     else:
         assert not places
         assert len(frame) == sum(width_of(row, separator) > 0 for row in rows)
+
+
+def test_lines_are_counted_as_an_editor_does(tmp_path):
+    """Blank ones and those within quotes, too."""
+    path = tmp_path / "x.inter"
+    path.write_text('item:token\ttime:float\n\n\n"a\nb"\t1\nc\tx\n')
+    with pytest.raises(InputError, match=r"line 6: column 'time' holds 'x'"):
+        read_atomic(path, time_field="time")
+
+
+def test_a_quote_that_takes_rows_into_its_cell_is_told_of(tmp_path, caplog):
+    path = tmp_path / "x.item"
+    path.write_text('item:token\ttitle:token_seq\n1\t"abc\n2\tdef\n3\t"ghi\n4\tjkl\n')
+    assert read_atomic(path)["item"].tolist() == ["1", "4"]
+    assert "line 2: the quoted cell 'abc" in caplog.text

@@ -196,6 +196,9 @@ def test_a_file_that_is_cut_short_is_made_again(toy, caplog):
     assert "not whole (inter.arrow has" in caplog.text
     assert len(again.build()[0]) == len(first.build()[0])
     assert not of_the_dead.exists()  # a killed process had left it
+    for damaged in folder.glob("tokens.*.arrow"):
+        damaged.write_bytes(bytes(damaged.stat().st_size))
+        assert len(create_dataset(small_config(prepared="always")).build()[0])
 
 
 def test_another_process_is_waited_for(toy, caplog):

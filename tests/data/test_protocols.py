@@ -290,5 +290,9 @@ def test_evaluate_reads_files_of_options_the_last_and_the_command_line_win(toy, 
     Path("later.yaml").write_text("topk: [2, 3]\n")
     assert main(["evaluate", str(file), "--config_files=more.yaml later.yaml"]) == 0
     assert "hit@2" in capsys.readouterr().out
+    Path("split.yaml").write_text("eval_args: {split: {LS: test_only}}\n")
+    mode = "--eval_args={mode: uni5}"
+    assert main(["evaluate", str(file), "--config_files=split.yaml", mode]) == 0
+    assert {line.split()[0] for line in capsys.readouterr().out.splitlines()} == {"test"}
     with pytest.raises(InputError, match="config_files"):  # the command line alone reads it
         quick_start.evaluate(file, config_dict={"config_files": ["more.yaml"]})

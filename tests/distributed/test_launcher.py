@@ -8,6 +8,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Thread
 from types import ModuleType
 
 import psutil
@@ -15,10 +16,13 @@ import pytest
 import recbole.trainer.trainer
 import torch
 from small_data import random_rows, small_config, small_options, weights, write_inter
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
 from recbole_hstu.data.data_set import load_dataset
 from recbole_hstu.distributed import launcher, processes
 from recbole_hstu.quick_start import run
+from recbole_hstu.serving.files.request_files import read_names
+from recbole_hstu.support.errors import InputError
 from recbole_hstu.training.preparation import build_model, make_trainer
 
 ROOT = Path(processes.__file__).parents[2]
@@ -218,5 +222,35 @@ def test_a_model_typed_into_an_interpreter(typed):
 def test_a_process_looks_out_for_the_one_that_has_started_it(monkeypatch):
     begun = []
     monkeypatch.setattr(launcher, "end_with_parent", lambda: begun.append("looks out"))
-    assert launcher._work(pickle.dumps((len, ("job",)))) == 3
+    assert launcher._work(pickle.dumps((len, ("job",))), Path("no note")) == 3
     assert begun == ["looks out"]
+
+
+def test_what_was_refused_is_not_lost_with_the_process(monkeypatch):
+    """One refuses, another works on for longer than the first one waits, and both are ended."""
+    monkeypatch.setattr(launcher, "end_with_parent", lambda: None)
+    monkeypatch.setattr(launcher.threading, "Timer", lambda *_: Thread())
+    content = pickle.dumps((read_names, ("missing.txt",)))
+
+    class Ended:
+        def __init__(self, *_):
+            pass
+
+        def __call__(self, content, note):
+            assert launcher._work(content, note).message.startswith("missing.txt")
+            Path("missing.txt").write_text("a name")
+            assert launcher._work(content, note).message.startswith("missing.txt")  # no new start
+            raise ChildFailedError("job", {0: ProcessFailure(0, 1, 1, "")})
+
+    monkeypatch.setattr(launcher, "elastic_launch", Ended)
+    monkeypatch.setattr(launcher, "_packed", lambda *_: content)
+    with pytest.raises(InputError, match=r"missing\.txt: cannot be read"):
+        launcher.launch(2, 1, read_names, "missing.txt")
+
+
+@pytest.mark.parametrize("given", [{"WORLD_SIZE": "2"}, {"WORLD_SIZE": "many", "RANK": "0"}])
+def test_variables_that_are_not_torchruns(given, monkeypatch):
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(InputError, match="not as torchrun sets them"):
+        processes.requested(1)

@@ -207,9 +207,12 @@ def test_markdown_escapes_can_be_taken_back(text):
 @given(any_text)
 def test_latex_has_no_bare_special_left(text):
     bare = re.sub(
-        r"\\text\w+\{\}|\\[&%$#_{}]|\$\\pm\$|\$\^\{\\d?dagger\}\$", "", escape_latex(text)
+        r"\\text\w+\{\}|\\[&%$#_{}]|\$\\pm\$|\$\^\{\\d?dagger\}\$|\{[\[*]\}|-\{\}(?=-)",
+        "",
+        escape_latex(text),
     )
-    assert not set(bare) & set("\\&%$#_{}~^<>|")
+    assert not set(bare) & set('\\&%$#_{}~^<>|[*"')
+    assert "--" not in escape_latex(text)
 
 
 def test_rows_compare_within_an_order_of_ties():

@@ -265,3 +265,10 @@ def test_a_place_that_cannot_be_written(study):
     (folder / "a file").touch()
     with pytest.raises(InputError, match="a file: cannot be written"):
         write_report(folder / "runs", folder / "a file", ReportOptions())
+
+
+def test_a_plot_without_figures_is_left_out(study, tmp_path, caplog):
+    folder, _, _ = study
+    written = write_report(folder / "runs", tmp_path, ReportOptions(plot_metric="hit@33"))
+    assert not [path for path in written if "users" in path.name or "items" in path.name]
+    assert "no run has hit@33 of" in caplog.text

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from recbole_hstu.support.files import whole_file as module
-from recbole_hstu.support.files.whole_file import ABANDONED_S, whole_file
+from recbole_hstu.support.files.whole_file import ABANDONED_S, whole_file, write_whole
 
 WRITER = """
 import os, sys
@@ -138,3 +138,15 @@ def test_nobody_takes_a_file_that_is_finished_for_one_that_was_left(monkeypatch)
     monkeypatch.setattr(Path, "replace", replaced)
     write(b"one")
     assert Path("x").read_bytes() == b"one"
+
+
+def test_a_link_stays_one_and_what_is_no_file_stays_as_it_is(tmp_path):
+    (tmp_path / "there.txt").write_text("before")
+    (tmp_path / "link.txt").symlink_to("there.txt")
+    write_whole(tmp_path / "link.txt", "after")
+    assert (tmp_path / "link.txt").is_symlink()
+    assert (tmp_path / "there.txt").read_text() == "after"
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="no regular file"):
+        write_whole(tmp_path / "pipe", "after")
+    assert (tmp_path / "pipe").is_fifo()

@@ -7,16 +7,54 @@ read as they stand, and the time column becomes int64 without a detour through f
 from __future__ import annotations
 
 import csv
-from collections.abc import Collection
+import itertools
+import logging
+import re
+from collections.abc import Collection, Iterator
 from operator import methodcaller
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from recbole_hstu.support.errors import InputError
 
+logger = logging.getLogger(__name__)
+
 _BLOCK = 1 << 22  # letters read at a time
+
+
+class _Source(NamedTuple):
+    """A file, and how it is read."""
+
+    path: Path
+    separator: str
+    encoding: str
+
+    def blocks(self) -> Iterator[str]:
+        """All of its letters, some at a time."""
+        with self.path.open(encoding=self.encoding, newline="") as file:
+            yield from iter(lambda: file.read(_BLOCK), "")
+
+    def rows(self) -> Iterator[tuple[int, list[str]]]:
+        """Each row that pandas sees, the header too, and the line on which it begins."""
+        csv.field_size_limit(2**31 - 1)  # a text may be longer than the module's default
+        blank = " \t\r\n".replace(self.separator, "")
+        with self.path.open(encoding=self.encoding, newline="") as file:
+            lines = (line if line.strip(blank) else "\n" for line in file)  # pandas passes over
+            reader = csv.reader(lines, delimiter=self.separator)
+            before = 0
+            for row in reader:
+                if row:
+                    yield before + 1, row
+                before = reader.line_num
+
+    def line_of(self, row: int) -> int:
+        """The line on which a row behind the header, counted from 0, begins."""
+        return next(itertools.islice(self.rows(), row + 1, None))[0]
+
+
 FIELD_TYPES = ("token", "token_seq", "float", "float_seq")
 
 
@@ -85,19 +123,21 @@ def read_atomic(
     """
     columns = read_header(path, separator=separator, encoding=encoding)
     wanted = [c for c in columns if fields is None or c.partition(":")[0] in fields]
-    frame = _read_texts(path, len(columns), separator, encoding)[wanted]
+    source = _Source(Path(path), separator, encoding)
+    frame = _read_texts(source, len(columns))[wanted]
     frame.columns = pd.Index([c.partition(":")[0] for c in wanted])
     for column in wanted:
         name, _, ftype = column.partition(":")
         if name == time_field:
-            frame[name] = _exact_times(frame[name], path)
+            frame[name] = _exact_times(frame[name], source)
         elif ftype == "float":
-            frame[name] = _floats(frame[name], path)
+            frame[name] = _floats(frame[name], source)
     return frame
 
 
-def _read_texts(path: str | Path, n_columns: int, separator: str, encoding: str) -> pd.DataFrame:
+def _read_texts(source: _Source, n_columns: int) -> pd.DataFrame:
     """All of the file as text; an empty cell is NaN."""
+    path, separator, encoding = source
     try:
         # Every column: with `usecols` pandas would pass over rows that are too wide.
         frame = pd.read_csv(
@@ -116,46 +156,54 @@ def _read_texts(path: str | Path, n_columns: int, separator: str, encoding: str)
         raise InputError(f"{path}: {str(error).strip().splitlines()[-1]}") from error
     if not isinstance(frame.index, pd.RangeIndex):  # pandas takes a surplus column as index
         raise InputError(f"{path}: line 2: more columns than the {n_columns} of the header")
+    if any('"' in block for block in source.blocks()):
+        _warn_of_open_quotes(frame, source)
     if frame.empty:
         raise InputError(f"{path}: the file has a header and no row")
-    if frame.iloc[:, -1].isna().any() and _lack_separators(frame, path, separator, encoding):
-        _refuse_short_row(path, n_columns, separator, encoding)
+    if frame.iloc[:, -1].isna().any() and _lack_separators(frame, source):
+        _refuse_short_row(source, n_columns)
     return frame
 
 
-def _lack_separators(frame: pd.DataFrame, path: str | Path, separator: str, encoding: str) -> bool:
+def _lack_separators(frame: pd.DataFrame, source: _Source) -> bool:
     """Whether some rows of the file are cut short, where pandas sees empty cells.
 
     Counting tells it at a fraction of the time that reading takes: full rows have a separator
     between any two cells, and those that stand within quoted cells.
     """
     found, quoted = 0, False
-    with Path(path).open(encoding=encoding, newline="") as file:
-        while block := file.read(_BLOCK):
-            found += block.count(separator)
-            quoted |= '"' in block
+    for block in source.blocks():
+        found += block.count(source.separator)
+        quoted |= '"' in block
     expected = (len(frame) + 1) * (len(frame.columns) - 1)
     if quoted:
-        within = methodcaller("count", separator)
+        within = methodcaller("count", source.separator)
         expected += sum(sum(map(within, frame[name].dropna())) for name in frame)
     return found < expected
 
 
-def _refuse_short_row(path: str | Path, n_columns: int, separator: str, encoding: str) -> None:
+def _refuse_short_row(source: _Source, n_columns: int) -> None:
     """Raise InputError for the first row that is cut short."""
-    csv.field_size_limit(2**31 - 1)  # a text may be longer than the module's default
-    blank = " \t\r\n".replace(separator, "")
-    with Path(path).open(encoding=encoding, newline="") as file:
-        lines = (line if line.strip(blank) else "\n" for line in file)  # pandas passes over them
-        reader = csv.reader(lines, delimiter=separator)
-        before = 0
-        for row in reader:
-            if 0 < len(row) < n_columns:
-                raise InputError(
-                    f"{path}: line {before + 1}: {len(row)} columns where the header has "
-                    f"{n_columns}; mend or remove such rows (an empty cell keeps its separator)"
-                )
-            before = reader.line_num
+    for line, row in source.rows():
+        if len(row) < n_columns:
+            raise InputError(
+                f"{source.path}: line {line}: {len(row)} columns where the header has "
+                f"{n_columns}; mend or remove such rows (an empty cell keeps its separator)"
+            )
+
+
+def _warn_of_open_quotes(frame: pd.DataFrame, source: _Source) -> None:
+    """A quote that is not closed takes whole rows into its cell, up to the next quote."""
+    for column in frame:
+        cells = frame[column].dropna()
+        lines = cells[cells.str.contains("\n", regex=False)]
+        whole = lines[lines.str.count(re.escape(source.separator)) >= len(frame.columns) - 1]
+        for row, cell in whole[:1].items():
+            logger.warning(
+                "%s: line %d: the quoted cell %r... holds line breaks and separators, and so do %d "
+                "in all: rows are lost if a quote was not meant to open a cell",
+                *(source.path, source.line_of(int(row)), cell[:20], len(whole)),
+            )
 
 
 def _not_in(encoding: str, path: str | Path) -> InputError:
@@ -164,29 +212,29 @@ def _not_in(encoding: str, path: str | Path) -> InputError:
     )
 
 
-def _floats(texts: pd.Series, path: str | Path) -> np.ndarray:
+def _floats(texts: pd.Series, source: _Source) -> np.ndarray:
     numbers = pd.to_numeric(texts, errors="coerce")
-    _refuse(numbers.isna() & texts.notna(), texts, path, "a number")
+    _refuse(numbers.isna() & texts.notna(), texts, source, "a number")
     return numbers.to_numpy(np.float64)
 
 
-def _exact_times(texts: pd.Series, path: str | Path) -> np.ndarray:
+def _exact_times(texts: pd.Series, source: _Source) -> np.ndarray:
     try:
         return texts.to_numpy(dtype=object, na_value="").astype(np.int64)
     except (ValueError, OverflowError):
         pass  # a column such as 978300019.0: exact as long as it is a whole number
     numbers = pd.to_numeric(texts, errors="coerce").astype(np.float64)
     bad = numbers.isna() | (numbers != np.floor(numbers)) | (numbers.abs() >= 2.0**53)
-    _refuse(bad, texts, path, "a whole number")
+    _refuse(bad, texts, source, "a whole number")
     return numbers.to_numpy().astype(np.int64)
 
 
-def _refuse(bad: pd.Series, texts: pd.Series, path: str | Path, expected: str) -> None:
+def _refuse(bad: pd.Series, texts: pd.Series, source: _Source, expected: str) -> None:
     if bad.any():
         row = int(np.flatnonzero(bad.to_numpy())[0])
         held = "nothing" if pd.isna(texts.iloc[row]) else repr(texts.iloc[row])
         raise InputError(
-            f"{path}: line {row + 2}: column '{texts.name}' holds {held}, "
+            f"{source.path}: line {source.line_of(row)}: column '{texts.name}' holds {held}, "
             f"which is not {expected} ({int(bad.sum()):,} such rows); "
             "mend or remove these rows"
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, MutableMapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,9 @@ class PreparedSet:
         self._places = map_table(folder, "places")
         self._starts = map_table(folder, "starts")
         self._hashes = map_table(folder, "hashes")
+        kept = [feat for feat in ("user", "item") if f"{feat}_feat" in self.state["feat_name_list"]]
+        self._feats = {feat: map_table(folder, feat) for feat in kept}
+        self._tokens = {f: map_table(folder, name) for f, (name, _) in self.state["tokens"].items()}
 
     def __len__(self) -> int:
         return int(self._inter.num_rows)
@@ -123,11 +127,12 @@ class PreparedSet:
         dataset.alias = {name: np.array(fields) for name, fields in state["alias"].items()}
         dataset._rest_fields = np.array(state["rest_fields"])
         dataset.ties = Ties(**state["ties"]) if state["ties"] else None
-        dataset.field2id_token = OnDemand({f: self._tokens(f) for f in state["tokens"]})
+        texts: dict[str, Any] = {f: partial(_texts, table) for f, table in self._tokens.items()}
+        dataset.field2id_token = OnDemand(texts)
         dataset.field2token_id = OnDemand({f: _ids(dataset, f) for f in state["tokens"]})
         for feat in ("user", "item"):
-            there = f"{feat}_feat" in state["feat_name_list"]
-            setattr(dataset, f"{feat}_feat", self._frame(feat) if there else None)
+            table = self._feats.get(feat)
+            setattr(dataset, f"{feat}_feat", None if table is None else table.to_pandas())
 
     def number_of_tokens(self, field: str) -> int | None:
         """How many ids a field has, None if it is none of tokens."""
@@ -173,13 +178,10 @@ class PreparedSet:
         is_list = pa.types.is_list(column.type)
         return column.to_pandas().to_numpy() if is_list else mapped(self._inter, field)
 
-    def _frame(self, feat: str) -> pd.DataFrame:
-        return map_table(self.folder, feat).to_pandas()
 
-    def _tokens(self, field: str) -> Callable[[], np.ndarray]:
-        # Mapped now: the folder may be made anew while a run lasts.
-        table = map_table(self.folder, self.state["tokens"][field][0])
-        return lambda: table["token"].to_numpy().astype(np.str_)
+def _texts(table: Any) -> np.ndarray:
+    """(n,) the tokens of a field, by their ids."""
+    return table["token"].to_numpy().astype(np.str_)
 
 
 class OnDemand(MutableMapping):

@@ -31,7 +31,9 @@ def whole_file(path: Path | str) -> Iterator[IO[bytes]]:
     The folder is made if it is missing. What a killed process has left of the same file is
     removed: at once if it was of this machine, else after `ABANDONED_S`.
     """
-    path = Path(path)
+    path = Path(os.path.realpath(path))  # a link stays one
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "no regular file", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_left(path)
     part, stream = _new_part(path)

@@ -19,7 +19,7 @@ def check_folders(*names: str, option: str = "--checkpoint_dir") -> None:
     """
     for name in names:
         folder = Path(name)
-        while not folder.exists():
+        while not os.path.lexists(folder):  # a link to nothing is in the way, too
             folder = folder.parent
         if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
             raise InputError(
