@@ -159,17 +159,15 @@ class ExactTimes(CountedFilters):
         return frame
 
     def _check_ids(self, header: dict[str, str], path: str) -> None:
-        kinds = {"USER_ID_FIELD": ("token",), "ITEM_ID_FIELD": ("token",)}
-        kinds["TIME_FIELD"] = ("float", "token")
-        for option, kind in kinds.items():
+        columns = ", ".join(f"{name}:{ftype}" for name, ftype in header.items())
+        for option, kind in (("USER_ID_FIELD", "token"), ("ITEM_ID_FIELD", "token")):
             field = self.config[option]
-            there = field in header or option == "TIME_FIELD"
-            if field is not None and not (there and header.get(field, kind[0]) in kind):
-                columns = ", ".join(f"{name}:{ftype}" for name, ftype in header.items())
+            if field is not None and header.get(field) != kind:
                 raise InputError(
-                    f"{path}: has no column {field}:{kind[0]}, which {option} names; it has "
-                    f"{columns}"
+                    f"{path}: has no column {field}:{kind}, which {option} names; it has {columns}"
                 )
+        if header.get(self.time_field, "float").endswith("_seq"):
+            raise InputError(f"{path}: the times of TIME_FIELD are no sequences; it has {columns}")
 
     def _count_repeats(self, frame: pd.DataFrame, source: Any, path: str) -> None:
         """RecBole keeps the first row of an item (or user) of its `.item` file, without a word."""
