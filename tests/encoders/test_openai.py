@@ -152,7 +152,9 @@ def test_who_waits_for_another_machine_says_so(server, tmp_path, caplog):
     def other():
         with FileLock(folder / f".{path.name}.lock"):
             held.set()
-            time.sleep(0.5)
+            until = time.monotonic() + 60
+            while "waiting for it" not in caplog.text and time.monotonic() < until:
+                time.sleep(0.02)
 
     thread = threading.Thread(target=other)
     thread.start()
