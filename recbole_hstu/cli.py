@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not is_no_way_in(error):
             raise
         why = in_a_line(error.strerror)
-        sys.stderr.write(f"recbole-hstu: error: {error.filename}: cannot be read ({why})\n")
+        sys.stderr.write(f"recbole-hstu: error: {error.filename}: cannot be used ({why})\n")
         return 2
     except ProcessDied as error:
         sys.stderr.write(f"recbole-hstu: error: {error}\n")

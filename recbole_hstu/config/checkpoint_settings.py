@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from recbole_hstu.config.model_registry import address
 from recbole_hstu.config.properties import protocol_settings
 from recbole_hstu.support.errors import InputError
+from recbole_hstu.support.yaml_values import parse_value
 
 # Every configuration finds these anew: from the model, from other settings, from the machine.
 _FOUND_ANEW = {
@@ -33,12 +35,15 @@ def check_evaluation(
         InputError: they name another model or data set, are for trainings, or change what the
             checkpoint has counted.
     """
-    for key in ("model", "dataset", *_COUNTED):
-        own = plain.get(key)
-        if options.get(key, own) != own:
-            raise InputError(f"--{key}={options[key]}: {file} is of {own}; leave --{key} out")
-    for key in ("resume", "nproc"):
-        if options.get(key) not in (None, 1):
+    for key in options.keys() & plain.keys() & {"model", "dataset", *_COUNTED}:
+        given, own = options[key], plain[key]
+        given = address(given) if isinstance(given, type) else given
+        given = parse_value(key, given) if isinstance(given, str) else given
+        given = list(given) if isinstance(given, tuple) else given
+        if given != own and (key, given) != ("model", plain["model_class"]):
+            raise InputError(f"--{key}={given}: {file} is of {own}; leave --{key} out")
+    for key, nothing in (("resume", ("None", "False")), ("nproc", ("None", "1"))):
+        if str(options.get(key)) not in nothing:
             raise InputError(f"--{key} is for trainings; leave it out")
 
 

@@ -33,6 +33,8 @@ _KINDS = {
 }
 _NONE_MEANS_NOT_SET = (
     *("clip_grad_norm", "load_col", "val_interval", "train_neg_sample_args", "normalize_all"),
+    *("tail_ratio", "show_progress", "shuffle", "reproducibility", "use_gpu", "require_pow"),
+    *("enable_scaler", "save_dataset", "save_dataloaders", "log_wandb"),
 )
 # Of models: what several of RecBole's read.
 _MODEL_KINDS = {
@@ -44,7 +46,7 @@ _MODEL_KINDS = {
     "float, from 0 to 1": ("mask_ratio", "ft_ratio"),
 }
 # Another one RecBole takes for adam, with a warning. Its sparse_adam takes sparse gradients, which
-# no model has.
+# no model of its or ours has.
 _LEARNERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop", "lazy_adamw")
 _CLIP_ARGS = ("max_norm", "norm_type", "error_if_nonfinite", "foreach")
 _EVAL_ARGS = ("split", "group_by", "order", "mode")
@@ -84,7 +86,10 @@ def check_options(options: Mapping[str, Any], model_class: type) -> None:
                 optional = name not in options or name in _NONE_MEANS_NOT_SET
                 Option(name, None, read_kind(text), optional=optional).check(options.get(name))
     _check_parts(options)
-    _check_known("learner", [options.get("learner")], _LEARNERS)
+    sparse = (
+        () if model_class.__module__.startswith(("recbole.", "recbole_hstu.")) else ("sparse_adam",)
+    )
+    _check_known("learner", [options.get("learner")], (*_LEARNERS, *sparse))
     metrics = options.get("metrics")
     metrics = metrics if isinstance(metrics, list | tuple) else [metrics]
     _check_known("metrics", metrics, [metric.__name__ for metric in metrics_dict.values()])
@@ -101,7 +106,8 @@ def check_options(options: Mapping[str, Any], model_class: type) -> None:
 
 def _check_parts(options: Mapping[str, Any]) -> None:
     """Of options that are lists or mappings."""
-    if options.get("topk") == []:
+    topk = options.get("topk")
+    if isinstance(topk, list | tuple) and not topk:
         raise InputError("topk: [] holds no cut-off; give some, as in --topk=[10,50]")
     for kind, columns in (options.get("load_col") or {}).items():
         if columns != "*" and not isinstance(columns, list | tuple):
@@ -115,7 +121,6 @@ def _check_parts(options: Mapping[str, Any]) -> None:
         raise InputError("clip_grad_norm: max_norm is missing, as in {max_norm: 5}")
     for mapping, key, kind in (
         ("clip_grad_norm", "max_norm", "float, above 0"),
-        ("clip_grad_norm", "norm_type", "float, above 0"),
         ("train_neg_sample_args", "sample_num", "int, from 1"),
     ):
         value = (options.get(mapping) or {}).get(key, "none")

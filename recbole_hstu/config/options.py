@@ -8,7 +8,6 @@ a kind takes any value.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -76,8 +75,7 @@ class Kind:
     def _fits(self, base: str, value: Any) -> bool:
         if base in ("int", "float"):
             number = isinstance(value, int if base == "int" else int | float)
-            number = number and not isinstance(value, bool)
-            number = number and (isinstance(value, int) or math.isfinite(value))
+            number = number and not isinstance(value, bool) and value == value
             return number and all(_BOUNDS[word][1](value, bound) for word, bound in self.bounds)
         if base == "one of":
             return value in self.choices

@@ -115,8 +115,9 @@ def _check_options(config: Config, dataset: Any) -> None:
             f"topk: {largest} is above the number of items ({dataset.item_num - 1:,}) of "
             f"{config['dataset']}; choose smaller cut-offs, such as --topk=[5,10]"
         )
-    known = {f"{metric}@{k}".lower() for metric in config["metrics"] for k in config["topk"]}
-    known |= {str(metric).lower() for metric in config["metrics"]} & _WITHOUT_CUT_OFF
+    names = {str(metric).lower() for metric in config["metrics"]}
+    known = {f"{name}@{k}" for name in names - _WITHOUT_CUT_OFF for k in config["topk"]}
+    known |= names & _WITHOUT_CUT_OFF
     one_target = hasattr(dataset, "item_id_list_field") or "LS" in config["eval_args"]["split"]
     if one_target and config["eval_type"] == EvaluatorType.RANKING:  # `mrr` stands in every result
         known.add("mrr")
@@ -144,7 +145,7 @@ def _check_protocol(config: Settings, dataset: Any) -> None:
     of_files = config["benchmark_filename"] is not None
     for key in ("train_events", "eval_users"):
         if of_files and config[key] is not None:
-            raise InputError(f"{key}: benchmark_filename splits by files; leave {key} out")
+            raise InputError(f"{key}: benchmark_filename splits by files; take --{key}=None")
     if isinstance(dataset, SequenceDataset):
         return
     wanted = [

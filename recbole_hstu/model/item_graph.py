@@ -58,7 +58,8 @@ class ItemGraph(TrainingFree):
         self.neighbours.copy_(neighbours)
         self.weights.copy_(weights)
         known = self.weights[self.weights > 0]
-        least = known.min() * self.max_distance**-self.decay if len(known) else torch.ones(())
+        back = min(self.max_distance, self.max_seq_length)
+        least = known.min() * back**-self.decay if len(known) else torch.ones(())
         counts = torch.from_numpy(transitions.counts).float()
         self.popularity.copy_(counts / counts.max() * least / 2)
 

@@ -43,7 +43,7 @@ _SHOWN = {"user_segments", "item_segments", "tail_ratio", "loss_decimal_place", 
 # and the text vectors enter by their hash.
 NOT_DECISIVE = frozenset(
     {
-        *("device", "use_gpu", "gpu_id", "nproc", "max_restarts", "world_size"),
+        *("device", "use_gpu", "gpu_id", "worker", "nproc", "max_restarts", "world_size"),
         *("local_rank", "ip", "port", "offset", "single_spec"),
         *("data_path", "output_path", "checkpoint_dir", "resume", "eval_batch_size"),
         "prepared",

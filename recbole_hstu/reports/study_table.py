@@ -124,7 +124,9 @@ def _ranks(
 ) -> dict[str, list[RankFile]]:
     ranks: dict[str, list[RankFile]] = {}
     for record in records:
-        if record.rank_file:
+        if record.rank_file and not tested and not (folder / record.rank_file).is_file():
+            logger.warning("%s, seed %d: its ranks are gone", record.label, record.seed)
+        elif record.rank_file:
             ranks.setdefault(record.label, []).append(read_rank_file(folder / record.rank_file))
         elif record.status == OK and tested:
             logger.warning("%s, seed %d, kept no ranks: not tested", record.label, record.seed)

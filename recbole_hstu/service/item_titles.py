@@ -71,7 +71,7 @@ def read_titles(config: Any) -> dict[str, str]:
 
 def time_unit(config: Any) -> str | None:
     """`ms` where the data set's first time is one of milliseconds, `s` where it is another, None
-    where there is no data set to read it from."""
+    where that cannot be read or is of a finer unit."""
     path = _atomic(config, ".inter")
     try:
         with path.open(encoding=config["encoding"] or "utf-8") as file:
@@ -80,11 +80,11 @@ def time_unit(config: Any) -> str | None:
                 for _ in range(2)
             )
         named = [column.partition(":")[0] for column in head]
-        first = float(row[named.index(config["TIME_FIELD"])])
+        ticks = ticks_a_second(float(row[named.index(config["TIME_FIELD"])]))
     except (OSError, ValueError, IndexError):
         logger.warning("%s cannot be read: the unit of the model's times is not known", path)
         return None
-    return "ms" if ticks_a_second(first) == 1000 else "s"
+    return "ms" if ticks == 1000 else "s"
 
 
 def _atomic(config: Any, suffix: str) -> Path:

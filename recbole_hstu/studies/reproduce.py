@@ -20,7 +20,7 @@ from recbole_hstu.support.errors import InputError
 from recbole_hstu.support.files.installed import PROPERTIES
 from recbole_hstu.support.files.whole_file import write_whole
 from recbole_hstu.support.secrets import masked
-from recbole_hstu.support.yaml_values import load_yaml
+from recbole_hstu.support.yaml_values import load_yaml, merged
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,8 @@ def reproduce(
     """
     options = dict(options or {})
     check_many_trainings(options)
+    if "seed" in options:
+        raise InputError(f"--seed={options['seed']}: a table has several; --seeds names others")
     paper = published(name, dataset)
     seeds = read_seeds(options.pop("seeds", None)) or paper.seeds
     rows = _rows(paper, options.pop("model", None))
@@ -102,7 +104,7 @@ def reproduce(
     if (changed or config_files) and not given:
         folder = folder.with_name(f"{folder.name}-rehearsal")
     variants = [_variant(row, paper.models[row]) for row in rows]
-    shared = {**paper.options, **options}
+    shared = merged(paper.options, options)
     with study_log():
         plan = plan_runs(variants, paper.dataset, config_files, shared, seeds)
         records = run_study(plan, folder, read_jobs(jobs, plan))

@@ -35,14 +35,11 @@ from recbole_hstu.studies.run_identity import changed_options, run_identity
 from recbole_hstu.studies.side_by_side import on_gpu, side_by_side
 from recbole_hstu.support.commands.invocation import command
 from recbole_hstu.support.errors import CannotWrite, InputError, ProcessDied, writing
-from recbole_hstu.support.files.whole_file import write_whole
+from recbole_hstu.support.files.whole_file import LONGEST_NAME, write_whole
 from recbole_hstu.support.secrets import masked
 from recbole_hstu.training import checkpoint
 
 logger = logging.getLogger(__name__)
-
-# 255 bytes less what is put before and behind a name while the file is written.
-_LONGEST_NAME = 180
 
 
 def run_study(plan: Sequence[PlannedRun], folder: Path, jobs: int = 1) -> list[RunRecord]:
@@ -59,11 +56,11 @@ def run_study(plan: Sequence[PlannedRun], folder: Path, jobs: int = 1) -> list[R
             written, or another command is at work in it. Nothing has been trained then.
     """
     for planned in plan:
-        if len(_stem(planned)) > _LONGEST_NAME:
+        name = f"{_stem(planned)}.started.json"
+        if len(name) > LONGEST_NAME:
             raise InputError(
-                f"{planned.label}: label, data set and protocol together are too long for the name "
-                "of a file; take a shorter label (a letter "
-                "that is not of ASCII counts up to nine times)"
+                f"{planned.label}: label, data set and protocol make a name of {len(name)} "
+                f"characters, as it is quoted for a file; {LONGEST_NAME} fit, take a shorter label"
             )
     pending = [p for p in plan if _finished(p, folder) is None]
     if pending:

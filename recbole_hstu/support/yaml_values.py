@@ -27,13 +27,17 @@ _NAME_ENDINGS = (
     *("_dir", "_path", "_file", "_name", "_url", "_project"),
     *("_FIELD", "_PREFIX", "_SUFFIX"),
 )
-_STRING = "tag:yaml.org,2002:str"
+_STRING, _MERGE = "tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"
 _NO_STRING = frozenset(f"tag:yaml.org,2002:{kind}" for kind in ("int", "float", "bool"))
 
 
 def is_name(key: str) -> bool:
     """Whether the value of an option is a name or a path, whatever it looks like."""
     return key in _NAMES or key.endswith(_NAME_ENDINGS)
+
+
+class _Twice(yaml.constructor.ConstructorError):
+    """A key that a mapping has twice."""
 
 
 class YamlLoader(yaml.SafeLoader):
@@ -45,12 +49,12 @@ class YamlLoader(yaml.SafeLoader):
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node: yaml.MappingNode = super().compose_mapping_node(anchor)
-        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        twice = next((name for name in names if names.count(name) > 1), None)
-        if twice is not None:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"{twice!r} stands there twice", node.start_mark
-            )
+        found: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != _MERGE:
+                if key.value in found:
+                    raise _Twice(None, None, f"{key.value!r} stands there twice", key.start_mark)
+                found.add(key.value)
         return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -134,5 +138,7 @@ def parse_value(key: str, text: str) -> Any:
         return text
     try:
         return yaml.load(text, Loader=YamlLoader)
+    except _Twice as error:
+        raise InputError(f"{key}: {error.problem}") from error
     except (yaml.YAMLError, ValueError):  # the second of what begins as a number, such as 0x_
         return text

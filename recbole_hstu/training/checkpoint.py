@@ -22,7 +22,7 @@ from recbole_hstu.training.tables import table_folder
 # What a resumed run may set anew: how long it goes on, where it runs and what it shows.
 _MAY_CHANGE = {
     *("epochs", "train_seconds", "stopping_step", "resume", "show_progress", "verbose"),
-    *("state", "prepared"),
+    *("state", "worker", "prepared"),
     *("checkpoint_dir", "data_path", "output_path", "device", "gpu_id", "use_gpu", "log_wandb"),
     *("text_features_file", "semantic_ids", "eval_batch_size", "config_files", "metrics", "topk"),
     *("text_batch_size", "text_device", "text_memory", "nproc", "max_restarts", "item_table"),

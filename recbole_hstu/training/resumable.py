@@ -100,7 +100,8 @@ class Resumable:
         """RecBole's hook of models with a pre-training stage: its file, whose name RecBole's next
         stage is given, and one of this run alone, which is tested."""
         self._write(saved_model_file, epoch)
-        self._write(self.saved_model_file, epoch)
+        if self._named:
+            self._write(self.saved_model_file, epoch)
 
     def _write(self, file: str | Path, epoch: int) -> None:
         random, *others = processes.gather(random_states(self._generators()))

@@ -267,9 +267,9 @@ def test_the_best_checkpoint_is_missing(trained, last, capfd):
         ("eval_args={split: {LS: [valid_and_test]}}", "LS: ['valid_and_test']; known are"),
         ("ITEM_ID_FIELD=thing", "toy.inter: has no column thing:token, which ITEM_ID_FIELD"),
         ("transform=foo", "foo"),
-        ("temperature=.inf", "temperature: inf must be a number above 0"),
         ("eval_args={split: {TS: [.inf,.1,.1]}}", "expected three shares"),
         ("valid_metric=NDCG", "valid_metric: NDCG is not among the metrics and cut-offs"),
+        ("eval_args={mode: full, mode: uni100}", "eval_args: 'mode' stands there twice"),
         ("train_neg_sample_args={sample_num: 0}", "sample_num: 0 must be a whole number from 1"),
     ],
 )

@@ -163,6 +163,8 @@ def test_a_key_that_stands_twice_is_refused(tmp_path):
     file.write_text("a: &a {epochs: 1}\nb: {<<: *a, epochs: 2}\nc: *a\n")
     assert load_yaml(file)["b"] == {"epochs": 2}
     assert load_yaml(file)["a"] == {"epochs": 1}
+    file.write_text("a: &a {epochs: 1}\nb: &b {topk: [3]}\nc:\n  <<: *a\n  <<: *b\n")
+    assert load_yaml(file)["c"] == {"epochs": 1, "topk": [3]}
 
 
 def test_movielens_times_are_loaded_and_left_alone():

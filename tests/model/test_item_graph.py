@@ -92,13 +92,13 @@ def test_unreached_items_follow_by_popularity(in_empty_folder):
 
 
 def test_popularity_follows_also_where_old_transitions_weigh_nothing(in_empty_folder):
-    model, *_ = built("ItemGraph", rows_with_ties(), half_life=1e-3)
+    model, *_ = built("ItemGraph", rows_with_ties(), half_life=3e-3)
     assert len(model.popularity.unique()) > 5
     assert model.popularity.max() < model.weights[model.weights > 0].min()
 
 
 def test_distances_beyond_the_longest_history_cost_nothing(in_empty_folder):
-    wide, *_ = built("ItemGraph", rows_with_ties(), max_distance=10**9)
+    wide, *_ = built("ItemGraph", rows_with_ties(), max_distance=10**5)
     longest, *_ = built("ItemGraph", rows_with_ties(), max_distance=20)
     assert torch.equal(wide.weights, longest.weights)
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from recbole_hstu.records.run_record import RunRecord
-from recbole_hstu.records.same_terms import check_same_terms, decisive_options
+from recbole_hstu.records.same_terms import check_same_terms
 from recbole_hstu.support.errors import InputError
 
 JUDGED = {"mask_seen": True, "mask_history": "visible", "MAX_ITEM_LIST_LENGTH": 50}
@@ -61,7 +61,3 @@ def test_what_may_stand_together():
     old = RunRecord(model="HSTU", label="C", dataset="toy", protocol="recbole", seed=1)
     check_same_terms([run_of("A", tie_order="file"), run_of("B", tie_order="hash")])
     check_same_terms([run_of("A"), old])  # what a record does not know cannot differ
-
-
-def test_how_many_processes_load_decides_what_is_drawn():
-    assert "worker" in decisive_options({"worker": 1, "device": "cpu"}, text=False)

@@ -335,4 +335,4 @@ def test_a_name_that_no_file_can_have_is_one_line(capsys):
     assert main(["recommend", "x" * 300, "--all_users", "--out=recs.csv"]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
-    assert "cannot be read (File name too long)" in error
+    assert "cannot be used (File name too long)" in error

@@ -132,3 +132,5 @@ def _machine() -> str:
 
 
 _MACHINE = _machine()
+# Of the 255 bytes of a name so many are left beside those it has while the file is written.
+LONGEST_NAME = 255 - len(f"..{_MACHINE}.{12 * '0'}.part")
