@@ -86,10 +86,9 @@ def check_options(options: Mapping[str, Any], model_class: type) -> None:
                 optional = name not in options or name in _NONE_MEANS_NOT_SET
                 Option(name, None, read_kind(text), optional=optional).check(options.get(name))
     _check_parts(options)
-    sparse = (
-        () if model_class.__module__.startswith(("recbole.", "recbole_hstu.")) else ("sparse_adam",)
-    )
-    _check_known("learner", [options.get("learner")], (*_LEARNERS, *sparse))
+    dense = model_class.__module__.startswith(("recbole.", "recbole_hstu."))
+    learners = _LEARNERS if dense else (*_LEARNERS, "sparse_adam")
+    _check_known("learner", [options.get("learner")], learners)
     metrics = options.get("metrics")
     metrics = metrics if isinstance(metrics, list | tuple) else [metrics]
     _check_known("metrics", metrics, [metric.__name__ for metric in metrics_dict.values()])

@@ -65,7 +65,8 @@ class RecentCounts(nn.Module):
         super().__init__()
         if not days or not all(isinstance(d, int | float) and 0 < d <= _MOST_DAYS for d in days):
             raise InputError(
-                f"recent_days: {days!r} must be days of windows, such as [4, 28], up to {_MOST_DAYS:,}"
+                f"recent_days: {days!r} must be days of windows, such as [4, 28], at most "
+                f"{_MOST_DAYS:,}"
             )
         self.n_items, self.knows_all = n_items, further is not None
         self.spans = [round(BINS_A_WINDOW * d / min(days)) for d in days]
