@@ -195,7 +195,7 @@ def test_a_file_of_variants(toy):
         ("HTSU:\nPop:\n", "--model=HTSU: no such model"),
         ("HSTU: {options_file: best.yaml}\nPop:\n", "best.yaml: "),
         ("HSTU: {options: {dataset: other}}\nPop:\n", "dataset is no option of a row"),
-        ("HSTU:\n" + "x" * 190 + ": {model: Pop}\n", "make a name of .* characters"),
+        ("HSTU:\n" + "x" * 230 + ": {model: Pop}\n", "make a name of .* characters"),
     ],
 )
 def test_bad_variants(toy, content, message):
