@@ -182,13 +182,18 @@ def _check(name: str, value: Any) -> None:
     elif not isinstance(value, str) or not value:
         raise InputError(f"{name}: {value!r} must be a text")
     elif name == "text_base_url" and not _is_address(value):
-        raise InputError(f"{name}: expected an address such as https://localhost:8000/v1")
+        shown = f"{public_url(value)!r} " if _splits(value) else ""
+        raise InputError(f"{name}: {shown}is no address such as https://localhost:8000/v1")
 
 
 def _is_address(text: str) -> bool:
     """Whether it is one of http with a host and, if it names one, a port."""
+    return _splits(text) and urlsplit(text).scheme in ("http", "https")
+
+
+def _splits(text: str) -> bool:
     try:
         parts = urlsplit(text)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        return bool(parts.hostname) and parts.port != 0
     except ValueError:
         return False

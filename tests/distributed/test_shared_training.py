@@ -226,6 +226,7 @@ def test_batch_normalisation_is_refused_on_cpus():
 
 def test_torchrun_and_nproc(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
     assert processes.requested(1) == processes.requested(2) == 2
     with pytest.raises(InputError, match="torchrun has started 2 processes"):
         processes.requested(3)
