@@ -242,7 +242,7 @@ def test_long_texts_are_cut_at_a_whole_character_and_counted(server, monkeypatch
     "address", ["http://[::1", "https://", "http://host:99999/v1", "ftp://host", "http://[abc]/v1"]
 )
 def test_addresses_that_are_none(server, address):
-    with pytest.raises(InputError, match="text_base_url: .*is no address such as"):
+    with pytest.raises(InputError, match=r"text_base_url: .*is no address such as"):
         build_encoder(config(server, text_base_url=address))
 
 
