@@ -158,10 +158,9 @@ def test_added_items_are_exported(results, in_empty_folder, capsys):
 
 def test_a_record_of_seed_0_is_that_of_its_checkpoint(results, in_empty_folder):
     record = replace(read_record(results["HSTU"]["record"]), seed=0)
-    state = checkpoint.load_checkpoint(results["HSTU"]["checkpoint"])
-    torch.save({**state, "config": {**state["config"], "seed": 0}}, "zero.pth")
-    given = f"--record={write_record('.', record)}"
-    assert main(["export", "zero.pth", given, "--formats=torch", "--out=bundle"]) == 0
+    rec = Recommender.load(results["HSTU"]["checkpoint"])
+    rec.saved.config["seed"] = 0
+    assert bundle._record(str(write_record(".", record)), rec).seed == 0
 
 
 @pytest.mark.parametrize(
