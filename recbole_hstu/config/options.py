@@ -88,7 +88,7 @@ class Kind:
         what = _WORDS[self.base]
         if self.entry is not None:
             what = f"{self.length} {_WORDS[self.entry].split(' ', 1)[1]}s"
-        said = [_BOUNDS[word][0].format(f"{bound:g}") for word, bound in self.bounds]
+        said = [_BOUNDS[word][0].format(f"{bound:.10g}") for word, bound in self.bounds]
         return f"{what} {' and '.join(said)}" if said else what
 
 

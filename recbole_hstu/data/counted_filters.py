@@ -17,15 +17,11 @@ logger = logging.getLogger(__name__)
 
 def _is_interval(text: str) -> bool:
     """Whether it is `[low,high]`, either end with a round bracket where it does not belong."""
-    ends = text[1:-1].split(",")
     try:
-        return text[:1] in ("[", "(") and text[-1:] in ("]", ")") and _rise(*map(float, ends))
-    except (TypeError, ValueError):
+        low, high = map(float, text[1:-1].split(","))
+    except ValueError:
         return False
-
-
-def _rise(low: float, high: float) -> bool:
-    return low <= high
+    return low <= high and text[0] in "[(" and text[-1] in "])"
 
 
 class CountedFilters(Dataset):

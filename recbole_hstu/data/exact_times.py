@@ -160,11 +160,11 @@ class ExactTimes(CountedFilters):
 
     def _check_ids(self, header: dict[str, str], path: str) -> None:
         columns = ", ".join(f"{name}:{ftype}" for name, ftype in header.items())
-        for option, kind in (("USER_ID_FIELD", "token"), ("ITEM_ID_FIELD", "token")):
+        for option in ("USER_ID_FIELD", "ITEM_ID_FIELD"):
             field = self.config[option]
-            if field is not None and header.get(field) != kind:
+            if field is not None and header.get(field) != "token":
                 raise InputError(
-                    f"{path}: has no column {field}:{kind}, which {option} names; it has {columns}"
+                    f"{path}: has no column {field}:token, which {option} names; it has {columns}"
                 )
         if header.get(self.time_field, "float").endswith("_seq"):
             raise InputError(f"{path}: the times of TIME_FIELD are no sequences; it has {columns}")

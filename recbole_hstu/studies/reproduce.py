@@ -16,7 +16,7 @@ from recbole_hstu.studies.compare import check_many_trainings
 from recbole_hstu.studies.plan import Variant, plan_runs, read_jobs, read_seeds
 from recbole_hstu.studies.study import run_study
 from recbole_hstu.studies.study_log import study_log
-from recbole_hstu.support.errors import InputError
+from recbole_hstu.support.errors import InputError, writing
 from recbole_hstu.support.files.installed import PROPERTIES
 from recbole_hstu.support.files.whole_file import write_whole
 from recbole_hstu.support.secrets import masked
@@ -93,10 +93,8 @@ def reproduce(
     """
     options = dict(options or {})
     check_many_trainings(options)
-    if "seed" in options:
-        raise InputError(f"--seed={options['seed']}: a table has several; --seeds names others")
     paper = published(name, dataset)
-    seeds = read_seeds(options.pop("seeds", None)) or paper.seeds
+    seeds = _seeds(paper, options)
     rows = _rows(paper, options.pop("model", None))
     given, jobs = options.pop("results_dir", None), options.pop("jobs", None)
     changed = {key: value for key, value in options.items() if key not in NOT_DECISIVE}
@@ -113,8 +111,16 @@ def reproduce(
     lines = _lines(table, paper)
     remarks = [f"{row.label}: {row.remark}" for row in table.rows if row.remark]
     notes = [*_notes(paper, records, changed, config_files), *remarks]
-    write_whole(folder / "reproduce.md", _markdown(lines, notes))
+    with writing(folder):
+        write_whole(folder / "reproduce.md", _markdown(lines, notes))
     return _text(lines, notes), any(record.status == FAILED for record in records)
+
+
+def _seeds(paper: Published, options: dict[str, Any]) -> Sequence[int]:
+    """The paper's, or those that `seeds` names, which is taken out of the options."""
+    if "seed" in options:
+        raise InputError(f"--seed={options['seed']}: a table has several; --seeds names others")
+    return read_seeds(options.pop("seeds", None)) or paper.seeds
 
 
 def _variant(row: str, model: Any) -> Variant:

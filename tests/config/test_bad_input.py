@@ -256,7 +256,10 @@ def test_the_best_checkpoint_is_missing(trained, last, capfd):
         ("save_dataset=True", "save_dataset: RecBole's caches"),
         ("learning_rate=None", "learning_rate: None must be a number above 0"),
         ("stopping_step=None", "stopping_step: None must be a whole number from 0 on"),
-        ("seed=4294967296", "seed: 4294967296 must be a whole number from 0 on"),
+        (
+            "seed=4294967296",
+            "seed: 4294967296 must be a whole number from 0 on and at most 4294967295",
+        ),
         ("topk=[]", "topk: [] holds no cut-off"),
         ("learner=sparse_adam", "learner: 'sparse_adam' is unknown"),
         ("clip_grad_norm={foo: 1}", "clip_grad_norm: unknown key 'foo'"),
