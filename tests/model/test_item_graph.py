@@ -95,12 +95,18 @@ def test_popularity_follows_also_where_old_transitions_weigh_nothing(in_empty_fo
     model, *_ = built("ItemGraph", rows_with_ties(), half_life=3e-3)
     assert len(model.popularity.unique()) > 5
     assert model.popularity.max() < model.weights[model.weights > 0].min()
+    far, *_ = built("ItemGraph", rows_with_ties(), max_distance=10**5, distance_decay=9)
+    assert len(far.popularity.unique()) > 5
 
 
 def test_distances_beyond_the_longest_history_cost_nothing(in_empty_folder):
     wide, *_ = built("ItemGraph", rows_with_ties(), max_distance=10**5)
     longest, *_ = built("ItemGraph", rows_with_ties(), max_distance=20)
     assert torch.equal(wide.weights, longest.weights)
+    rows = [(user, item, time) for user in "ab" for time, item in enumerate("pqrstu")]
+    model, tokens, _ = built("ItemGraph", rows, max_distance=9, topk=[3], valid_metric="NDCG@3")
+    first, last = tokens.index("p"), tokens.index("s")  # of training
+    assert last in model.neighbours[first][model.weights[first] > 0]
 
 
 def test_few_neighbours_are_the_heaviest(in_empty_folder):

@@ -142,6 +142,11 @@ def test_pretrained_states_are_those_of_their_runs(toy):
     states = [checkpoint.load_checkpoint(file)["config"]["seed"] for file in sorted(files)]
     assert sorted(states) == [1, 2]
     assert run("RaCT", "toy", config_dict={**options, "save_step": 9})["checkpoint"].is_file()
+    steps = {**options, "pretrain_epochs": 3, "save_step": 2}
+    assert (
+        checkpoint.load_checkpoint(run("RaCT", "toy", config_dict=steps)["checkpoint"])["epoch"]
+        == 1
+    )
 
 
 def test_a_run_goes_on_by_the_address_of_its_class(toy):
