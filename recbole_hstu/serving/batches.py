@@ -53,7 +53,10 @@ class Batches:
         if times is not None:
             fields[self.config["TIME_FIELD"]] = torch.from_numpy(times[start:stop])
         user = self._user_ids(given, start, stop)
-        why = "it knows its users by name; use recommend_users, or a table with their names"
+        why = (
+            "it knows its users by name; use recommend_users, a table with their names, or the "
+            "users of a service"
+        )
         if user is not None and (user > 0).all():
             fields[self.config["USER_ID_FIELD"]] = torch.from_numpy(user)
         elif user is not None:

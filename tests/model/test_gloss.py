@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from running_service import running
 from small_data import small_config, small_options
 
 from recbole_hstu.data.data_set import load_dataset
@@ -14,6 +15,8 @@ from recbole_hstu.data.loaders import make_loaders
 from recbole_hstu.encoders.further_texts import FurtherTexts
 from recbole_hstu.evaluation.ranks import MISSED
 from recbole_hstu.quick_start import run
+from recbole_hstu.service.item_titles import ItemTitles
+from recbole_hstu.service.served_model import ServedModel
 from recbole_hstu.serving.recommender import Recommender
 from recbole_hstu.support.errors import InputError
 from recbole_hstu.training.preparation import build_model, provide_text
@@ -119,3 +122,21 @@ def test_queries_are_asked_for(shop):
     config = small_config("GLoSS", retriever="bm25", **TEXT)
     with pytest.raises(InputError, match="add --queries=FILE"):
         build_model(config, load_dataset(config))
+
+
+def test_a_service_answers_known_users_from_their_texts(shop):
+    pytest.importorskip("bm25s")
+    write_queries("q.jsonl", {"u5": ["word5", "word6"]})
+    more = {"queries": "q.jsonl", "retriever": "bm25", **TEXT}
+    result = run("GLoSS", "toy", config_dict=small_options("GLoSS", **more))
+    rec = Recommender.load(result["checkpoint"])
+    titles = ItemTitles(rec.saved.item_tokens, {"i5": "word5"})
+    with running([ServedModel("gloss", rec, titles, 1 << 20)]) as client:
+        for user in ("u5", "u7"):
+            client.post("/events", {"user": user, "events": [["i6", 5]]})
+        status, _, found = client.post("/recommend", {"users": ["u5", "u7"]})
+        refused, _, why = client.post("/recommend", {"histories": [["i1"]]})
+    assert status == 200
+    lists = [[(row["item"], row["title"]) for row in rows] for rows in found["lists"]]
+    assert lists == [[("i5", "word5")], []]  # i6 is seen, and nobody wrote a text for u7
+    assert refused == 409 and "users of a service" in why["detail"]
