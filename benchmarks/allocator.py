@@ -9,11 +9,14 @@ all steps counts.
 
 from __future__ import annotations
 
-import subprocess
+import argparse
+import json
 import sys
 import time
 
 import torch
+from own_process import in_own_process
+from step import train_step
 
 from recbole_hstu.config.config import Config
 from recbole_hstu.data.data_set import load_dataset
@@ -26,18 +29,19 @@ ROUNDS, STEPS = 2, 4
 
 
 def main() -> None:
-    if len(sys.argv) == 3:
-        sys.stdout.write(f"{best_step(sys.argv[1], kept=sys.argv[2] == 'kept')}\n")
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", choices=BATCH, help=argparse.SUPPRESS)
+    parser.add_argument("--kept", action="store_true", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.model:
+        sys.stdout.write("\n" + json.dumps(best_step(args.model, kept=args.kept)))
         return
     for model in BATCH:
-        best = {"default": float("inf"), "kept": float("inf")}
+        freed, kept = float("inf"), float("inf")
         for _ in range(ROUNDS):
-            for mode in best:
-                command = [sys.executable, __file__, model, mode]
-                done = subprocess.run(command, capture_output=True, text=True, check=True)
-                best[mode] = min(best[mode], float(done.stdout.split()[-1]))
-        ratio = best["default"] / best["kept"]
-        sys.stdout.write(f"{model}: {ratio:.2f} times faster when freed memory is kept\n")
+            freed = min(freed, in_own_process(f"--model={model}"))
+            kept = min(kept, in_own_process(f"--model={model}", "--kept"))
+        sys.stdout.write(f"{model}: {freed / kept:.2f} times faster when freed memory is kept\n")
 
 
 def best_step(name: str, *, kept: bool) -> float:
@@ -51,9 +55,7 @@ def best_step(name: str, *, kept: bool) -> float:
     seconds = []
     for _, batch in zip(range(STEPS), train, strict=False):
         started = time.perf_counter()
-        optimizer.zero_grad()
-        model.calculate_loss(batch).backward()
-        optimizer.step()
+        train_step(model.calculate_loss, optimizer, batch)
         seconds.append(time.perf_counter() - started)
     return min(seconds)
 

@@ -78,6 +78,8 @@ def main() -> None:
     parser.add_argument("--k", type=int, default=20)
     parser.add_argument("--probes", default="8,32,128")
     given = parser.parse_args()
+    if given.rows < 32:
+        raise SystemExit(f"--rows={given.rows}: 32 users are asked for at once; give 32 or more")
     rec, users = (
         trained(given.checkpoint, given.rows)
         if given.checkpoint

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,6 +21,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+from own_process import in_own_process
 from peak import peak_mib
 from recbole.data.dataset import SequentialDataset
 
@@ -65,9 +65,7 @@ def compare(args: argparse.Namespace) -> dict[str, dict[str, float]]:
         options.append(f"--data_path={args.data_path}")
     for _ in range(ROUNDS):
         for kind in KINDS:
-            command = [sys.executable, __file__, *options, "--kind", kind]
-            done = subprocess.run(command, capture_output=True, text=True, check=True)
-            new = json.loads(done.stdout.splitlines()[-1])
+            new = in_own_process(*options, "--kind", kind)
             old = best.get(kind, new)
             best[kind] = {key: min(old[key], new[key]) for key in new}
     return best

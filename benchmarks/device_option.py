@@ -15,6 +15,8 @@ def add_option(parser: argparse.ArgumentParser) -> None:
 
 
 def asked(args: argparse.Namespace) -> tuple[str, ...]:
+    if args.device == "cuda" and not torch.cuda.is_available():
+        raise SystemExit("--device=cuda: torch finds no GPU here")
     if args.device:
         return (args.device,)
     return DEVICES if torch.cuda.is_available() else DEVICES[:1]

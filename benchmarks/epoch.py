@@ -16,11 +16,11 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import subprocess
 import sys
 import time
 
 import device_option
+from own_process import in_own_process
 from peak import peak_mib
 
 from recbole_hstu.config.config import Config
@@ -64,9 +64,7 @@ def compare(args: argparse.Namespace, device: str) -> None:
     found = {}
     for model in args.models.split(","):
         own = [f"--models={model}", f"--device={device}", "--one"]
-        command = [sys.executable, __file__, *sys.argv[1:], *own]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        found[model] = json.loads(done.stdout.splitlines()[-1])
+        found[model] = in_own_process(*sys.argv[1:], *own)
     sys.stdout.write(f"{args.dataset}, history {args.history}, {device}\n")
     for model, of in found.items():
         prefix = found.get(f"{model.partition('/')[0]}/prefix", of)

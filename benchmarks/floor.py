@@ -1,8 +1,9 @@
 """The least that a training step of HSTU costs on this machine: its matrix products at the
 measured rate of large products, and its bytes at the measured rate of a large copy.
 
-Counted are the products and bytes that any way of computing the exact sampled loss has; caches,
-activations, dropout, attention's bias and the launching of operations are left out.
+Counted are the products and bytes that any way of computing the exact sampled loss has. The two may
+overlap, so the longer one counts. Caches, activations, the picked vectors of the negatives (their
+table fits a cache), dropout, attention's bias and the launching of operations are left out.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ class Cost:
     bytes: float
 
     def seconds(self, rates: Rates) -> np.ndarray:
-        return self.flop / rates.flops + self.bytes / rates.bytes
+        return np.maximum(self.flop / rates.flops, self.bytes / rates.bytes)
 
     def describe(self, rates: Rates) -> str:
         return (
@@ -78,6 +79,5 @@ def step(lengths: torch.Tensor, *, items: int, text: int, negatives: int) -> Cos
         7 * parameters  # AdamW reads weight, gradient and two moments, and writes all but one
         + 2 * items * text  # the text, in both passes
         + 4 * table  # the table and its gradient, written and read
-        + 4 * picked  # a picked vector, read in both passes, and a sum of gradients, in and out
     )
     return Cost(flop, FLOAT * moved)

@@ -72,8 +72,9 @@ def table(found: list[dict[str, Any]], path: Path) -> None:
             cost = entry[stage]
             row = [f"{entry['interactions']:,}", stage, f"{cost['clock']:.1f} s"]
             row += [f"{cost['processor']:.1f} s", f"{cost['GiB']:.2f} GiB"]
-            rows.append([*row, f"{cost['mapped GiB']:.2f} GiB" if "mapped GiB" in cost else ""])
-    text = markdown_table(names, rows)
+            row.append(f"{cost['mapped GiB']:.2f} GiB" if "mapped GiB" in cost else "")
+            rows.append([*row, f"{1e3 * cost['step']:.0f} ms" if "step" in cost else ""])
+    text = markdown_table([*names, "a step"], rows)
     write_whole(path, text)
     sys.stdout.write(text)
 

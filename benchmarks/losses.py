@@ -68,7 +68,9 @@ def train(loss_type: str, args: argparse.Namespace) -> None:
     if file.exists():
         curve = json.loads(file.read_text())
     done = curve["points"][-1]["epoch"] if curve["points"] else 0
-    for epochs in range(done + args.every, args.epochs + 1, args.every):
+    for epochs in [*range(done + args.every, args.epochs, args.every), args.epochs]:
+        if epochs <= done:
+            break
         options = {
             **{"protocol": "paper", "loss_type": loss_type, "epochs": epochs, "seed": args.seed},
             **{"data_path": args.data_path, "resume": curve.get("last"), "show_progress": False},

@@ -36,6 +36,7 @@ from recbole_hstu.support.memory import keep_freed_memory
 from recbole_hstu.training.tables.item_table import lazy_adamw
 
 USERS = 64  # of the evaluation, by default
+BETAS = (0.9, 0.98)  # HSTU's
 
 
 def main() -> None:
@@ -90,7 +91,7 @@ def measure(args: argparse.Namespace) -> None:
             f"{next(iter(steps))}\n"
         )
         if args.users and len(steps) == 1:
-            ranked = evaluate(step.model, histories(args.items), args.users)
+            ranked = evaluate(step.model, histories(args.items, rows=args.users))
             sys.stdout.write(f"{args.users} users ranked in {ranked:.1f} s, {memory_now()}\n")
 
 
@@ -115,26 +116,26 @@ class Step:
 
     def __call__(self) -> tuple[float, float]:
         clock, processor = time.perf_counter(), time.process_time()
-        train_step(self.model, self.optimizer, self.batch)
+        train_step(self.model.calculate_loss, self.optimizer, self.batch)
         return time.perf_counter() - clock, time.process_time() - processor
 
 
 def optimizer_of(model: HSTU, learner: str) -> torch.optim.Optimizer:
     if learner == "adamw":
-        return torch.optim.AdamW(model.parameters(), fused=True)
-    config = {"model": "HSTU", "adam_betas": (0.9, 0.98)}
+        options = {"lr": 1e-3, "betas": BETAS, "weight_decay": 0.0}
+        return torch.optim.AdamW(model.parameters(), fused=True, **options)
+    config = {"model": "HSTU", "adam_betas": BETAS}
     config |= {"clip_grad_norm": None, "enable_scaler": False}
     return lazy_adamw(model, config, model.parameters(), 1e-3, 0.0)
 
 
 @torch.no_grad()
-def evaluate(model: HSTU, batch: dict[str, torch.Tensor], users: int) -> float:
-    """Seconds to make the item vectors and to rank the first users."""
-    few = {key: values[:users] for key, values in batch.items()}
+def evaluate(model: HSTU, users: dict[str, torch.Tensor]) -> float:
+    """Seconds to make the item vectors and to rank these users."""
     started = time.perf_counter()
     model.eval()
     inputs, candidates = model.item_tables()
-    ScoreBlocks(model.user_vectors(few, inputs), candidates).judged(few["item_id"], 10)
+    ScoreBlocks(model.user_vectors(users, inputs), candidates).judged(users["item_id"], 10)
     return time.perf_counter() - started
 
 

@@ -16,7 +16,7 @@ import sys
 import device_option
 import torch
 from device_option import clock
-from step import FUSIONS, histories, make_model, text_file
+from step import FUSIONS, histories, make_model, text_file, train_step
 
 from recbole_hstu.model.hstutext import HSTUText
 from recbole_hstu.support.memory import keep_freed_memory
@@ -71,11 +71,8 @@ def measure(device: str, loss_type: str, file) -> tuple[dict[str, float], dict[s
     for _ in range(REPEATS):
         for way, model in models.items():
             started = clock(device)
-            optimizers[way].zero_grad()
             with chosen(way, device):
-                loss = model.calculate_loss(batch)
-                loss.backward()
-            optimizers[way].step()
+                train_step(model.calculate_loss, optimizers[way], batch)
             taken = clock(device) - started
             seconds[way] = min(taken, seconds.get(way, taken))
     return seconds, losses

@@ -21,7 +21,7 @@ import tarfile
 import tempfile
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -69,23 +69,25 @@ def code_of(commit: str, folder: Path) -> Path:
     return folder
 
 
+def converted(options: list[str], code: Path | None = None) -> tuple[float, Any]:
+    """Seconds of the converters, run with these options in the code of a folder, and what the
+    process used (`resource.struct_rusage`, peak in KiB on Linux)."""
+    begun = time.perf_counter()
+    command = [sys.executable, "-m", "dataset_converters", *options]
+    process = subprocess.Popen(command, cwd=code, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    log = process.stderr.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit(log)
+    return time.perf_counter() - begun, usage
+
+
 def convert(code: Path, orders: Path) -> Run:
     """Convert the orders by the code in a folder."""
     with tempfile.TemporaryDirectory(dir=orders.parent) as out:
         options = ["--name=made", "--rating=rating", "--interactions", str(orders), "--out", out]
-        begun = time.perf_counter()
-        process = subprocess.Popen(
-            [sys.executable, "-m", "dataset_converters", "csv", *options],
-            cwd=code,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert process.stderr is not None
-        log = process.stderr.read()
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - begun
-        if status:
-            raise SystemExit(log)
+        seconds, usage = converted(["csv", *options], code)
         written = sha256_of(Path(out) / "made" / "made.inter")
     return Run(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 2**20, written)
 

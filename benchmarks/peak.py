@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 from pathlib import Path
 
 import torch
@@ -17,13 +16,10 @@ def reset_peak() -> float:
 
 
 def peak_mib(device: str = "cpu") -> float:
-    """MiB. From Linux's own record where there is one: `getrusage` hands a new process its
-    parent's peak."""
+    """MiB. From Linux's own record: `getrusage` hands a new process its parent's peak."""
     if device == "cuda":
         return torch.cuda.max_memory_allocated() / 2**20
-    if STATUS.exists():
-        return _status("VmHWM")
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return _status("VmHWM")
 
 
 def own_and_mapped_mib() -> tuple[float, float]:
@@ -33,5 +29,7 @@ def own_and_mapped_mib() -> tuple[float, float]:
 
 
 def _status(name: str) -> float:
+    if not STATUS.exists():
+        raise SystemExit("memory can be measured on Linux alone")
     line = next(x for x in STATUS.read_text().splitlines() if x.startswith(f"{name}:"))
     return int(line.split()[1]) / 1024

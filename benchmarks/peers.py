@@ -28,7 +28,6 @@ import argparse
 import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -38,6 +37,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "30000")  # for all alike
 
 import numpy as np
 import pandas as pd
+from own_process import in_own_process
 from peak import peak_mib
 from peers_data import METRICS, Question, Split, clocks, read_split, write_first_users
 
@@ -47,7 +47,7 @@ from recbole_hstu.data.loaders import make_loaders
 from recbole_hstu.quick_start import run
 from recbole_hstu.serving.recommender import Recommender
 from recbole_hstu.support.memory import keep_freed_memory
-from recbole_hstu.training.preparation import build_model, make_trainer
+from recbole_hstu.training.preparation import build_model, make_trainer, provide_text
 
 K = 50
 MODELS = "HSTU,RecTools-HSTU,SASRecSS,RecTools-SASRec,SASRec,GRU4Rec"
@@ -71,7 +71,6 @@ class Own:
     """A model of ours or of RecBole's, trained by this package."""
 
     def __init__(self, name: str, split: Split, args: argparse.Namespace):
-        keep_freed_memory()
         self.name, self.dataset = name, args.dataset
         dropouts = dict.fromkeys(DROPOUTS.get(name, ()), args.dropout)
         self.options = {**SIZES.get(name, {}), **dropouts, "MAX_ITEM_LIST_LENGTH": args.history}
@@ -107,6 +106,7 @@ class Own:
         config = Config(self.name, self.dataset, config_dict=self.options)
         config["epochs"] = epochs
         train, _, _ = make_loaders(config, load_dataset(config))
+        provide_text(config, train._dataset)
         return make_trainer(config, build_model(config, train._dataset)), train
 
     load = staticmethod(Recommender.load)
@@ -167,18 +167,10 @@ def compare(args: argparse.Namespace, folder: str) -> None:
         found: dict[str, Any] = {}
         for step in steps:
             # The peak of the last step counts: it makes no model for the lists.
-            found |= in_process(["--models", model, "--step", step], folder)
+            found |= in_own_process(*sys.argv[1:], "--models", model, "--step", step, cwd=folder)
         cells = [form.format(found[key]) for key, form in columns.values()]
         sys.stdout.write(f"| {model} | {' | '.join(cells)} |\n")
         sys.stdout.flush()
-
-
-def in_process(own: list[str], folder: str) -> dict[str, Any]:
-    command = [sys.executable, str(Path(__file__).absolute()), *sys.argv[1:], *own]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(own)} ended with {done.returncode}:\n{done.stderr[-3000:]}")
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
@@ -188,6 +180,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         from peers_rectools import RecTools as kind
     file = Path(f"{args.models}.model").absolute()
     before = peak_mib()
+    keep_freed_memory()  # for all alike
     split = read_split(Path(args.dataset, f"{args.dataset}.inter"), args.history)
     found = STEPS[args.step](kind, file, split, args)
     return found | {"peak": peak_mib() - before}

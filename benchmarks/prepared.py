@@ -3,13 +3,13 @@
     python benchmarks/prepared.py [--interactions 1000000] [--folder FOLDER] [--steps 50]
 
 A process of its own for each stage: from the files as they are, making the prepared set, and
-starting from it. Until the loaders stand, by the clock and of the processor; then, of the
-processor, a batch of the loader and the step that takes it (64 wide, `shared` loss); the peak
-memory of the process, and how much of its memory at the end are pages of files, of which all
-processes share one copy. The made-up data have 15 interactions a user and 200,000 items; with
-`--folder` they stay for the next time, those of each `--interactions` by themselves.
-`--stages prepare,start` leaves out the start from the files: it takes 2 GiB and more for every 10
-million interactions.
+starting from it while its files lie in the page cache. Until the loaders stand, by the clock and of
+the processor; then, of the processor, a batch of the loader and the step that takes it (64 wide,
+`shared` loss); the peak memory of the process, and how much of its memory at the end are pages of
+files, of which all processes share one copy. The made-up data have 15 interactions a user and
+200,000 items; with `--folder` they stay for the next time, those of each `--interactions` by
+themselves. `--stages prepare,start` leaves out the start from the files: it takes 2 GiB and more
+for every 10 million interactions.
 """
 
 from __future__ import annotations
@@ -17,16 +17,17 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
 import warnings
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from own_process import in_own_process
 from peak import own_and_mapped_mib, peak_mib
 from step import train_step
 
@@ -57,7 +58,7 @@ def main() -> None:
     parser.add_argument("--interactions", type=int, default=1_000_000)
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--stages", default=",".join(STAGES))
-    parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--steps", type=int, default=50, help="from 1")
     parser.add_argument("--json", action="store_true", help="numbers in place of a table")
     parser.add_argument("--stage", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -66,8 +67,12 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         args.folder = args.folder or Path(folder)
+        stages = args.stages.split(",")
+        made = list((args.folder / name_of(args)).glob("*.prepared"))
+        if "start" in stages and "prepare" not in stages and not made:
+            raise SystemExit(f"{args.folder}: no prepared set to start from; add prepare")
         write_interactions(args.folder / name_of(args), args.interactions)
-        costs = {stage: child(args, stage) for stage in args.stages.split(",")}
+        costs = {stage: child(args, stage) for stage in stages}
     if args.json:
         sys.stdout.write(json.dumps(costs))
         return
@@ -84,10 +89,8 @@ def child(args: argparse.Namespace, stage: str) -> dict[str, float]:
     if stage == "prepare":
         for old in (args.folder / name_of(args)).glob("*.prepared"):
             shutil.rmtree(old)
-    command = [sys.executable, __file__, "--stage", stage, "--folder", str(args.folder)]
-    command += ["--steps", str(args.steps), "--interactions", str(args.interactions)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
+    own = ["--stage", stage, "--folder", str(args.folder), "--steps", str(args.steps)]
+    return in_own_process(*own, "--interactions", str(args.interactions))
 
 
 def shown(cost: dict[str, float]) -> list[str]:
@@ -126,12 +129,12 @@ def seconds_a_step(model: Any, train: Any, steps: int) -> tuple[float, float]:
     torch.set_num_threads(1)
     optimizer = torch.optim.AdamW(model.parameters(), fused=True)
     waits, works = [], []
-    batches = iter(train)
+    batches = chain.from_iterable(repeat(train))  # few interactions: one epoch after the other
     for _ in range(steps):
         began = time.process_time()
         batch = next(batches)
         waits.append(time.process_time() - began)
-        train_step(model, optimizer, batch)
+        train_step(model.calculate_loss, optimizer, batch)
         works.append(time.process_time() - began - waits[-1])
     return float(np.median(waits)), float(np.median(works))
 

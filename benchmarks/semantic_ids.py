@@ -56,7 +56,7 @@ def measure(args: argparse.Namespace) -> None:
     seconds = []
     for _ in range(5):
         started = time.perf_counter()
-        train_step(model, optimizer, batch)
+        train_step(model.calculate_loss, optimizer, batch)
         seconds.append(time.perf_counter() - started)
     learned = sum(weights.numel() for weights in model.parameters())
     kept = sum(tensor.nbytes for tensor in model.state_dict().values())

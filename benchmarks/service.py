@@ -61,7 +61,10 @@ def server(items: int, history: int, threads: int = 1) -> Iterator[tuple[Any, in
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True) as process:
         try:
-            port, size = map(int, process.stdout.readline().split())  # type: ignore[union-attr]
+            line = process.stdout.readline()  # type: ignore[union-attr]
+            if not line:
+                raise SystemExit("the server did not start")
+            port, size = map(int, line.split())
             yield process, port, size
         finally:
             process.terminate()
@@ -109,8 +112,11 @@ async def many(port: int, asked: list[bytes], clients: int, seconds: float, most
             while time.perf_counter() < ends and statuses.total() < most:
                 started = time.perf_counter()
                 number += 1
-                statuses[await line.ask(asked[number % len(asked)])] += 1
+                status = await line.ask(asked[number % len(asked)])
+                statuses[status] += 1
                 took.append(time.perf_counter() - started)
+                if not status:
+                    return  # its connection is gone
 
     started = time.perf_counter()
     await asyncio.gather(*(client(number) for number in range(clients)))

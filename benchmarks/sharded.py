@@ -16,7 +16,7 @@ import torch
 from million import USERS, optimizer_of
 from peak import peak_mib
 from recbole.data.interaction import Interaction
-from step import histories, make_model
+from step import histories, make_model, train_step
 
 from recbole_hstu.data.rows.own_rows import own_rows
 from recbole_hstu.distributed import processes
@@ -35,6 +35,8 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--learner", default="lazy_adamw", choices=["adamw", "lazy_adamw"])
     args = parser.parse_args()
+    if args.processes < 2:
+        raise SystemExit(f"--processes={args.processes}: a table is shared by two or more")
     lines = launch(args.processes, 0, measure, args.items, args.processes, args.learner)
     sys.stdout.write("".join(lines))
 
@@ -54,12 +56,10 @@ def measure(items: int, of: int, learner: str) -> list[str]:
         seconds = []
         for _ in range(5):
             started = time.perf_counter()
-            optimizer.zero_grad()
-            loss(rows).backward()
-            optimizer.step()
+            train_step(loss, optimizer, rows)
             seconds.append(time.perf_counter() - started)
         trained = peak_mib() / 1024
-        evaluate(model, batch)
+        evaluate(model, histories(items, rows=USERS))
         return processes.gather(
             f"process {processes.rank() + 1} of {of}, {items:,} items, {learner}: "
             f"{len(model.items.own.ids):,} rows, a step {min(seconds):.3f} s, peak {trained:.2f} "
@@ -68,12 +68,11 @@ def measure(items: int, of: int, learner: str) -> list[str]:
 
 
 @torch.no_grad()
-def evaluate(model: HSTU, batch: dict[str, torch.Tensor]) -> None:
+def evaluate(model: HSTU, users: dict[str, torch.Tensor]) -> None:
     model.eval()
-    few = {key: values[:USERS] for key, values in batch.items()}
     inputs, candidates = model.item_tables()
-    users = model.user_vectors(few, inputs)
-    SharedScoreBlocks(users, candidates, blocks=blocks_of(model)).judged(few["item_id"], 10)
+    vectors = model.user_vectors(users, inputs)
+    SharedScoreBlocks(vectors, candidates, blocks=blocks_of(model)).judged(users["item_id"], 10)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -26,6 +25,7 @@ import floor
 import numpy as np
 import torch
 from device_option import wait_for
+from own_process import in_own_process
 from peak import peak_mib
 from published import Published
 
@@ -60,7 +60,9 @@ def main() -> None:
             args.device = device
             seconds, rates = measure(args, file)
             memory = {
-                (kind, fusion): peak_in_process(kind, fusion, args.device)
+                (kind, fusion): in_own_process(
+                    *sys.argv[1:], f"--memory={kind}:{fusion}", f"--device={args.device}"
+                )
                 for kind in KINDS
                 for fusion in FUSIONS
             }
@@ -99,13 +101,6 @@ def rounds(steps: dict[Any, Callable], device: str) -> dict[Any, list[float]]:
     return seconds
 
 
-def peak_in_process(kind: str, fusion: str, device: str) -> float:
-    own = [f"--memory={kind}:{fusion}", f"--device={device}"]
-    command = [sys.executable, __file__, *sys.argv[1:], *own]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
-
-
 def peak_memory(kind: str, fusion: str, args: argparse.Namespace, file: Path) -> float:
     """GiB above what the imports take, or of the GPU: model, optimiser, three steps."""
     before = peak_mib(args.device)
@@ -140,10 +135,12 @@ def report(seconds: dict, rates: floor.Rates, memory: dict, args: argparse.Names
         )
 
 
-def train_step(model: Any, optimizer: torch.optim.Optimizer, batch: Any) -> None:
+def train_step(
+    loss: Callable[[Any], torch.Tensor], optimizer: torch.optim.Optimizer, batch: Any
+) -> None:
     """Loss, gradients, and the step of the optimiser."""
     optimizer.zero_grad()
-    model.calculate_loss(batch).backward()
+    loss(batch).backward()
     optimizer.step()
 
 
@@ -161,15 +158,13 @@ class Step:
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-3, fused=fused)
 
     def __call__(self) -> None:
-        self.optimizer.zero_grad()
-        self.loss().backward()
-        self.optimizer.step()
+        train_step(self.loss, self.optimizer, self.batch)
 
-    def loss(self) -> torch.Tensor:
+    def loss(self, batch) -> torch.Tensor:
         if not isinstance(self.model, Published):
-            return self.model.calculate_loss(self.batch)
+            return self.model.calculate_loss(batch)
         self.model.draws.advance()
-        return self.model.loss(self.batch, drawn_for(self.model, self.batch))
+        return self.model.loss(batch, drawn_for(self.model, batch))
 
 
 def drawn_for(model: HSTUText, batch) -> torch.Tensor:
