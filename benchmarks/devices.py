@@ -15,7 +15,6 @@ import tempfile
 import warnings
 from pathlib import Path
 
-os.environ.pop("OMP_NUM_THREADS", None)
 sys.path.insert(0, str(Path(__file__).parents[1]))
 warnings.filterwarnings("ignore", category=FutureWarning)
 
