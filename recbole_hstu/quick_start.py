@@ -83,11 +83,11 @@ def run(
 
     Returns:
         RecBole's `best_valid_score`, `valid_score_bigger`, `best_valid_result`, `test_result`,
-        and `record` (everything about the run), `ranks` (every test user's, or None), `log`,
-        `checkpoint` (paths); and `trained`, what `load` gives, if `with_model`.
+        `record` (everything about the run), `ranks` (every test user's, or None), `log`,
+        `checkpoint` (paths); `trained`, what `load` gives, if `with_model`.
 
     Raises:
-        InputError: the input is bad; nothing has been written.
+        InputError: the input is bad, and nothing has been written; or the training went wrong.
         ProcessDied: with `nproc` above 1, a process ended before its work was done.
     """
     config = configuration(model, dataset, config_file_list, config_dict)
@@ -96,8 +96,8 @@ def run(
         with processes.together(config):
             result, trained = _run(config, saved, on_validation, goes_on_by)
         return {**result, "trained": trained} if with_model else result
-    if on_validation:
-        raise InputError("--nproc: a trial of a search trains in one process; leave it out")
+    if on_validation or (with_model and not saved):  # a model comes back by its checkpoint
+        raise InputError("--nproc: a trial, or what is not saved, has one process; leave it out")
     from recbole_hstu.distributed.launcher import launch
 
     call = (config.reference, dataset, config_file_list, config_dict, saved, None, goes_on_by)
@@ -275,9 +275,12 @@ def encode(
     """Make the side-feature file that `run` would make, or find it; returns its path.
 
     Raises:
-        InputError: a model that reads no text, or see `ensure_text_features`.
+        InputError: a model that reads no text, a `text_features_file` that is there already, or see
+            `ensure_text_features`.
     """
     config = text_config(model, dataset, config_file_list, config_dict)
+    if config["text_features_file"]:
+        raise InputError("text_features_file: it is there already; leave it out to encode anew")
     with RunLog(config) as log:
         data = load_dataset(config)
         log.show_counts()

@@ -126,7 +126,9 @@ class Config(RecBoleConfig):
         self.external_config_dict = merged(self.file_config_dict, self.variable_config_dict)
 
     def _convert_config_dict(self, config_dict: Mapping[str, Any]) -> dict[str, Any]:
+        # RecBole fills in what mappings lack: the caller's stay as they are.
         given = {k: str(v) if isinstance(v, Path) else v for k, v in config_dict.items()}
+        given = {k: dict(v) if isinstance(v, Mapping) else v for k, v in given.items()}
         return {k: parse_value(k, v) if isinstance(v, str) else v for k, v in given.items()}
 
     def _get_model_and_dataset(
@@ -153,10 +155,10 @@ class Config(RecBoleConfig):
         own = [overall.settings, of_dataset, beside, *of_model, self._base]
         protocol = self._protocol(model_class, own)
         defaults = recbole_defaults(recbole_name(model_class), model_class.type.name, dataset)
-        self.internal_config_dict: dict[str, Any] = {}
         layers = (*defaults, own[0], protocol, *own[1:])
-        for layer in layers:
-            self.internal_config_dict.update(layer)
+        self.internal_config_dict: dict[str, Any] = merged(*layers)
+        if not protocol:
+            self._refuse_protocol()
         self.internal_config_dict["MODEL_TYPE"] = model_class.type
         self.internal_config_dict["model_class"] = address(model_class)
         self.parameters["Dataset"] += [k for k in of_dataset if k not in dataset_arguments]
@@ -181,6 +183,16 @@ class Config(RecBoleConfig):
                 if layer.get("protocol")
             )
         )
+
+    def _refuse_protocol(self) -> None:
+        """Of a model that has an evaluation of its own."""
+        if self.external_config_dict.get("protocol"):
+            raise UnknownOption(
+                "protocol",
+                f"protocol: {self.model} predicts clicks, which no protocol judges; leave it out, "
+                "and set eval_args",
+            )
+        self.internal_config_dict["protocol"] = ""
 
     def _refuse_unknown_options(self, model_class: type, known: set[str], given: list[str]) -> None:
         known.update(*self.parameters.values(), unlisted_options(model_class))

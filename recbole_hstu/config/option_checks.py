@@ -6,7 +6,9 @@ Our options, and those of models from elsewhere, are declared in their YAML file
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 from recbole.evaluator.register import metrics_dict
@@ -14,7 +16,7 @@ from recbole.utils import ModelType
 
 from recbole_hstu.config.options import Option, read_kind
 from recbole_hstu.config.properties import recbole_name
-from recbole_hstu.support.errors import InputError
+from recbole_hstu.support.errors import InputError, how_to_install
 
 _KINDS = {
     "int, from 1": ("epochs", "train_batch_size", "MAX_ITEM_LIST_LENGTH"),
@@ -48,8 +50,21 @@ _MODEL_KINDS = {
 # Another one RecBole takes for adam, with a warning. Its sparse_adam takes sparse gradients, which
 # no model of its or ours has.
 _LEARNERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop", "lazy_adamw")
-_CLIP_ARGS = ("max_norm", "norm_type", "error_if_nonfinite", "foreach")
-_EVAL_ARGS = ("split", "group_by", "order", "mode")
+_LEVELS = ("debug", "info", "warning", "error", "critical")
+# The parts of options that are mappings.
+_PARTS = {
+    "clip_grad_norm": ("max_norm", "norm_type", "error_if_nonfinite", "foreach"),
+    "eval_args": ("split", "group_by", "order", "mode"),
+    "train_neg_sample_args": ("distribution", "sample_num", "alpha", "dynamic", "candidate_num"),
+}
+_PART_KINDS = {
+    ("clip_grad_norm", "max_norm"): "float, above 0",
+    ("clip_grad_norm", "norm_type"): "float, above 0",
+    ("clip_grad_norm", "error_if_nonfinite"): "bool",
+    ("clip_grad_norm", "foreach"): "bool",
+    ("train_neg_sample_args", "sample_num"): "int, from 1",
+}
+_MODE = re.compile(r"full|labeled|(uni|pop)[1-9]\d*")
 
 # RecBole reads these with config["..."] but names them in none of its YAML files.
 _UNLISTED = (
@@ -91,10 +106,13 @@ def check_options(options: Mapping[str, Any], model_class: type) -> None:
     _check_known("learner", [options.get("learner")], learners)
     metrics = options.get("metrics")
     metrics = metrics if isinstance(metrics, list | tuple) else [metrics]
+    if not metrics:
+        raise InputError("metrics: [] names none; give some, as in --metrics=[Hit,NDCG]")
     _check_known("metrics", metrics, [metric.__name__ for metric in metrics_dict.values()])
-    for key in options.get("eval_args") or {}:
-        if key not in _EVAL_ARGS:
-            raise InputError(f"eval_args: unknown key '{key}'; known are {', '.join(_EVAL_ARGS)}")
+    _check_known("state", [options.get("state")], _LEVELS)
+    _check_evaluation(options.get("eval_args") or {})
+    if options.get("log_wandb") and find_spec("wandb") is None:
+        raise InputError(f"log_wandb: needs the package wandb; {how_to_install('wandb')}")
     for key in ("save_dataset", "save_dataloaders", "dataset_save_path", "dataloaders_save_path"):
         if options.get(key):
             raise InputError(
@@ -106,25 +124,42 @@ def check_options(options: Mapping[str, Any], model_class: type) -> None:
 def _check_parts(options: Mapping[str, Any]) -> None:
     """Of options that are lists or mappings."""
     topk = options.get("topk")
-    if isinstance(topk, list | tuple) and not topk:
-        raise InputError("topk: [] holds no cut-off; give some, as in --topk=[10,50]")
-    for kind, columns in (options.get("load_col") or {}).items():
-        if columns != "*" and not isinstance(columns, list | tuple):
-            raise InputError(f"load_col: {kind}: {columns!r} must be a list of columns, or '*'")
-    clip = options.get("clip_grad_norm") or {}
-    unknown = [key for key in clip if key not in _CLIP_ARGS]
-    if unknown:
-        known = ", ".join(_CLIP_ARGS)
-        raise InputError(f"clip_grad_norm: unknown key '{unknown[0]}'; known are {known}")
+    cuts = topk if isinstance(topk, list | tuple) else [topk]
+    if not cuts or any(type(cut) is not int or cut < 1 for cut in cuts):
+        raise InputError(f"topk: {topk!r} must be whole numbers from 1 on, as in --topk=[10,50]")
+    _check_columns(options.get("load_col"))
+    for name, known in _PARTS.items():
+        for key in options.get(name) or {}:
+            if key not in known:
+                raise InputError(f"{name}: unknown key '{key}'; known are {', '.join(known)}")
+    clip = options.get("clip_grad_norm")
     if clip and "max_norm" not in clip:
         raise InputError("clip_grad_norm: max_norm is missing, as in {max_norm: 5}")
-    for mapping, key, kind in (
-        ("clip_grad_norm", "max_norm", "float, above 0"),
-        ("train_neg_sample_args", "sample_num", "int, from 1"),
-    ):
-        value = (options.get(mapping) or {}).get(key, "none")
+    for (name, key), kind in _PART_KINDS.items():
+        value = (options.get(name) or {}).get(key, "none")
         if value != "none":  # as RecBole writes it
-            Option(f"{mapping}: {key}", None, read_kind(kind)).check(value)
+            Option(f"{name}: {key}", None, read_kind(kind)).check(value)
+
+
+def _check_columns(load_col: Mapping[str, Any] | None) -> None:
+    for kind, columns in (load_col or {}).items():
+        if columns != "*" and not isinstance(columns, list | tuple):
+            raise InputError(f"load_col: {kind}: {columns!r} must be a list of columns, or '*'")
+    if load_col is not None and not load_col.get("inter"):
+        raise InputError("load_col: names no columns of inter, as in {inter: [user_id, item_id]}")
+
+
+def _check_evaluation(eval_args: Mapping[str, Any]) -> None:
+    """`mode` may differ between validation and test."""
+    mode, group = eval_args.get("mode"), eval_args.get("group_by")
+    for one in mode.values() if isinstance(mode, Mapping) else [mode]:
+        if one is not None and not _MODE.fullmatch(str(one)):
+            raise InputError(
+                f"eval_args: mode: {one!r} must be full, labeled, or uni100 or pop100 with any "
+                "number from 1 on"
+            )
+    if group not in (None, "user", "none"):
+        raise InputError(f"eval_args: group_by: {group!r} must be user or none")
 
 
 def _check_known(key: str, values: Sequence[Any], known: Sequence[str]) -> None:

@@ -8,6 +8,7 @@ a kind takes any value.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -75,7 +76,7 @@ class Kind:
     def _fits(self, base: str, value: Any) -> bool:
         if base in ("int", "float"):
             number = isinstance(value, int if base == "int" else int | float)
-            number = number and not isinstance(value, bool) and value == value
+            number = number and not isinstance(value, bool) and -math.inf < value < math.inf
             return number and all(_BOUNDS[word][1](value, bound) for word, bound in self.bounds)
         if base == "one of":
             return value in self.choices
@@ -150,13 +151,14 @@ def read_options(path: Path, *, strict: bool = True) -> dict[str, Option]:
     Raises:
         InputError: the file cannot be read, or declares a kind that there is not.
     """
+    settings = load_yaml(path)
     comments = {}
     for line in path.read_text(encoding="utf-8").splitlines():
         match = _LINE.fullmatch(line)
         if match is not None:
             comments[match[1]] = (match[2], match[3].strip())
     options = {}
-    for name, default in load_yaml(path).items():
+    for name, default in settings.items():
         declared, meaning = comments.get(name, (None, ""))
         kind = read_kind(declared) if declared else None
         if declared and not strict:

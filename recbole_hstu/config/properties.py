@@ -43,9 +43,19 @@ class SettingsFile:
     options: Mapping[str, Option]
 
     def of(self, dataset: str) -> dict[str, Any]:
-        """The settings for one data set."""
+        """The settings for one data set.
+
+        Raises:
+            InputError: `dataset_settings` is no such mapping.
+        """
         plain = {key: value for key, value in self.settings.items() if key not in _NO_OPTIONS}
-        return plain | self.settings.get("dataset_settings", {}).get(dataset, {})
+        by_name = self.settings.get("dataset_settings", {})
+        of_dataset = by_name.get(dataset, {}) if isinstance(by_name, Mapping) else None
+        if not isinstance(of_dataset, Mapping):
+            raise InputError(
+                f"{self.place}: dataset_settings: expected options by the name of a data set"
+            )
+        return {**plain, **of_dataset}
 
 
 def recbole_name(model_class: type) -> str:

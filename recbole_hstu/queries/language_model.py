@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -17,6 +18,8 @@ from recbole_hstu.queries.learned_from import FILE
 from recbole_hstu.support.errors import InputError, in_a_line
 from recbole_hstu.support.files.whole_file import whole_folder, write_whole
 
+# What transformers and peft raise of files that are missing, cut short or of another kind.
+_UNREADABLE = (OSError, ValueError, LookupError, TypeError, RuntimeError, SafetensorError)
 IGNORED = -100  # a label that transformers leaves out of the loss
 
 
@@ -27,10 +30,20 @@ class LanguageModel:
         model: of transformers, with `generate`.
         tokenizer: of transformers.
         max_length: tokens that the model sees; of longer texts the beginning is left out.
+
+    Raises:
+        InputError: the tokenizer has no end of a text, or the model takes fewer tokens.
     """
 
     def __init__(self, model: Any, tokenizer: Any, *, max_length: int = 1024):
         self.model, self.tokenizer, self.max_length = model, tokenizer, max_length
+        if tokenizer.eos_token is None:
+            raise InputError("llm: its tokenizer has no token for the end of a text")
+        seen = getattr(model.config, "max_position_embeddings", None) or max_length
+        if max_length > seen:
+            raise InputError(
+                f"llm_max_length: {max_length} is more than the {seen} tokens that the model takes"
+            )
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
         tokenizer.truncation_side = "left"
@@ -46,7 +59,7 @@ class LanguageModel:
         try:
             tokenizer = transformers.AutoTokenizer.from_pretrained(source)
             model = transformers.AutoModelForCausalLM.from_pretrained(source)
-        except (OSError, ValueError, KeyError) as error:
+        except _UNREADABLE as error:
             raise InputError(f"llm: {source}: {in_a_line(error)[:300]}") from error
         return cls(model.to(device), tokenizer, **options)
 
@@ -71,7 +84,7 @@ class LanguageModel:
         peft = _imported("peft")
         try:
             self.model = peft.PeftModel.from_pretrained(self.model, str(folder))
-        except (OSError, ValueError, RuntimeError) as error:
+        except _UNREADABLE as error:
             raise InputError(f"adapter: {folder}: {in_a_line(error)[:300]}") from error
 
     def write_lora(self, folder: str | Path, learned_from: Mapping[str, Any]) -> None:
@@ -107,7 +120,11 @@ class LanguageModel:
         progress: bool = False,
     ) -> Iterator[float]:
         """AdamW with weight decay .01, a linear schedule after the warm-up; the mean loss of every
-        epoch, as it ends."""
+        epoch, as it ends.
+
+        Raises:
+            InputError: the loss is no longer finite.
+        """
         steps = epochs * -(-len(texts) // batch_size)
         learned = [p for p in self.model.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(learned, lr=learning_rate, weight_decay=0.01)
@@ -117,7 +134,7 @@ class LanguageModel:
         )
         generator = torch.Generator().manual_seed(seed)
         self.model.train()
-        for _ in range(epochs):
+        for epoch in range(1, epochs + 1):
             losses = []
             order = torch.randperm(len(texts), generator=generator).split(batch_size)
             for batch in tqdm(order, disable=not progress, desc="LoRA"):
@@ -128,7 +145,13 @@ class LanguageModel:
                 optimizer.zero_grad()
                 schedule.step()
                 losses.append(loss.item())
-            yield sum(losses) / len(losses)
+            mean = sum(losses) / len(losses)
+            if not math.isfinite(mean):
+                raise InputError(
+                    f"llm_learning_rate: {learning_rate}: the loss is {mean} in epoch {epoch}; "
+                    "lower it"
+                )
+            yield mean
 
     @torch.no_grad()
     def generate(self, prompts: Sequence[str], *, beams: int, new_tokens: int) -> list[list[str]]:

@@ -13,14 +13,15 @@ from recbole_hstu.config.config import Config
 from recbole_hstu.support.errors import InputError, in_a_line
 
 FILE = "learned_from.json"
-# What decides how queries are written, not what is learned. Writing may need smaller batches.
+# What decides how queries are written, not what is learned; and the size of batches, which decides
+# both: writing may need smaller ones.
 _OF_WRITING = ("adapter", "beams", "new_tokens", "llm_batch_size")
 
 logger = logging.getLogger(__name__)
 
 
 def learned_from(own: Mapping[str, Any], config: Config, texts: Sequence[str]) -> dict[str, Any]:
-    """All that decides the weights, as plain JSON values.
+    """All that decides the weights but the size of batches, as plain JSON values.
 
     Args:
         own: options of the language model.

@@ -20,7 +20,7 @@ from recbole_hstu.queries.prompts import INSTRUCTION, answer, histories, prompt
 from recbole_hstu.records.run_log import RunLog
 from recbole_hstu.support.errors import InputError
 from recbole_hstu.support.files.installed import PROPERTIES
-from recbole_hstu.support.files.writable import check_folders
+from recbole_hstu.support.files.writable import check_file, check_folders
 from recbole_hstu.support.yaml_values import merge_yaml, merged
 
 logger = logging.getLogger(__name__)
@@ -43,6 +43,8 @@ def make_queries(
             something else, a folder that cannot be written; there is no file then.
     """
     rest = merged(merge_yaml(config_file_list or ()), config_dict)
+    if "model" in rest:
+        raise InputError("model: queries are written by --llm; leave it out")
     own, out = own_options(rest), rest.pop("out", None)
     config = Config("LIS", dataset, None, rest)
     path = Path(out or Path(config["output_path"]) / config["dataset"] / "queries.jsonl")
@@ -52,11 +54,13 @@ def make_queries(
         data = load_dataset(config)
         train, _, test = data.build()
         log.show_counts()
+        rows = list(histories(test, config))
+        if not rows:
+            raise InputError("eval_args: the split has no test users, so nobody to write for")
         texts = texts_of_items(config, data)
         language_model = _trained(own, config, train, texts)
         users = data.field2id_token[data.uid_field]
         queries: dict[str, list[str]] = {}
-        rows = list(histories(test, config))
         for start in range(0, len(rows), own["llm_batch_size"]):
             part = rows[start : start + own["llm_batch_size"]]
             asked = [prompt([texts[i] for i in row], own["instruction"]) for _, row, _ in part]
@@ -95,9 +99,7 @@ def _check_places(out: Path, adapter: str | None) -> None:
     Raises:
         InputError: they cannot.
     """
-    if out.is_dir():
-        raise InputError(f"--out={out}: is a folder; name a file")
-    check_folders(str(out.parent), option="--out")
+    check_file(out)
     if adapter is not None and not Path(adapter).exists():
         check_folders(str(Path(adapter).parent), option="--adapter")
 

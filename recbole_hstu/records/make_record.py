@@ -58,7 +58,7 @@ def make_record(
         model=config["model"],
         dataset=config["dataset"],
         seed=config["seed"],
-        protocol=config["protocol"] or "",
+        protocol=config["protocol"],
         config=config.plain(),
         metrics={key: float(value) for key, value in (test_result or {}).items()},
         valid_metrics={key: float(value) for key, value in (valid_result or {}).items()},

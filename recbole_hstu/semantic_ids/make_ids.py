@@ -33,9 +33,11 @@ from recbole_hstu.semantic_ids.residual_kmeans import unit_length
 from recbole_hstu.semantic_ids.worth import Worth, worth
 from recbole_hstu.support.errors import InputError
 from recbole_hstu.support.files.installed import PROPERTIES
+from recbole_hstu.support.files.writable import check_file
 from recbole_hstu.support.yaml_values import merge_yaml, merged
 
 _CATEGORIES = ("categories", "category", "genres", "genre", "class")
+_MOST = 1 << 20  # codes of a level, or the width of a layer
 _ALIKE = 1e-5  # directions that differ by less are one
 
 logger = logging.getLogger(__name__)
@@ -66,6 +68,8 @@ def make_ids(
     earlier, out = given.pop("quantiser", None), given.pop("out", None)
     method, own, rest = split_options(with_options_of(earlier, given) if earlier else given)
     config = text_config(rest.pop("model", None) or "HSTUText", dataset, None, rest)
+    path = Path(out or semantic_ids_path({**config.final_config_dict, "semantic_ids": method}))
+    check_file(path)
     with RunLog(config) as log:
         data = load_dataset(config)
         log.show_counts()
@@ -80,7 +84,6 @@ def make_ids(
             made = method_module(method).quantise(vectors, own, config["seed"])
             ids, note, tensors, before = told_apart(made.codes), made.note, made.tensors, {}
         value = worth(ids[:, :-1], own["level_sizes"], categories, config["seed"])
-        path = Path(out or semantic_ids_path({**config.final_config_dict, "semantic_ids": method}))
         provenance = _provenance(method, own, before.get("seed", config["seed"]), features)
         sizes = [*own["level_sizes"], int(ids[:, -1].max()) + 1]
         write_semantic_ids(path, features.tokens, ids, sizes, provenance, quantiser=tensors)
@@ -104,8 +107,8 @@ def split_options(given: Mapping[str, Any]) -> tuple[str, dict[str, Any], dict[s
     for name in ("level_sizes", "hidden_sizes"):
         sizes = own.get(name, [1])
         least = 2 if name == "level_sizes" else 1
-        if not sizes or any(type(size) is not int or size < least for size in sizes):
-            raise InputError(f"{name}: {sizes} must be whole numbers from {least} on")
+        if not sizes or any(type(n) is not int or not least <= n <= _MOST for n in sizes):
+            raise InputError(f"{name}: {sizes} must be whole numbers from {least} to {_MOST:,}")
     return method, own, rest
 
 

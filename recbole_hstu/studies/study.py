@@ -129,7 +129,7 @@ def _record(planned: PlannedRun, **fields: Any) -> RunRecord:
         label=planned.label,
         dataset=planned.dataset,
         seed=planned.seed,
-        protocol=planned.config["protocol"] or "",
+        protocol=planned.config["protocol"],
         **fields,
     )
 

@@ -94,6 +94,8 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
         content = copy.deepcopy(_parsed(Path(path).read_text(encoding="utf-8")))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    except RecursionError as error:
+        raise InputError(f"{path}: not YAML: too many brackets in each other") from error
     except (yaml.YAMLError, ValueError) as error:  # the second of text that is no UTF-8, or of 0x_
         raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
     if content is None:
@@ -138,6 +140,8 @@ def parse_value(key: str, text: str) -> Any:
         return text
     try:
         return yaml.load(text, Loader=YamlLoader)
+    except RecursionError as error:
+        raise InputError(f"{key}: too many brackets in each other") from error
     except _Twice as error:
         raise InputError(f"{key}: {error.problem}") from error
     except (yaml.YAMLError, ValueError):  # the second of what begins as a number, such as 0x_

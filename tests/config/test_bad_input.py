@@ -260,7 +260,17 @@ def test_the_best_checkpoint_is_missing(trained, last, capfd):
             "seed=4294967296",
             "seed: 4294967296 must be a whole number from 0 on and at most 4294967295",
         ),
-        ("topk=[]", "topk: [] holds no cut-off"),
+        ("topk=[]", "topk: [] must be whole numbers from 1 on"),
+        ("topk=[1.5]", "topk: [1.5] must be whole numbers"),
+        ("topk=[true]", "topk: [True] must be whole numbers"),
+        ("metrics=[]", "metrics: [] names none"),
+        ("state=basic_format", "state: 'basic_format' is unknown"),
+        ("learning_rate=.inf", "learning_rate: inf must be a number above 0"),
+        ("eval_args={mode: uni0}", "eval_args: mode: 'uni0' must be full"),
+        ("eval_args={group_by: bogus}", "eval_args: group_by: 'bogus' must be user or none"),
+        ("load_col={item: [item_id]}", "load_col: names no columns of inter"),
+        ("clip_grad_norm={max_norm: 5, norm_type: x}", "norm_type: 'x' must be a number above 0"),
+        ("topk=" + "[" * 3000, "topk: too many brackets"),
         ("learner=sparse_adam", "learner: 'sparse_adam' is unknown"),
         ("clip_grad_norm={foo: 1}", "clip_grad_norm: unknown key 'foo'"),
         ("clip_grad_norm={norm_type: 2}", "clip_grad_norm: max_norm is missing"),
@@ -273,13 +283,26 @@ def test_the_best_checkpoint_is_missing(trained, last, capfd):
         ("eval_args={split: {TS: [.inf,.1,.1]}}", "expected three shares"),
         ("valid_metric=NDCG", "valid_metric: NDCG is not among the metrics and cut-offs"),
         ("eval_args={mode: full, mode: uni100}", "eval_args: 'mode' stands there twice"),
-        ("train_neg_sample_args={sample_num: 0}", "sample_num: 0 must be a whole number from 1"),
+        ("train_neg_sample_args={sample_num: 3}", "HSTU has no such option; it draws negatives"),
+        ("model=../model/HSTU-SID", "--model=../model/HSTU-SID: no such model"),
     ],
 )
 def test_values_that_make_no_sense(toy, capfd, option, words):
     key = option.partition("=")[0]
     line = [a for a in command() if not a.startswith(f"--{key}=")]
     refused(capfd, [*line, f"--{option}"], words)
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("train_neg_sample_args={sample_num: 0}", "sample_num: 0 must be a whole number from 1"),
+        ("train_neg_sample_args={sample_nums: 5}", "unknown key 'sample_nums'"),
+        ("log_wandb=True", "log_wandb: needs the package wandb; pip install wandb"),
+    ],
+)
+def test_values_that_make_no_sense_to_a_model_of_recbole(toy, capfd, option, words):
+    refused(capfd, command(f"--{option}", model="BPR"), words)
 
 
 def test_a_validation_metric_that_is_not_computed(toy, capfd):

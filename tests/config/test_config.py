@@ -12,7 +12,7 @@ from recbole.utils.argument_list import dataset_arguments
 from recbole_hstu.config.config import PROPERTIES, Config
 from recbole_hstu.config.model_registry import OWN_MODELS, find_model, recbole_models
 from recbole_hstu.encoders import TextOptions
-from recbole_hstu.support.errors import InputError
+from recbole_hstu.support.errors import InputError, UnknownOption
 from recbole_hstu.support.yaml_values import load_yaml, parse_value
 
 
@@ -101,7 +101,7 @@ def test_one_configuration_does_not_change_the_next():
         ({"learing_rate": 1}, "did you mean 'learning_rate'"),
         ({"protocol": "papre"}, "known are paper, recbole"),
         ({"metrics": "[Hitt]"}, "did you mean Hit?"),
-        ({"topk": "[0]"}, "topk must be a positive integer"),
+        ({"topk": "[0]"}, r"topk: \[0\] must be whole numbers from 1 on"),
     ],
 )
 def test_unknown_names(options, message):
@@ -247,12 +247,27 @@ def test_any_category_of_amazon_has_amazons_properties():
     assert Config("HSTU", "beauty_of_mine")["item_text"] is None
 
 
+def test_a_model_of_clicks_is_judged_by_no_protocol():
+    assert Config("FM", "ml-100k")["protocol"] == ""
+    with pytest.raises(UnknownOption, match="protocol: FM predicts clicks"):
+        Config("FM", "ml-100k", None, {"protocol": "paper"})
+
+
+def test_mappings_of_the_caller_stay_as_they_are():
+    given = {"train_neg_sample_args": {"sample_num": 2}}
+    assert Config("BPR", "ml-100k", None, given)["train_neg_sample_args"]["sample_num"] == 2
+    assert given == {"train_neg_sample_args": {"sample_num": 2}}
+
+
 def test_settings_beside_the_atomic_files(toy):
     """They win over ours for the data set; what is typed wins over them."""
     file = Path("dataset/toy/toy.yaml")
     file.write_text("MAX_ITEM_LIST_LENGTH: 7\nitem_text: {fields: [title]}\n")
     assert Config("SASRec", "toy")["MAX_ITEM_LIST_LENGTH"] == 7
     assert Config("SASRec", "toy", None, {"MAX_ITEM_LIST_LENGTH": 5})["MAX_ITEM_LIST_LENGTH"] == 5
+    file.write_text("eval_args: {mode: uni5}\nMAX_ITEM_LIST_LENGTH: 7\n")
+    assert Config("SASRec", "toy")["eval_args"]["split"] == {"LS": "valid_and_test"}
+    file.write_text("MAX_ITEM_LIST_LENGTH: 7\nitem_text: {fields: [title]}\n")
     Path("dataset").rename("elsewhere")
     assert Config("SASRec", "toy")["MAX_ITEM_LIST_LENGTH"] == 50
     elsewhere = Config("SASRec", "toy", None, {"data_path": "elsewhere"})

@@ -119,6 +119,41 @@ def test_the_seed_decides_and_an_adapter_is_read_only_for_what_it_was_learned_fr
     assert "it does not say what it was learned from" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--model=HSTU"], "model: queries are written by --llm"),
+        (["--llm_learning_rate=1e30"], "llm_learning_rate: 1e+30: the loss is nan in epoch"),
+        (["--eval_args={split: {LS: valid_only}}"], "eval_args: the split has no test users"),
+        (["--llm_max_length=3000"], "llm_max_length: 3000 is more than the 2048 tokens"),
+    ],
+)
+def test_what_cannot_end_well_leaves_the_file_before_as_it_was(line, capsys, options, words):
+    Path("q.jsonl").write_text("good\n")
+    assert main([*line, "--out=q.jsonl", "--adapter=new", *options]) == 2
+    assert words in capsys.readouterr().err
+    assert Path("q.jsonl").read_text() == "good\n"
+    assert not Path("new").exists()
+
+
+def test_files_that_are_cut_short_are_no_traceback(line, capsys):
+    assert main([*line, "--adapter=lora"]) == 0
+    for file, rest, words in (
+        ("lora/adapter_config.json", "{}", "adapter: lora: "),
+        ("llama/model.safetensors", "", "llm: llama: "),
+    ):
+        Path(file).write_text(rest)
+        assert main([*line, "--adapter=lora", "--out=again.jsonl"]) == 2
+        assert words in capsys.readouterr().err
+
+
+def test_a_tokenizer_without_an_end_is_refused():
+    endless = tokenizer()
+    endless.eos_token = None
+    with pytest.raises(InputError, match="no token for the end of a text"):
+        LanguageModel(tiny_llama(), endless)
+
+
 @pytest.mark.parametrize("option", ["--out=taken/q.jsonl", "--adapter=taken/lora", "--out=llama"])
 def test_a_place_that_cannot_be_written_is_found_before_anything_is_learned(
     line, capsys, monkeypatch, option

@@ -57,8 +57,10 @@ def test_rqvae_beside_it(data, capsys):
     ("options", "words"),
     [
         (["--method=kmeans"], "--method=kmeans: is not one of rkmeans, rqvae"),
-        (["--level_sizes=[4, 1]"], "level_sizes: [4, 1] must be whole numbers from 2 on"),
+        (["--level_sizes=[4, 1]"], "level_sizes: [4, 1] must be whole numbers from 2 to"),
         (["--level_sizes=256"], "level_sizes: 256 must be a list"),
+        (["--level_sizes=[4000000000, 4]"], "whole numbers from 2 to 1,048,576"),
+        (["--out=dataset"], "--out=dataset: is a folder; name a file"),
         (["--max_iterations=0"], "max_iterations: 0 must be a whole number from 1 on"),
         (["--latent_size=4"], "unknown option 'latent_size'"),  # of rqvae
         (["--category_field=colour"], "has no column colour"),

@@ -72,6 +72,11 @@ class RecentCounts(nn.Module):
         self.spans = [round(BINS_A_WINDOW * d / min(days)) for d in days]
         first, last = (int(times.min()), int(times.max())) if len(times) else (0, 0)
         size = max(1, int(min(days) * SECONDS_A_DAY * ticks_a_second(last) / BINS_A_WINDOW))
+        if (last - first) // size > _LAST_BIN:
+            raise InputError(
+                f"recent_days: times from {first} to {last} have too many bins of {size}; a longer "
+                "shortest window has longer bins"
+            )
         self.register_buffer("bins", ((times - first) // size).int())
         self.register_buffer("items", items.int())
         self.register_buffer("scale", torch.tensor([first, size]))

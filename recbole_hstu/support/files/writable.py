@@ -8,6 +8,17 @@ from pathlib import Path
 from recbole_hstu.support.errors import InputError
 
 
+def check_file(path: Path, *, option: str = "--out") -> None:
+    """Whether a file can be written.
+
+    Raises:
+        InputError: it is a folder, or lies in one that can be neither made nor written.
+    """
+    if path.is_dir():
+        raise InputError(f"{option}={path}: is a folder; name a file")
+    check_folders(str(path.parent), option=option)
+
+
 def check_folders(*names: str, option: str = "--checkpoint_dir") -> None:
     """Whether the folders are there or can be made, and can be written.
 
