@@ -97,6 +97,19 @@ def test_a_kind_that_there_is_not(module):
         Config(module, "toy")
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("width: 4  # Größe\n".encode("latin-1"), r"Mine\.yaml: not YAML"),
+        (b"width: 4\ndataset_settings: [toy]\n", r"Mine\.yaml: dataset_settings: expected"),
+    ],
+)
+def test_files_of_a_class_that_cannot_be_read(module, content, message):
+    Path("Mine.yaml").write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        Config(module, "toy")
+
+
 def test_a_package_gives_its_model_a_name(module, monkeypatch):
     installed = [EntryPoint("Mine", module, model_registry.ENTRY_POINTS)]
     installed += [EntryPoint("SASRec", module, model_registry.ENTRY_POINTS)]

@@ -56,6 +56,8 @@ def test_windows_without_length_are_refused():
             make_model(recent_days=days)
     with pytest.raises(InputError, match=r"would take 7\.5 GiB; a longer shortest window"):
         counts([4e-3], [1, 1], [0, SECONDS_A_DAY * 2000], n_items=1000)
+    with pytest.raises(InputError, match="too many bins of 1; a longer shortest window"):
+        counts([1e-5], [1, 1], [0, 2**33])  # bins beyond int32
 
 
 def test_events_that_come_later_count_as_if_they_had_been_there():
