@@ -122,7 +122,8 @@ def _needed(name: str) -> Finding:
         return Finding(BAD, name, f"cannot be imported ({_one_line(error)})", mend)
     version = _version(name)
     numbers = [int(part) for part in version.split("+")[0].split(".")[:2] if part.isdigit()]
-    too_new = name == "pandas" and numbers >= [3]
+    below = _NEEDED[name].partition("<")[2]
+    too_new = bool(below) and numbers >= [int(below)]
     wrong = name == "recbole" and not version.startswith("1.2.1")
     least = _NEEDED[name].partition(">=")[2].partition(",")[0]
     too_old = bool(least) and numbers < [int(part) for part in least.split(".")]

@@ -5,6 +5,7 @@ Imports nothing of `recbole.quick_start`, which imports ray.
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from logging import getLogger
@@ -148,6 +149,9 @@ def _prepared(config: Config, log: RunLog) -> tuple[Any, Any, Any, Any, Any]:
     """Data set, three loaders and trainer; from here on the input is good, the log is written."""
     words = getLogger()  # RecBole's: they go to the file
     set_precision(config)
+    if config["log_wandb"]:
+        with packages_needed("log_wandb"):
+            importlib.import_module("wandb")
     words.info(config)
     data = processes.main_first(lambda: load_dataset(config))
     words.info(data)
@@ -275,12 +279,12 @@ def encode(
     """Make the side-feature file that `run` would make, or find it; returns its path.
 
     Raises:
-        InputError: a model that reads no text, a `text_features_file` that is there already, or see
+        InputError: a model that reads no text, a `text_features_file` that is named, or see
             `ensure_text_features`.
     """
     config = text_config(model, dataset, config_file_list, config_dict)
     if config["text_features_file"]:
-        raise InputError("text_features_file: it is there already; leave it out to encode anew")
+        raise InputError("text_features_file: names what is to be made; leave it out to encode")
     with RunLog(config) as log:
         data = load_dataset(config)
         log.show_counts()

@@ -157,13 +157,11 @@ class Config(RecBoleConfig):
         defaults = recbole_defaults(recbole_name(model_class), model_class.type.name, dataset)
         layers = (*defaults, own[0], protocol, *own[1:])
         self.internal_config_dict: dict[str, Any] = merged(*layers)
-        if not protocol:
-            self._refuse_protocol()
         self.internal_config_dict["MODEL_TYPE"] = model_class.type
         self.internal_config_dict["model_class"] = address(model_class)
         self.parameters["Dataset"] += [k for k in of_dataset if k not in dataset_arguments]
         known = {key for layer in layers if layer is not beside for key in layer}
-        self._refuse_unknown_options(model_class, known, [*self.external_config_dict, *beside])
+        self._refuse_unknown_options(known, {**beside, **self.external_config_dict}, model_class)
         self._merge_eval_args(protocol)
 
     def _settings_beside_data(self, ours: Mapping[str, Any], dataset: str) -> dict[str, Any]:
@@ -184,22 +182,14 @@ class Config(RecBoleConfig):
             )
         )
 
-    def _refuse_protocol(self) -> None:
-        """Of a model that has an evaluation of its own."""
-        if self.external_config_dict.get("protocol"):
-            raise UnknownOption(
-                "protocol",
-                f"protocol: {self.model} predicts clicks, which no protocol judges; leave it out, "
-                "and set eval_args",
-            )
-        self.internal_config_dict["protocol"] = ""
-
-    def _refuse_unknown_options(self, model_class: type, known: set[str], given: list[str]) -> None:
+    def _refuse_unknown_options(
+        self, known: set[str], given: Mapping[str, Any], model_class: type
+    ) -> None:
         known.update(*self.parameters.values(), unlisted_options(model_class))
         known |= {"MODEL_TYPE", "model_class"}
         gone = {key: option for key, option in self._declared.items() if option.is_taken_back}
-        for key in given:
-            if key in gone:
+        for key, value in given.items():
+            if key in gone and value is not None:  # None is RecBole's word for "not set"
                 raise UnknownOption(
                     key, f"{key}: {self.model} has no such option; {gone[key].meaning}"
                 )

@@ -78,7 +78,8 @@ def find_model(name: str) -> type:
     if ":" in name:
         return _at(name, name)
     file = PROPERTIES / "model" / f"{name}.yaml"
-    known = load_yaml(file)["model_class"] if name in named_configurations() else name
+    is_ours = Path(name).name == name and file.is_file()
+    known = load_yaml(file).get("model_class", name) if is_ours else name
     module = OWN_MODELS.get(known) or recbole_models().get(known)
     places = {entry.value for entry in entry_points(group=ENTRY_POINTS, name=name)}
     places |= {f"{module}:{known}"} if module else set()

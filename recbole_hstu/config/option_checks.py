@@ -6,9 +6,10 @@ Our options, and those of models from elsewhere, are declared in their YAML file
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
+from numbers import Integral
 from typing import Any
 
 from recbole.evaluator.register import metrics_dict
@@ -16,7 +17,7 @@ from recbole.utils import ModelType
 
 from recbole_hstu.config.options import Option, read_kind
 from recbole_hstu.config.properties import recbole_name
-from recbole_hstu.support.errors import InputError, how_to_install
+from recbole_hstu.support.errors import InputError
 
 _KINDS = {
     "int, from 1": ("epochs", "train_batch_size", "MAX_ITEM_LIST_LENGTH"),
@@ -50,7 +51,7 @@ _MODEL_KINDS = {
 # Another one RecBole takes for adam, with a warning. Its sparse_adam takes sparse gradients, which
 # no model of its or ours has.
 _LEARNERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop", "lazy_adamw")
-_LEVELS = ("debug", "info", "warning", "error", "critical")
+_LEVELS = ("debug", "info", "warning", "warn", "error", "critical")
 # The parts of options that are mappings.
 _PARTS = {
     "clip_grad_norm": ("max_norm", "norm_type", "error_if_nonfinite", "foreach"),
@@ -64,7 +65,7 @@ _PART_KINDS = {
     ("clip_grad_norm", "foreach"): "bool",
     ("train_neg_sample_args", "sample_num"): "int, from 1",
 }
-_MODE = re.compile(r"full|labeled|(uni|pop)[1-9]\d*")
+_MODE = re.compile(r"full|labeled|(uni|pop)\d*[1-9]\d*")
 
 # RecBole reads these with config["..."] but names them in none of its YAML files.
 _UNLISTED = (
@@ -111,8 +112,6 @@ def check_options(options: Mapping[str, Any], model_class: type) -> None:
     _check_known("metrics", metrics, [metric.__name__ for metric in metrics_dict.values()])
     _check_known("state", [options.get("state")], _LEVELS)
     _check_evaluation(options.get("eval_args") or {})
-    if options.get("log_wandb") and find_spec("wandb") is None:
-        raise InputError(f"log_wandb: needs the package wandb; {how_to_install('wandb')}")
     for key in ("save_dataset", "save_dataloaders", "dataset_save_path", "dataloaders_save_path"):
         if options.get(key):
             raise InputError(
@@ -125,7 +124,7 @@ def _check_parts(options: Mapping[str, Any]) -> None:
     """Of options that are lists or mappings."""
     topk = options.get("topk")
     cuts = topk if isinstance(topk, list | tuple) else [topk]
-    if not cuts or any(type(cut) is not int or cut < 1 for cut in cuts):
+    if not cuts or not all(_is_count(cut) for cut in cuts):
         raise InputError(f"topk: {topk!r} must be whole numbers from 1 on, as in --topk=[10,50]")
     _check_columns(options.get("load_col"))
     for name, known in _PARTS.items():
@@ -137,8 +136,13 @@ def _check_parts(options: Mapping[str, Any]) -> None:
         raise InputError("clip_grad_norm: max_norm is missing, as in {max_norm: 5}")
     for (name, key), kind in _PART_KINDS.items():
         value = (options.get(name) or {}).get(key, "none")
-        if value != "none":  # as RecBole writes it
-            Option(f"{name}: {key}", None, read_kind(kind)).check(value)
+        if value not in ("none", "inf", math.inf):  # as RecBole writes it, and a norm of torch
+            optional = key == "foreach"
+            Option(f"{name}: {key}", None, read_kind(kind), optional=optional).check(value)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) > 0
 
 
 def _check_columns(load_col: Mapping[str, Any] | None) -> None:
@@ -158,7 +162,7 @@ def _check_evaluation(eval_args: Mapping[str, Any]) -> None:
                 f"eval_args: mode: {one!r} must be full, labeled, or uni100 or pop100 with any "
                 "number from 1 on"
             )
-    if group not in (None, "user", "none"):
+    if str(group).lower() not in ("none", "user"):
         raise InputError(f"eval_args: group_by: {group!r} must be user or none")
 
 

@@ -122,7 +122,10 @@ class Option:
         if self.kind is None or self.is_taken_back or (value is None and self.optional):
             return
         if not self.kind.takes(value):
-            raise InputError(f"{self.name}: {value!r} must be {self.kind}")
+            said = str(self.kind)
+            if value in (math.inf, -math.inf):
+                said = said.replace("a number", "a finite number", 1)
+            raise InputError(f"{self.name}: {value!r} must be {said}")
 
 
 def read_kind(text: str) -> Kind | None:
@@ -182,11 +185,13 @@ def _kind_of_recbole(declared: str, meaning: str, default: Any) -> Kind:
 
 
 def inherit(base: Mapping[str, Option], own: Mapping[str, Option]) -> dict[str, Option]:
-    """The options of a class: a default alone leaves the base's kind and meaning as they are."""
+    """The options of a class. A default alone leaves the base's kind and meaning as they are,
+    unless the base has taken the option back."""
     merged = dict(base)
     for name, option in own.items():
         before = base.get(name)
-        if before is not None and option.kind is None:
+        anew = before is not None and before.is_taken_back and option.default is not None
+        if before is not None and option.kind is None and not anew:
             optional = before.optional or option.optional
             option = replace(before, default=option.default, optional=optional)
         merged[name] = option

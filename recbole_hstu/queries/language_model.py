@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from recbole_hstu.queries.learned_from import FILE
 from recbole_hstu.support.errors import InputError, in_a_line
 from recbole_hstu.support.files.whole_file import whole_folder, write_whole
 
+logger = logging.getLogger(__name__)
 # What transformers and peft raise of files that are missing, cut short or of another kind.
 _UNREADABLE = (OSError, ValueError, LookupError, TypeError, RuntimeError, SafetensorError)
 IGNORED = -100  # a label that transformers leaves out of the loss
@@ -29,21 +31,21 @@ class LanguageModel:
     Args:
         model: of transformers, with `generate`.
         tokenizer: of transformers.
-        max_length: tokens that the model sees; of longer texts the beginning is left out.
+        max_length: tokens that the model sees, or fewer if it takes fewer; of longer texts the
+            beginning is left out.
 
     Raises:
-        InputError: the tokenizer has no end of a text, or the model takes fewer tokens.
+        InputError: the tokenizer has no end of a text.
     """
 
     def __init__(self, model: Any, tokenizer: Any, *, max_length: int = 1024):
         self.model, self.tokenizer, self.max_length = model, tokenizer, max_length
         if tokenizer.eos_token is None:
             raise InputError("llm: its tokenizer has no token for the end of a text")
-        seen = getattr(model.config, "max_position_embeddings", None) or max_length
-        if max_length > seen:
-            raise InputError(
-                f"llm_max_length: {max_length} is more than the {seen} tokens that the model takes"
-            )
+        seen = getattr(model.config, "max_position_embeddings", None) or 0
+        if 0 < seen < max_length:
+            logger.warning("llm_max_length: the model takes %d tokens, not %d", seen, max_length)
+            self.max_length = seen
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
         tokenizer.truncation_side = "left"

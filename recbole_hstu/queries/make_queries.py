@@ -42,9 +42,10 @@ def make_queries(
         InputError: bad options, no such model, no item text, an adapter that was learned from
             something else, a folder that cannot be written; there is no file then.
     """
-    rest = merged(merge_yaml(config_file_list or ()), config_dict)
-    if "model" in rest:
+    if "model" in config_dict:
         raise InputError("model: queries are written by --llm; leave it out")
+    rest = merged(merge_yaml(config_file_list or ()), config_dict)
+    rest.pop("model", None)  # a file that `run` reads, too, may name GLoSS
     own, out = own_options(rest), rest.pop("out", None)
     config = Config("LIS", dataset, None, rest)
     path = Path(out or Path(config["output_path"]) / config["dataset"] / "queries.jsonl")
@@ -82,15 +83,18 @@ def own_options(given: dict[str, Any]) -> dict[str, Any]:
         option.check(own[name])
     if own["llm"] is None:
         raise InputError("llm: name a causal language model, as in --llm=FOLDER")
-    if own["new_tokens"] >= own["llm_max_length"]:
-        raise InputError(
-            f"new_tokens: {own['new_tokens']} leave no room for a prompt, llm_max_length is "
-            f"{own['llm_max_length']}"
-        )
+    _check_room(own["new_tokens"], own["llm_max_length"])
     if own["adapter"] is not None and Path(own["adapter"]).is_file():
         raise InputError(f"adapter: {own['adapter']}: is a file; name a folder, or a new one")
     own["instruction"] = own["instruction"] or INSTRUCTION
     return own
+
+
+def _check_room(new_tokens: int, max_length: int) -> None:
+    if new_tokens >= max_length:
+        raise InputError(
+            f"new_tokens: {new_tokens} leave no room for a prompt, llm_max_length is {max_length}"
+        )
 
 
 def _check_places(out: Path, adapter: str | None) -> None:
@@ -115,6 +119,7 @@ def _trained(own: Mapping[str, Any], config: Any, train: Any, texts: list[str]) 
     if there:
         check_learned_from(folder, origin)
     found = LanguageModel.load(str(own["llm"]), device, max_length=own["llm_max_length"])
+    _check_room(own["new_tokens"], found.max_length)
     if there:
         found.read_lora(folder)
         return found

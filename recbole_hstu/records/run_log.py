@@ -116,8 +116,10 @@ class RunLog:
         logger.info(
             "%s%s on %s, protocol %s, seed %d, device %s",
             *(config["model"], "" if traditional else f" ({weights:,} parameters)"),
-            *(config["dataset"], config["protocol"] or "own", config["seed"], config["device"]),
+            *(config["dataset"], config["protocol"], config["seed"], config["device"]),
         )
+        if config["MODEL_TYPE"] in (ModelType.CONTEXT, ModelType.DECISIONTREE):
+            logger.info("%s predicts clicks: eval_args decide, no protocol", config["model"])
         # `inter_feat` of a sequence data set is made when it is asked for, and costs memory.
         events = data.event_feat if hasattr(data, "event_feat") else data.inter_feat
         counts = (data.user_num - 1, data.item_num - 1, len(events))

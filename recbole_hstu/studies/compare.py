@@ -101,7 +101,7 @@ def _run_and_compare(
 def study_folder(plan: Sequence[PlannedRun], given: Any) -> Path:
     """`--results_dir`, or a folder named after data set and protocol."""
     config = plan[0].config
-    return Path(str(given or f"results/{plan[0].dataset}-{config['protocol'] or 'own'}"))
+    return Path(str(given or f"results/{plan[0].dataset}-{config['protocol']}"))
 
 
 def _plan(

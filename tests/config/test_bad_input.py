@@ -1,5 +1,6 @@
 """Every bad input: one clear line, exit status 2, nothing written."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -265,7 +266,7 @@ def test_the_best_checkpoint_is_missing(trained, last, capfd):
         ("topk=[true]", "topk: [True] must be whole numbers"),
         ("metrics=[]", "metrics: [] names none"),
         ("state=basic_format", "state: 'basic_format' is unknown"),
-        ("learning_rate=.inf", "learning_rate: inf must be a number above 0"),
+        ("learning_rate=.inf", "learning_rate: inf must be a finite number above 0"),
         ("eval_args={mode: uni0}", "eval_args: mode: 'uni0' must be full"),
         ("eval_args={group_by: bogus}", "eval_args: group_by: 'bogus' must be user or none"),
         ("load_col={item: [item_id]}", "load_col: names no columns of inter"),
@@ -298,11 +299,15 @@ def test_values_that_make_no_sense(toy, capfd, option, words):
     [
         ("train_neg_sample_args={sample_num: 0}", "sample_num: 0 must be a whole number from 1"),
         ("train_neg_sample_args={sample_nums: 5}", "unknown key 'sample_nums'"),
-        ("log_wandb=True", "log_wandb: needs the package wandb; pip install wandb"),
     ],
 )
 def test_values_that_make_no_sense_to_a_model_of_recbole(toy, capfd, option, words):
     refused(capfd, command(f"--{option}", model="BPR"), words)
+
+
+def test_wandb_is_missing(toy, capfd, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    refused(capfd, command(log_wandb=True), "log_wandb: needs the package wandb; pip install wandb")
 
 
 def test_a_validation_metric_that_is_not_computed(toy, capfd):

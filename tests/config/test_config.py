@@ -12,7 +12,7 @@ from recbole.utils.argument_list import dataset_arguments
 from recbole_hstu.config.config import PROPERTIES, Config
 from recbole_hstu.config.model_registry import OWN_MODELS, find_model, recbole_models
 from recbole_hstu.encoders import TextOptions
-from recbole_hstu.support.errors import InputError, UnknownOption
+from recbole_hstu.support.errors import InputError
 from recbole_hstu.support.yaml_values import load_yaml, parse_value
 
 
@@ -247,10 +247,13 @@ def test_any_category_of_amazon_has_amazons_properties():
     assert Config("HSTU", "beauty_of_mine")["item_text"] is None
 
 
-def test_a_model_of_clicks_is_judged_by_no_protocol():
-    assert Config("FM", "ml-100k")["protocol"] == ""
-    with pytest.raises(UnknownOption, match="protocol: FM predicts clicks"):
-        Config("FM", "ml-100k", None, {"protocol": "paper"})
+def test_what_is_not_set_is_no_unknown_option():
+    """RecBole's users write it for all models with cross-entropy."""
+    for model in ("HSTU", "SASRec"):
+        given = {"train_neg_sample_args": None}
+        assert (
+            Config(model, "ml-100k", None, given)["train_neg_sample_args"]["distribution"] == "none"
+        )
 
 
 def test_mappings_of_the_caller_stay_as_they_are():

@@ -110,6 +110,12 @@ def test_files_of_a_class_that_cannot_be_read(module, content, message):
         Config(module, "toy")
 
 
+def test_a_class_takes_up_an_option_that_its_base_takes_back(module):
+    Path("Mine.yaml").write_text("width: 4\ntrain_neg_sample_args: {sample_num: 1}\n")
+    given = {"train_neg_sample_args": {"sample_num": 3}}
+    assert Config(module, "toy", None, given)["train_neg_sample_args"]["sample_num"] == 3
+
+
 def test_a_package_gives_its_model_a_name(module, monkeypatch):
     installed = [EntryPoint("Mine", module, model_registry.ENTRY_POINTS)]
     installed += [EntryPoint("SASRec", module, model_registry.ENTRY_POINTS)]

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from running_service import running
 from small_data import small_config, small_options
 
 from recbole_hstu.data.data_set import load_dataset
@@ -15,8 +14,6 @@ from recbole_hstu.data.loaders import make_loaders
 from recbole_hstu.encoders.further_texts import FurtherTexts
 from recbole_hstu.evaluation.ranks import MISSED
 from recbole_hstu.quick_start import run
-from recbole_hstu.service.item_titles import ItemTitles
-from recbole_hstu.service.served_model import ServedModel
 from recbole_hstu.serving.recommender import Recommender
 from recbole_hstu.support.errors import InputError
 from recbole_hstu.training.preparation import build_model, provide_text
@@ -126,6 +123,12 @@ def test_queries_are_asked_for(shop):
 
 def test_a_service_answers_known_users_from_their_texts(shop):
     pytest.importorskip("bm25s")
+    pytest.importorskip("uvicorn")
+    from running_service import running
+
+    from recbole_hstu.service.item_titles import ItemTitles
+    from recbole_hstu.service.served_model import ServedModel
+
     write_queries("q.jsonl", {"u5": ["word5", "word6"]})
     more = {"queries": "q.jsonl", "retriever": "bm25", **TEXT}
     result = run("GLoSS", "toy", config_dict=small_options("GLoSS", **more))

@@ -77,7 +77,7 @@ def test_bad_options(data, capsys, options, words):
 
 def test_vectors_that_are_there_are_not_encoded(data, capsys):
     assert main(["encode", *TEXT, "--text_features_file=none.safetensors"]) == 2
-    assert "text_features_file: it is there already" in capsys.readouterr().err
+    assert "text_features_file: names what is to be made" in capsys.readouterr().err
 
 
 def test_a_model_that_reads_no_text(data, capsys):
