@@ -360,8 +360,25 @@ def test_without_validation_the_last_epoch_counts_after_a_resume_too(toy):
     last = checkpoint.last_file(first["checkpoint"])
     again = run(config_dict={"resume": str(last), "epochs": 4})
     assert again["test_result"] == whole["test_result"]
+    assert again["record"].training_seconds > first["record"].training_seconds
     for name, value in weights(whole["checkpoint"]).items():
         assert torch.equal(value, weights(again["checkpoint"])[name]), name
+
+
+def test_every_second_epoch_is_validated(toy):
+    history = run("HSTU", "toy", config_dict=small_options(epochs=4, eval_step=2))["record"].history
+    assert [bool(epoch.valid) for epoch in history] == [False, True, False, True]
+
+
+def test_the_seed_draws_the_first_weights_and_weight_decay_shrinks_them(toy):
+    def positions(**options):
+        given = small_options(epochs=1, eval_step=0, learning_rate=1e-6, **options)
+        return weights(run("HSTU", "toy", config_dict=given)["checkpoint"])["positions"]
+
+    first = positions(seed=1)
+    assert torch.allclose(positions(seed=1), first)
+    assert not torch.allclose(positions(seed=2), first, atol=1e-3)
+    assert positions(seed=1, weight_decay=1e5).abs().sum() < 0.95 * first.abs().sum()
 
 
 def test_more_patience_goes_on_with_a_training_that_ended_early(toy):
@@ -370,6 +387,8 @@ def test_more_patience_goes_on_with_a_training_that_ended_early(toy):
     first = run("HSTU", "toy", config_dict=options)
     last = checkpoint.last_file(first["checkpoint"])
     assert first["record"].converged
+    scores = [epoch.valid["ndcg@5"] for epoch in first["record"].history]
+    assert len(scores) == 1 + scores.index(max(scores)) + 2  # the second time in a row
     for patience in (1, 4):
         again = run(config_dict={"resume": str(last), "stopping_step": patience})
         assert again["record"].converged

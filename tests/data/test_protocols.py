@@ -134,9 +134,7 @@ def test_nothing_after_the_cut_trains(users, model):
     assume(max(before.values()) > 1)
     assume(any(len(e) > max(n, 1) for e, n in zip(histories.values(), later, strict=True)))
     write_inter(rows)
-    train, valid, test = built(
-        model, protocol="time_split", eval_args={"split": {"TS": [0.6, 0.2, 0.2]}}
-    )
+    train, valid, test = built(model, protocol="time_split", eval_args={"split": {"TS": [3, 1, 1]}})
     expected = [(u, i) for u, n in before.items() if n > 1 for _, i in histories[u][:n]]
     assert trained_events(train) == sorted(expected)
     for part, start, end in ((valid, first, second), (test, second, 31)):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from recbole_hstu.evaluation.ranks import MISSED
 from recbole_hstu.evaluation.significance import holm, paired_test, paired_tests_against_best
@@ -49,6 +50,20 @@ def test_nothing_to_test():
         paired_test(same[:1], same[:1])
     with pytest.raises(ValueError, match="two or more users"):
         paired_test(same, same[:2])
+
+
+def test_the_interval_is_students():
+    rng = np.random.default_rng(5)
+    a, b = rng.random((2, 12))
+    difference, low, high, _ = paired_test(a, b)
+    half = stats.t.ppf(0.975, 11) * (a - b).std(ddof=1) / 12**0.5
+    assert (low, high) == pytest.approx((difference - half, difference + half))
+
+
+def test_a_model_counts_with_the_mean_of_its_seeds():
+    same, better = rank_file([2, 2, 4, 1]), rank_file([1, 2, 2, 1])
+    tests = paired_tests_against_best({"A": [same, better], "B": [same]}, ["B"], ["mrr"])
+    assert tests["A", "mrr"].difference == pytest.approx((0.5 + 0 + 0.25 + 0) / 4 / 2)
 
 
 def test_holm_by_hand():

@@ -12,7 +12,7 @@ from golden_model import (
     golden,
     write_text_file,
 )
-from hstu_batches import WIDTH, make_batch, make_model, text_model
+from hstu_batches import LENGTHS, WIDTH, make_batch, make_model, outcome, text_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,7 +23,10 @@ from recbole_hstu.layers.losses import l2_normalise, sampled_softmax
 from recbole_hstu.layers.picked_products import PickedProducts
 from recbole_hstu.model.hstu import HSTU
 from recbole_hstu.model.hstutext import HSTUText
+from recbole_hstu.model.sasrecss import SASRecSS
 from recbole_hstu.support.errors import InputError
+
+OF = {SASRecSS: {"qk_size": None, "v_size": None, "inner_size": 8}}
 
 
 @given(st.lists(st.integers(1, WIDTH), min_size=1, max_size=12), st.integers(0, 99))
@@ -150,6 +153,30 @@ def test_dropout_keeps_the_mean(p):
     half = dropout(x.bfloat16(), p, training=True)
     assert half.dtype == torch.bfloat16
     assert (half == 0).double().mean().item() == pytest.approx(p, abs=0.005)
+
+
+@pytest.mark.parametrize("cls", [HSTU, SASRecSS])
+@pytest.mark.parametrize("option", ["input_dropout_prob", "hidden_dropout_prob"])
+def test_each_dropout_is_at_work_in_training_alone(cls, option):
+    none = {"input_dropout_prob": 0.0, "hidden_dropout_prob": 0.0}
+    batch = make_batch(LENGTHS)
+    for options, is_drawn in ((none, False), (none | {option: 0.5}, True)):
+        model = make_model(cls=cls, **options, **OF.get(cls, {}))
+        assert outcome(model, batch)[0] == outcome(model, batch)[0]
+        model.train()
+        assert (outcome(model, batch)[0] != outcome(model, batch)[0]) == is_drawn
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"logq_correction": False}, {"logq_correction": True}),
+        ({"loss_type": "gbce", "gbce_t": 0.0}, {"loss_type": "gbce", "gbce_t": 0.75}),
+    ],
+)
+def test_options_of_the_loss_reach_it(one, other):
+    losses = [outcome(make_model(**options), make_batch(LENGTHS))[0] for options in (one, other)]
+    assert losses[0] != losses[1]
 
 
 def test_gradients_written_by_hand():

@@ -55,6 +55,16 @@ def test_events_are_kept_for_later_requests(service, models):
         assert listed(found["lists"][0]) == expected(table)
 
 
+def test_batches_of_users_change_no_list(models, monkeypatch):
+    one = models[1]
+    asked = [Recommend(histories=[["i1", f"i{n}"], [f"i{n + 1}"]], k=29) for n in range(2, 5)]
+    expected = one.recommend(asked)
+    monkeypatch.setattr(one.rec.scorer, "rows_at_once", 2)
+    found = one.recommend(asked)
+    named = [[[row["item"] for row in rows] for rows in one["lists"]] for one in expected]
+    assert [[[row["item"] for row in rows] for rows in one["lists"]] for one in found] == named
+
+
 def test_all_events_of_a_request_are_kept_or_none(service, models):
     service.post("/events", {"user": "bert", "events": [["i1", 5]]})
     for events, words in (

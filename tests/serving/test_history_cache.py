@@ -108,6 +108,20 @@ def test_times_of_who_was_there_before_are_gone():
     assert store.times[store.places(["b"])][0, :3].tolist() == [0, 0, 7]
 
 
+def test_a_long_history_keeps_its_last_events():
+    store = EventStore(3, 2)
+    store.put("anna", np.arange(1, 6), np.arange(11, 16))
+    kept = store.histories(["anna"], with_times=True)
+    assert (kept.items.tolist(), kept.times.tolist()) == ([3, 4, 5], [13, 14, 15])
+
+
+def test_whoever_has_a_new_event_is_not_the_first_to_go():
+    store = EventStore(3, 2)
+    for user in ("anna", "bert", "anna", "carl"):
+        store.append(user, 1, 5)
+    assert "anna" in store and "carl" in store and "bert" not in store
+
+
 def test_a_request_computes_one_row(monkeypatch):
     model = make_model(MAX_ITEM_LIST_LENGTH=WIDTH)
     store = EventStore(WIDTH, 2)

@@ -46,6 +46,16 @@ def test_metrics_through_the_recommender_equal_the_evaluators(in_empty_folder, m
         assert result["test_result"][name] == pytest.approx(value, abs=1e-6), name
 
 
+def test_batches_of_users_change_no_list(toy, monkeypatch):
+    rec = Recommender.load(trained("HSTU")["checkpoint"])
+    histories, targets = all_but_last(events())
+    at = targets["time"]
+    expected = rec.recommend(histories, k=5, at=at)
+    monkeypatch.setattr(rec.scorer, "rows_at_once", 3)
+    found = rec.recommend(histories, k=5, at=at)
+    pd.testing.assert_frame_equal(found, expected, rtol=1e-5)
+
+
 def test_an_option_that_came_after_the_checkpoint_has_its_default(toy):
     path = trained("HSTU")["checkpoint"]
     given, at = [[("i1", 10**12), ("i2", 10**12 + 1)]], 2 * 10**12
