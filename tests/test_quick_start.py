@@ -370,6 +370,13 @@ def test_every_second_epoch_is_validated(toy):
     assert [bool(epoch.valid) for epoch in history] == [False, True, False, True]
 
 
+def test_of_some_metrics_less_is_better(toy):
+    more = {"metrics": ["Hit", "AveragePopularity"], "valid_metric": "AveragePopularity@5"}
+    found = run("HSTU", "toy", config_dict=small_options(epochs=4, learning_rate=0.05, **more))
+    valid = [epoch.valid["averagepopularity@5"] for epoch in found["record"].history]
+    assert found["best_valid_score"] == min(valid) < max(valid)
+
+
 def test_the_seed_draws_the_first_weights_and_weight_decay_shrinks_them(toy):
     def positions(**options):
         given = small_options(epochs=1, eval_step=0, learning_rate=1e-6, **options)

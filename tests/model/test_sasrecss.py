@@ -26,6 +26,14 @@ def make_model(**changes):
     return model
 
 
+def test_attention_drops_weights_in_training_alone():
+    layer = SoftmaxLayer(hidden_size=6, n_heads=2, inner_size=5, dropout=0.5).double()
+    qkv = torch.randn(2, 4, 18, dtype=torch.double)
+    kept = layer.eval().attend(qkv, None)
+    assert torch.equal(layer.attend(qkv, None), kept)
+    assert not torch.allclose(layer.train().attend(qkv, None), kept)
+
+
 @given(st.lists(st.integers(1, WIDTH), min_size=1, max_size=12), st.integers(0, 99))
 @settings(max_examples=25, deadline=None)
 def test_scores_do_not_depend_on_company_or_padding(lengths, seed):

@@ -95,3 +95,11 @@ def test_a_training_says_how_many_it_revived_and_follows_its_seed(items):
     before = torch.get_rng_state()
     quantise(items.numpy(), {**OPTIONS, "ids_epochs": 1}, seed=4)
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_the_encoder_learns_from_what_the_decoder_makes_of_the_codes():
+    items = torch.randn(20, 6, generator=torch.Generator().manual_seed(0))
+    model = RQVAE(6, [8], 3, [4, 4], torch.Generator().manual_seed(0))
+    model.start_codes(items, 20, seed=0)
+    model.loss(items, 0.0).backward()
+    assert model.encoder[0].weight.grad.abs().sum() > 0

@@ -179,6 +179,29 @@ def test_kept_users_get_what_their_histories_get(toy, model, more, in_empty_fold
     pd.testing.assert_frame_equal(kept, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("more", [{"recent_days": [2, 8]}, {"query_time": "last"}])
+def test_kept_users_of_any_hstu(toy, more):
+    rec = Recommender.load(trained("HSTU", learning_rate=0.1, **more)["checkpoint"])
+    histories, targets = all_but_last(events())
+    cache = HistoryCache(rec)
+    for user, part in histories.groupby("user"):
+        for item, time in zip(part["item"], part["time"], strict=True):
+            cache.append(user, item, time)
+    users, at = ["u4", "u9", "u1"], targets["time"]
+    given = pd.concat([histories[histories["user"] == user] for user in users])
+    options = {"k": 5, "at": at, "exclude_seen": False}  # the cache keeps the last events alone
+    expected = rec.recommend(given, **options)
+    rec.scorer.rows_at_once = 2
+    pd.testing.assert_frame_equal(cache.recommend(users, **options), expected, atol=1e-5)
+
+
+def test_an_event_without_a_time_comes_after_the_others(toy):
+    cache = HistoryCache(Recommender.load(trained("SASRec", epochs=1)["checkpoint"]))
+    cache.append("a", "i1", 5)
+    cache.append("a", "i2")
+    assert len(cache.histories(["a"]).items) == 2
+
+
 def test_rows_are_kept_on_the_cpu_alone(toy):
     """Where the model computes on a GPU, kept rows would have to cross over at every request."""
     rec = Recommender.load(trained("HSTU")["checkpoint"])
