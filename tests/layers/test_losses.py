@@ -149,8 +149,9 @@ def test_threads_share_a_sparse_product_by_columns(width, positives):
     torch.testing.assert_close(ways["sparse", 3], ways["sparse", 1], rtol=0, atol=0)
 
 
-def test_items_in_use_and_their_rows():
-    items = ItemsInUse(50, torch.tensor([[7, 0], [3, 7]]), torch.tensor([49]))
+@pytest.mark.parametrize("n_items", [50, 5000])  # by a mark an item, and by a search
+def test_items_in_use_and_their_rows(n_items):
+    items = ItemsInUse(n_items, torch.tensor([[7, 0], [3, 7]]), torch.tensor([49]))
     assert items.ids.tolist() == [0, 3, 7, 49]
     assert items.rows(torch.tensor([[7, 0], [3, 49]])).tolist() == [[2, 0], [1, 3]]
 

@@ -232,16 +232,15 @@ def test_runs_in_other_segments_are_not_drawn_beside_these(study, caplog):
 def test_models_are_tested_within_an_order_of_ties(tmp_path):
     """In hashed order users have other targets, and other ranks."""
     for label, order in (("A", "file"), ("B", "file"), ("A h", "hash"), ("B h", "hash")):
-        record, ranks = finished_run(label, 1, "toys", 80, 40)
+        record, ranks = finished_run(label, 1, "toys", 400, 40 if label[0] == "A" else 34)
         write_run(tmp_path, replace(record, config={"tie_order": order}), ranks)
     table = study_table(read_records(tmp_path), tmp_path, ReportOptions(baselines=["A"]))
     tested = {row.label: row.cells[0].p is not None for row in table.rows}
     assert tested == {"A": False, "B": True, "A h": False, "B h": False}
     both = study_table(read_records(tmp_path), tmp_path, ReportOptions(baselines=["A", "A h"]))
     p = {row.label: row.cells[0].p for row in both.rows}
-    assert p["B"] == p["B h"]  # alike ranks, corrected for the comparisons of both orders
     (alone,) = (row.cells[0].p for row in table.rows if row.label == "B")
-    assert p["B"] > alone or alone == 1
+    assert alone < p["B"] == p["B h"] < 1  # alike ranks, corrected for comparisons of both orders
 
 
 def test_runs_on_other_data_of_the_same_name_do_not_stand_in_one_table(tmp_path):
