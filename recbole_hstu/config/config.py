@@ -54,6 +54,9 @@ from recbole_hstu.support.yaml_values import (
     parse_value,
 )
 
+# They predict clicks; ranking the catalogue is not their task.
+CLICKS = (ModelType.CONTEXT, ModelType.DECISIONTREE)
+
 
 class Config(RecBoleConfig):
     """Configuration of one run.
@@ -172,8 +175,8 @@ class Config(RecBoleConfig):
         return load_yaml(file) if file.is_file() else {}
 
     def _protocol(self, model_class: Any, layers: list[Mapping[str, Any]]) -> dict[str, Any]:
-        if model_class.type in (ModelType.CONTEXT, ModelType.DECISIONTREE):
-            return {}  # they predict clicks; ranking the catalogue is not their task
+        if model_class.type in CLICKS:
+            return {}
         return protocol_settings(
             next(
                 layer["protocol"]

@@ -17,7 +17,7 @@ import colorlog
 from recbole.utils import ModelType, get_local_time
 from recbole.utils.logger import RemoveColorFilter, log_colors_config
 
-from recbole_hstu.config.config import Config
+from recbole_hstu.config.config import CLICKS, Config
 from recbole_hstu.distributed import processes
 from recbole_hstu.support.errors import InputError
 from recbole_hstu.support.secrets import MaskSecrets
@@ -118,7 +118,7 @@ class RunLog:
             *(config["model"], "" if traditional else f" ({weights:,} parameters)"),
             *(config["dataset"], config["protocol"], config["seed"], config["device"]),
         )
-        if config["MODEL_TYPE"] in (ModelType.CONTEXT, ModelType.DECISIONTREE):
+        if config["MODEL_TYPE"] in CLICKS:
             logger.info("%s predicts clicks: eval_args decide, no protocol", config["model"])
         # `inter_feat` of a sequence data set is made when it is asked for, and costs memory.
         events = data.event_feat if hasattr(data, "event_feat") else data.inter_feat
