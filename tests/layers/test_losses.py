@@ -10,6 +10,7 @@ from hstu_batches import make_batch, make_model, text_model
 
 from recbole_hstu.config.config import Config
 from recbole_hstu.layers import losses, picked_products
+from recbole_hstu.layers.gbce import gbce_beta
 from recbole_hstu.layers.items.items_in_use import ItemsInUse
 from recbole_hstu.layers.losses import (
     WeighedFeatures,
@@ -197,6 +198,23 @@ def test_full_loss_of_a_uniform_model_is_the_logarithm_of_the_catalogue():
     model = make_model(loss_type="full")
     torch.nn.init.ones_(model.items.ids)
     assert model.calculate_loss(make_batch([4])).item() == pytest.approx(math.log(60))
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, math.log(1 + 32)),
+        ({"logq_correction": True}, math.log(1 + 60)),  # the negatives stand for all items
+        ({"loss_type": "gbce", "gbce_t": 0.75}, (gbce_beta(61, 32, t=0.75) + 32) / 33 * math.log(2)),
+    ],
+)
+def test_drawn_losses_where_all_scores_are_zero(options, expected, monkeypatch):
+    model, batch = make_model(num_negatives=32, **options), make_batch([4, 9])
+    torch.nn.init.zeros_(model.items.ids)
+    for items in (batch["item_id_list"], batch["item_id"]):
+        items.clamp_(max=59)
+    monkeypatch.setattr(model, "draw_negatives", lambda *_: torch.full((13, 32), 60))  # no hits
+    assert model.calculate_loss(batch).item() == pytest.approx(expected)
 
 
 def test_unknown_or_pointless_losses_are_refused():

@@ -72,6 +72,39 @@ def test_the_ligr_layer_is_made_of_torchs_own_parts():
         torch.testing.assert_close(of_row, y + torch.sigmoid(layer.inner_gate(y)) * fed)
 
 
+def shares_kept(layer, mixed):
+    """What training adds over what evaluation adds, where the second is not 0."""
+    outer, x = layer.outer.weight.clone(), torch.randn(50, 6, dtype=torch.double)
+    layer.outer.weight.zero_()
+    start = layer.eval().finish(x, torch.zeros_like(x))  # without what is added
+    layer.outer.weight.copy_(outer)
+    added = layer.finish(x, mixed) - start
+    return ((layer.train().finish(x, mixed) - start) / added)[added.abs() > 1e-9]
+
+
+@pytest.mark.parametrize("layer", [LiGRLayer, SoftmaxLayer])
+@torch.no_grad()
+def test_two_dropouts_of_the_feed_forward_network(layer):
+    """Each number passes both by a chance of 1/4, and is then four times as large."""
+    torch.manual_seed(0)
+    layer = layer(hidden_size=6, n_heads=2, inner_size=6, dropout=0.5).double()
+    nn.init.eye_(layer.outer.weight)
+    if layer.outer.bias is not None:
+        layer.outer.bias.zero_()
+    kept = shares_kept(layer, torch.zeros(50, 6, dtype=torch.double))
+    assert set(kept.round(decimals=6).tolist()) == {0.0, 4.0}
+    assert (kept > 0).double().mean().item() == pytest.approx(1 / 4, abs=0.1)
+
+
+@torch.no_grad()
+def test_dropout_of_what_ligr_attends_to():
+    torch.manual_seed(0)
+    layer = LiGRLayer(hidden_size=6, n_heads=2, inner_size=6, dropout=0.5).double()
+    layer.outer.weight.zero_()
+    kept = shares_kept(layer, torch.randn(50, 6, dtype=torch.double))
+    assert set(kept.round(decimals=6).tolist()) == {0.0, 2.0}
+
+
 def test_an_output_of_gsasrec_is_normalised_with_weights():
     model = recipe(gSASRec)
     model.norm.weight.data.fill_(2.0)
