@@ -4,7 +4,6 @@ import logging
 import os
 import shutil
 import threading
-import time
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from recbole.data.dataset import Dataset
 from small_data import random_rows, small_config, write_inter
+from waiting import until
 
 from recbole_hstu.data.exact_times import ExactTimes
 from recbole_hstu.data.loaders import create_dataset, make_loaders
@@ -212,8 +212,7 @@ def test_another_process_is_waited_for(toy, caplog):
             target=lambda: made.append(create_dataset(small_config(prepared="always")))
         )
         thread.start()
-        while "another process prepares it; waiting" not in caplog.text:
-            time.sleep(0.01)
+        until(lambda: "another process prepares it; waiting" in caplog.text)
         assert not made
     thread.join()
     assert len(made) == len(folders()) == 1

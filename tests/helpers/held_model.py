@@ -1,7 +1,8 @@
 """A model whose training stands still where a test wants it to."""
 
-import time
 from pathlib import Path
+
+from waiting import until
 
 from recbole_hstu.model.hstu import HSTU
 
@@ -15,6 +16,6 @@ class Held(HSTU):
         self.hold = Path(f"hold-{Path(config['checkpoint_dir']).name}")
 
     def loss_of_share(self, interaction, share):
-        while self.draws.epoch >= 2 and self.hold.exists():
-            time.sleep(0.01)
+        if self.draws.epoch >= 2:
+            until(lambda: not self.hold.exists(), seconds=400)
         return super().loss_of_share(interaction, share)

@@ -3,11 +3,11 @@
 import http.client
 import json
 import threading
-import time
 from contextlib import contextmanager
 
 import uvicorn
 from served import toy_with_text, trained
+from waiting import until
 
 from recbole_hstu.service.app import make_app
 from recbole_hstu.service.connection import Connection
@@ -64,8 +64,7 @@ def running(models, **options):
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [door]}, daemon=True)
     thread.start()
-    while not server.started:
-        time.sleep(0.01)
+    until(lambda: server.started)
     try:
         yield Client(door.getsockname()[1])
     finally:

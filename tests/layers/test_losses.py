@@ -205,7 +205,10 @@ def test_full_loss_of_a_uniform_model_is_the_logarithm_of_the_catalogue():
     [
         ({}, math.log(1 + 32)),
         ({"logq_correction": True}, math.log(1 + 60)),  # the negatives stand for all items
-        ({"loss_type": "gbce", "gbce_t": 0.75}, (gbce_beta(61, 32, t=0.75) + 32) / 33 * math.log(2)),
+        (
+            {"loss_type": "gbce", "gbce_t": 0.75},
+            (gbce_beta(61, 32, t=0.75) + 32) / 33 * math.log(2),
+        ),
     ],
 )
 def test_drawn_losses_where_all_scores_are_zero(options, expected, monkeypatch):

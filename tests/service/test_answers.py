@@ -5,9 +5,12 @@ from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 
 import numpy as np
+import pytest
 import torch
 from running_service import running, small_models
+from waiting import until
 
+from recbole_hstu.service import batcher
 from recbole_hstu.service.messages import Recommend
 
 HISTORY = [["i1", 5], ["i2", 7]]
@@ -88,14 +91,19 @@ def test_users_without_known_events_get_an_empty_list(service):
     assert found["unknown"] == 1
 
 
-def test_a_contribution_is_the_score_with_the_event_minus_the_score_without(service, models):
+@pytest.mark.parametrize("rows_at_once", [2, 100])
+def test_a_contribution_is_the_score_with_the_event_minus_the_score_without(
+    service, models, rows_at_once, monkeypatch
+):
+    monkeypatch.setattr(models[0].rec.scorer, "rows_at_once", rows_at_once)
     asked = {"history": OTHER, "items": ["i5", "i6"], "at": 20}
     _, _, found = service.post("/contributions", asked)
     scores = models[0].rec.scores
     events = [tuple(event) for event in OTHER]
-    without = events[:1] + events[2:]
-    row = scores(events, ["i5", "i6"], 20) - scores(without, ["i5", "i6"], 20)
-    np.testing.assert_allclose(found["contributions"][1], row, atol=1e-6)
+    for place, row in enumerate(found["contributions"]):
+        without = events[:place] + events[place + 1 :]
+        expected = scores(events, ["i5", "i6"], 20) - scores(without, ["i5", "i6"], 20)
+        np.testing.assert_allclose(row, expected, atol=1e-6)
     asked["history"] = OTHER[:1]
     assert service.post("/contributions", asked)[2] == {"contributions": [None]}
 
@@ -182,16 +190,16 @@ def test_requests_at_once_are_computed_together_and_fail_alone(models, monkeypat
         {"histories": [HISTORY if n % 2 else OTHER], "at": 20 + n, "k": 2 + n % 3} for n in range(8)
     ]
     asked[3]["histories"] = [[["gone", 1]]]
+    monkeypatch.setattr(batcher, "AT_ONCE", 4)
     with running(models[:1]) as service, ThreadPoolExecutor(8) as pool:
         first = pool.submit(service.post, "/recommend", asked[0])
         assert waiting.wait(20)
         others = [pool.submit(service.post, "/recommend", one) for one in asked[1:]]
-        while "requests_waiting 9.0" not in service.get("/metrics")[2]:  # this one, too
-            pass
+        until(lambda: "requests_waiting 9.0" in service.get("/metrics")[2])  # this one, too
         held.set()
         answers = [one.result() for one in (first, *others)]
     assert [status for status, _, _ in answers] == [200] * 3 + [409] + [200] * 4
-    assert sizes == [1, 7]
+    assert sizes == [1, 4, 3]
     for one, (status, _, found) in zip(asked, answers, strict=True):
         if status == 200:
             table = models[0].rec.recommend(one["histories"], k=one["k"], at=one["at"])

@@ -11,6 +11,7 @@ import pytest
 from missing_modules import environment_without
 from running_service import Client
 from served import toy_with_text, trained
+from waiting import until
 
 from recbole_hstu.cli import main
 from recbole_hstu.service.item_titles import read_titles, time_unit
@@ -38,17 +39,14 @@ def test_a_stop_finishes_what_is_at_work(models):
             url = process.stdout.readline().strip()
             port = int(url.removesuffix("/").rpartition(":")[2])
             assert url == f"http://127.0.0.1:{port}/"
-            while Client(port).get("/healthz")[0] != 200:
-                pass
+            until(lambda: Client(port).get("/healthz")[0] == 200)
             with socket.create_connection(("127.0.0.1", port), timeout=30) as line:
                 head = f"Content-Type: application/json\r\nContent-Length: {len(ASKED)}\r\n\r\n"
                 line.sendall(f"POST /recommend HTTP/1.1\r\nHost: x\r\n{head}".encode() + ASKED[:9])
-                while "waiting 2.0" not in Client(port).get("/metrics")[2]:
-                    pass
+                until(lambda: "waiting 2.0" in Client(port).get("/metrics")[2])
                 process.send_signal(signal.SIGTERM)
                 with pytest.raises(ConnectionError):
-                    while True:
-                        Client(port).get("/healthz")
+                    until(lambda: Client(port).get("/healthz")[0] is None)
                 line.sendall(ASKED[9:])
                 assert line.recv(65536).startswith(b"HTTP/1.1 200 ")
             assert process.wait(30) == 0

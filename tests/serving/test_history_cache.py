@@ -188,11 +188,11 @@ def test_kept_users_of_any_hstu(toy, more):
         for item, time in zip(part["item"], part["time"], strict=True):
             cache.append(user, item, time)
     users, at = ["u4", "u9", "u1"], targets["time"]
-    given = pd.concat([histories[histories["user"] == user] for user in users])
-    options = {"k": 5, "at": at, "exclude_seen": False}  # the cache keeps the last events alone
-    expected = rec.recommend(given, **options)
+    kept = cache.store.width  # events a user
+    given = pd.concat([histories[histories["user"] == user].tail(kept) for user in users])
+    expected = rec.recommend(given, k=5, at=at)
     rec.scorer.rows_at_once = 2
-    pd.testing.assert_frame_equal(cache.recommend(users, **options), expected, atol=1e-5)
+    pd.testing.assert_frame_equal(cache.recommend(users, k=5, at=at), expected, atol=1e-5)
 
 
 def test_an_event_without_a_time_comes_after_the_others(toy):

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +17,7 @@ import pytest
 import torch
 from filelock import FileLock
 from small_data import random_rows, small_options, write_inter
+from waiting import until
 
 from recbole_hstu.cli import main
 from recbole_hstu.config.config import Config
@@ -92,6 +92,14 @@ def test_seeds_enter_one_row_and_finished_runs_stay(toy, caplog):
     assert sum("finished before" in line for line in said(caplog)) == 4
     study(seeds="3")
     assert len(read_records(FOLDER)) == 6
+
+
+def test_a_finished_run_whose_ranks_are_gone_runs_again(toy, caplog):
+    study(["Pop"], seeds=1)
+    (ranks,) = FOLDER.glob("*.ranks.npz")
+    ranks.unlink()
+    study(["Pop"], seeds=1)
+    assert ranks.exists()
 
 
 def test_a_changed_setting_runs_again_and_says_so(toy, caplog):
@@ -292,8 +300,7 @@ def test_runs_side_by_side_and_one_of_the_processes_is_killed(toy, caplog):
     caplog.set_level(logging.INFO)
 
     def kill_one():
-        while not list(Path("saved").glob("Held-*-1.last.pth")):
-            time.sleep(0.02)
+        until(lambda: list(Path("saved").glob("Held-*-1.last.pth")))
         workers = multiprocessing.active_children()
         workers[0].kill()
         workers[0].join()
@@ -376,11 +383,13 @@ def test_recboles_own_beyond_accuracy_metrics_agree(toy):
     metrics = ["ItemCoverage", "AveragePopularity", "GiniIndex", "TailPercentage", "Hit"]
     for model in ("HSTU", "SASRec", "Pop"):
         more = small_options(model, metrics=metrics, valid_metric="Hit@5", mask_seen=True)
+        more["topk"] = [10, 5]
         result = run(model, "toy", config_dict=more)
         beyond, theirs = dict(result["record"].beyond), result["test_result"]
         assert (beyond.pop("tie_share") > 0) == (model == "Pop")
         assert beyond == pytest.approx({name: theirs[name] for name in beyond}, abs=1e-6)
         assert len(beyond) == 4
+        assert all(name.endswith("@5") for name in beyond)  # the shortest lists are kept
 
 
 def test_limit_users_is_honest(toy, caplog):

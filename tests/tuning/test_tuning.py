@@ -5,7 +5,6 @@ import os
 import signal
 import sqlite3
 import sys
-import time
 from pathlib import Path
 
 import optuna
@@ -13,6 +12,7 @@ import pytest
 import yaml
 from small_data import random_rows, write_inter
 from small_searches import FOLDER, GRID, WIDE, line, rows, start, tune, wait_for, wait_until
+from waiting import until
 
 from recbole_hstu.cli import main
 from recbole_hstu.quick_start import run
@@ -54,6 +54,17 @@ def test_exhaustive_and_what_it_leaves(toy, monkeypatch, capsys):
         assert "learning_rate" in (FOLDER / f"{name}.svg").read_text()
     best = f"trial-{scores.index(max(scores)) + 1}"
     assert [path.name for path in (FOLDER / "checkpoints").iterdir()] == [best]
+
+
+def test_a_search_for_less(toy):
+    metric = {"metrics": ["Hit", "AveragePopularity"], "valid_metric": "AveragePopularity@5"}
+    assert tune(WIDE, algo="halving", max_trials=4, epochs=3, min_epochs=1, **metric) == 0
+    scores = [float(row["averagepopularity@5"]) for row in rows()]
+    stopped = [row["state"] == "stopped early" for row in rows()]
+    assert stopped == [score == max(scores) for score in scores]
+    best = rows()[scores.index(min(scores))]
+    chosen = yaml.safe_load((FOLDER / "best.yaml").read_text())
+    assert chosen["learning_rate"] == float(best["learning_rate"])
 
 
 def test_nothing_is_repeated_and_more_trials_go_on(toy, capsys, monkeypatch):
@@ -354,10 +365,7 @@ def test_a_killed_worker_and_a_killed_command(toy):
     (left,) = children(process.pid)
     process.kill()  # and now the command itself: its worker ends with it
     process.wait()
-    deadline = time.time() + 60
-    while Path(f"/proc/{left}").exists() and "(zombie)" not in status(left):
-        assert time.time() < deadline, "the worker outlives its command"
-        time.sleep(0.05)
+    until(lambda: not Path(f"/proc/{left}").exists() or "(zombie)" in status(left))
     let_go(3)
     assert tune(WIDE, **HELD) == 0
     assert [(r["state"], r["epochs"]) for r in rows()] == [("finished", "4")] * 3
