@@ -153,9 +153,9 @@ def test_nobody_listening_is_one_line(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}/file.gz"
-    with pytest.raises(ConversionError, match="gave up after"):
-        download(Remote([url]), tmp_path / "file.gz")
-    assert remote_size(Remote([url])) is None
+        with pytest.raises(ConversionError, match="gave up after"):
+            download(Remote([url]), tmp_path / "file.gz")
+        assert remote_size(Remote([url])) is None
 
 
 def test_a_proxy_of_the_environment_is_used(server, tmp_path, monkeypatch):

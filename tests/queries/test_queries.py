@@ -77,6 +77,17 @@ def test_a_step_moves_the_low_rank_weights_alone():
         assert torch.equal(value, before[name]) == ("lora_" not in name), name
 
 
+def test_the_rate_falls_from_step_to_step():
+    """Two steps of AdamW on one text move a weight by its rate each: .001 and half of it."""
+    found = LanguageModel(tiny_llama(), tokenizer())
+    found.add_lora(4, 8)
+    settings = {"epochs": 2, "batch_size": 1, "learning_rate": 0.001, "warmup_steps": 0, "seed": 1}
+    list(found.train(["Title: red"], **settings))
+    weights = found.model.named_parameters()  # the B of low-rank weights starts from 0
+    furthest = max(value.abs().max().item() for name, value in weights if "lora_B" in name)
+    assert furthest == pytest.approx(0.0015, rel=0.05)
+
+
 def test_the_rate_goes_up_to_one_and_down_to_nothing():
     rates = [rate(step, 10, 4) for step in range(11)]
     assert rates[:5] == [0.25, 0.5, 0.75, 1.0, 1.0]

@@ -143,7 +143,7 @@ def test_who_does_not_send_the_body_loses_the_place(models, monkeypatch):
 
 def test_who_does_not_read_the_answer_loses_the_connection_and_the_place(models, monkeypatch):
     """Until then the place is taken: the server holds the answer."""
-    monkeypatch.setattr(connection, "SEND_SECONDS", 0.5)
+    monkeypatch.setattr(connection, "SEND_SECONDS", 2.0)
     large = "x" * (16 << 20)  # beyond what the sockets hold
     monkeypatch.setattr(type(models[0]), "described", lambda self: large)
     with (
