@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from logging import getLogger
+import logging
+from collections.abc import Mapping, Sequence
 from math import inf
 from typing import Any, NamedTuple
 
@@ -11,9 +11,13 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from recbole.utils import ModelType
 
 from recbole_hstu.data.files.token_codes import blocks
+from recbole_hstu.data.rows.sequence_rows import SequenceRows
 from recbole_hstu.support.errors import InputError
+
+logger = logging.getLogger(__name__)
 
 
 class Cuts(NamedTuple):
@@ -91,7 +95,7 @@ def log_users_of_cut(events: Sequence[torch.Tensor], asked: Sequence[int], cuts:
         ("train", "validate", "test"), when, events, asked, strict=True
     ):
         left = int((counts > 0).sum()) - users
-        getLogger().info(
+        logging.getLogger().info(
             f"{int(counts.sum()):,} events {time} {name}: {users:,} users; {left:,} more "
             "have no earlier event and are left out"
         )
@@ -100,6 +104,21 @@ def log_users_of_cut(events: Sequence[torch.Tensor], asked: Sequence[int], cuts:
                 f"eval_args.split: TS: no user has an event {time} and one "
                 "earlier than that; choose other cuts"
             )
+
+
+def log_targets_left_out(rows: SequenceRows, config: Mapping[str, Any]) -> None:
+    """Count the targets before the last `MAX_ITEM_LIST_LENGTH` of their user, which a row a user
+    does not teach."""
+    if config["MODEL_TYPE"] == ModelType.TRADITIONAL:  # counts events, learns no rows
+        return
+    width, targets = config["MAX_ITEM_LIST_LENGTH"], rows.uncut_lengths()
+    left_out = int((targets - width).clamp(min=0).sum())
+    if left_out:
+        hint = "; see --windows=all" if config["windows"] == "last" else ""
+        logger.info(
+            f"{left_out:,} of {int(targets.sum()):,} targets lie before a user's last {width} "
+            f"and teach nothing{hint}"
+        )
 
 
 def sample_of_users(users: torch.Tensor, hashes: NDArray[np.uint64], count: int) -> torch.Tensor:
@@ -132,7 +151,7 @@ def log_unknown(config: Any, parts: Sequence[Any]) -> None:
     for field, ids in seen.items():
         known[field][ids] = True
     if config["candidates"] == "training":
-        getLogger().info(
+        logging.getLogger().info(
             f"candidates: training: {len(seen[item]):,} of {train.item_num - 1:,} items"
         )
     for name, part in zip(("validation", "test"), judged, strict=True):
@@ -142,7 +161,7 @@ def log_unknown(config: Any, parts: Sequence[Any]) -> None:
         items, users = (int((~known[field][rows[field].numpy()]).sum()) for field in (item, user))
         if items or users:
             missed = " (missed: they are no candidates)" if config["candidates"] != "all" else ""
-            getLogger().info(
+            logging.getLogger().info(
                 f"{name}: of {len(part):,} targets {items:,} are items that training does not "
                 f"know{missed}, {users:,} are of users that it does not know"
             )

@@ -28,6 +28,7 @@ from recbole_hstu.data.exact_times import ExactTimes, Pending
 from recbole_hstu.data.held_out import (
     cut_times,
     hash_tokens,
+    log_targets_left_out,
     log_users_of_cut,
     places_of_cut,
     sample_of_users,
@@ -130,6 +131,7 @@ class SequenceDataset(ExactTimes, SequentialDataset):
             rows = parts[0].inter_feat
             if self.config["windows"] != "all":
                 parts[0].inter_feat = rows.last_row_of_each_user()
+                log_targets_left_out(parts[0].inter_feat, self.config)
             else:
                 parts[0].inter_feat = (
                     rows.windows_of_users() if self._row_a_user else rows.windows()

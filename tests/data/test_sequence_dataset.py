@@ -1,5 +1,7 @@
 """Sequence data against RecBole's own augmentation, and against a plain reading of the rules."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
@@ -260,3 +262,26 @@ def test_nobody_is_short_for_a_part_that_is_not_asked_for(caplog):
 def test_a_name_that_looks_like_a_pattern(name, in_empty_folder):
     write_inter(random_rows(), name=name)
     assert load_dataset(small_config(dataset=name)).dataset_name == name
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "hint"),
+    [
+        ("HSTU", {}, "; see --windows=all"),
+        ("COBRALite", {}, ""),
+        ("HSTU", {"windows": "all"}, None),
+        ("ItemGraph", {}, None),
+        ("SASRec", {}, None),
+    ],
+)
+def test_targets_that_a_row_a_user_leaves_out_are_counted(
+    in_empty_folder, caplog, model, options, hint
+):
+    caplog.set_level("INFO")
+    rows = random_rows()
+    build(rows, model, **options)
+    targets = [count - 3 for count in Counter(user for user, _, _ in rows).values()]
+    left_out = sum(max(0, count - WIDTH) for count in targets)
+    said = [line for line in caplog.messages if "teach nothing" in line]
+    expected = f"{left_out} of {sum(targets)} targets lie before a user's last {WIDTH} and teach"
+    assert said == ([] if hint is None else [f"{expected} nothing{hint}"])
