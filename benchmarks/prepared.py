@@ -62,6 +62,8 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="numbers in place of a table")
     parser.add_argument("--stage", help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.steps < 1:
+        parser.error(f"--steps {args.steps}: expected a number from 1 on")
     if args.stage:
         sys.stdout.write("\n" + json.dumps(measure(args)))
         return
