@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
+from logging import getLogger
 from math import inf
 from typing import Any, NamedTuple
 
@@ -16,8 +16,6 @@ from recbole.utils import ModelType
 from recbole_hstu.data.files.token_codes import blocks
 from recbole_hstu.data.rows.sequence_rows import SequenceRows
 from recbole_hstu.support.errors import InputError
-
-logger = logging.getLogger(__name__)
 
 
 class Cuts(NamedTuple):
@@ -95,7 +93,7 @@ def log_users_of_cut(events: Sequence[torch.Tensor], asked: Sequence[int], cuts:
         ("train", "validate", "test"), when, events, asked, strict=True
     ):
         left = int((counts > 0).sum()) - users
-        logging.getLogger().info(
+        getLogger().info(
             f"{int(counts.sum()):,} events {time} {name}: {users:,} users; {left:,} more "
             "have no earlier event and are left out"
         )
@@ -115,7 +113,7 @@ def log_targets_left_out(rows: SequenceRows, config: Mapping[str, Any]) -> None:
     left_out = int((targets - width).clamp(min=0).sum())
     if left_out:
         hint = "; see --windows=all" if config["windows"] == "last" else ""
-        logger.info(
+        getLogger(__name__).info(  # a logger of the package: the terminal shows it, too
             f"{left_out:,} of {int(targets.sum()):,} targets lie before a user's last {width} "
             f"and teach nothing{hint}"
         )
@@ -151,7 +149,7 @@ def log_unknown(config: Any, parts: Sequence[Any]) -> None:
     for field, ids in seen.items():
         known[field][ids] = True
     if config["candidates"] == "training":
-        logging.getLogger().info(
+        getLogger().info(
             f"candidates: training: {len(seen[item]):,} of {train.item_num - 1:,} items"
         )
     for name, part in zip(("validation", "test"), judged, strict=True):
@@ -161,7 +159,7 @@ def log_unknown(config: Any, parts: Sequence[Any]) -> None:
         items, users = (int((~known[field][rows[field].numpy()]).sum()) for field in (item, user))
         if items or users:
             missed = " (missed: they are no candidates)" if config["candidates"] != "all" else ""
-            logging.getLogger().info(
+            getLogger().info(
                 f"{name}: of {len(part):,} targets {items:,} are items that training does not "
                 f"know{missed}, {users:,} are of users that it does not know"
             )
