@@ -13,7 +13,7 @@ TRAIN_SECONDS ?= 90
 
 run: $(VENV)/installed
 	$(BIN)/python run_recbole.py --model=HSTU,HSTUText,SASRec --dataset=ml-100k \
-		--MAX_ITEM_LIST_LENGTH=50 --train_seconds=$(TRAIN_SECONDS)
+		--windows=all --MAX_ITEM_LIST_LENGTH=50 --train_seconds=$(TRAIN_SECONDS)
 
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist=worksteal
