@@ -58,6 +58,12 @@ def recbole_models() -> dict[str, str]:
     return found
 
 
+def model_names() -> set[str]:
+    """Every name that `find_model` knows: models, configurations and entry points."""
+    others = {entry.name for entry in entry_points(group=ENTRY_POINTS)}
+    return {*OWN_MODELS, *recbole_models(), *named_configurations(), *others}
+
+
 def address(model_class: type) -> str:
     """`package.module:Class`, by which `find_model` finds a class again, in any process that can
     import its module."""
@@ -118,9 +124,7 @@ def _at(place: str, name: str) -> type:
 
 
 def _unknown_model(name: str) -> InputError:
-    others = [entry.name for entry in entry_points(group=ENTRY_POINTS)]
-    known = sorted({*OWN_MODELS, *recbole_models(), *named_configurations(), *others})
-    lower = {one.lower(): one for one in reversed(known)}
+    lower = {one.lower(): one for one in sorted(model_names(), reverse=True)}
     near = [lower[n] for n in difflib.get_close_matches(name.lower(), lower, n=3, cutoff=0)]
     return InputError(
         f"--model={name}: no such model; did you mean {', '.join(near[:-1])} or {near[-1]}? "

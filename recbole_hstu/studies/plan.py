@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_hstu.config.config import Config
+from recbole_hstu.config.model_registry import model_names
 from recbole_hstu.records.same_terms import EVALUATION_OPTIONS, window_of_mask
 from recbole_hstu.support.errors import InputError, UnknownOption
 from recbole_hstu.support.yaml_values import load_yaml, merged
@@ -62,11 +63,12 @@ def read_variants(path: str | Path) -> list[Variant]:
     """The variants of a `compare.yaml`: label -> {model: NAME, options: {key: value},
     options_file: FILE}.
 
-    A label that is a model's name needs no `model`, and no options none: `SASRec:` is enough. The
-    file of options may be the `best.yaml` of a search; its model and data set are left aside.
+    A row without a `model` is of the one that its file of options names, such as the `best.yaml`
+    of a search, or of the one that its label names: `SASRec:` is enough. The data set of such a
+    file is left aside.
 
     Raises:
-        InputError: a file cannot be read or has another form.
+        InputError: a file cannot be read or has another form, or label and file name two models.
     """
     variants = []
     for label, entry in load_yaml(path).items():
@@ -84,11 +86,21 @@ def read_variants(path: str | Path) -> list[Variant]:
                 "options, and the data set with --dataset"
             )
         chosen = load_yaml(str(entry["options_file"])) if "options_file" in entry else {}
+        model = str(entry["model"]) if "model" in entry else _model(path, str(label), chosen)
         chosen = {key: chosen[key] for key in chosen if key not in ("model", "dataset")}
-        variants.append(Variant(str(label), str(entry.get("model", label)), options, chosen))
+        variants.append(Variant(str(label), model, options, chosen))
     if not variants:
         raise InputError(f"{path}: names no model")
     return _distinct(variants)
+
+
+def _model(path: str | Path, label: str, chosen: Mapping[str, Any]) -> str:
+    model = str(chosen.get("model", label))
+    if model != label and label in model_names():
+        raise InputError(
+            f"{path}: {label}: its options_file is of {model}; add model: {label} or model: {model}"
+        )
+    return model
 
 
 def read_seeds(value: Any) -> list[int] | None:

@@ -174,6 +174,7 @@ COMPARE = """\
 SASRec:
 HSTU (narrow): {model: HSTU, options: {hidden_size: 8}}
 HSTU: {options: {num_negatives: 4}, options_file: best.yaml}
+HSTU (searched): {options_file: best.yaml}
 """
 BEST = "model: HSTU\ndataset: another\nnum_negatives: 2\ntemperature: 0.1\nepochs: 9\n"
 
@@ -183,7 +184,12 @@ def test_a_file_of_variants(toy):
     Path("best.yaml").write_text(BEST)
     _, failed = compare_models([], "toy", (), options(compare="compare.yaml", num_negatives=8))
     assert not failed
-    assert [row["model"] for row in rows()] == ["SASRec", "HSTU (narrow)", "HSTU"]
+    assert [row["model"] for row in rows()] == [
+        "SASRec",
+        "HSTU (narrow)",
+        "HSTU",
+        "HSTU (searched)",
+    ]
     configs = {r.label: r.config for r in read_records(FOLDER)}
     assert configs["HSTU (narrow)"]["hidden_size"] == 8
     assert configs["HSTU (narrow)"]["num_negatives"] == 8
@@ -191,6 +197,7 @@ def test_a_file_of_variants(toy):
     # what a search chose stands under the options that all share
     assert configs["HSTU"]["temperature"] == 0.1
     assert configs["HSTU"]["epochs"] == options()["epochs"]
+    assert configs["HSTU (searched)"]["model"] == "HSTU"
 
 
 @pytest.mark.parametrize(
@@ -202,12 +209,14 @@ def test_a_file_of_variants(toy):
         ("HSTU: {options: {hidden: 8}}\nPop:\n", "unknown option 'hidden'"),
         ("HTSU:\nPop:\n", "--model=HTSU: no such model"),
         ("HSTU: {options_file: best.yaml}\nPop:\n", "best.yaml: "),
+        ("Pop: {options_file: of_hstu.yaml}\nBPR:\n", "is of HSTU; add model: Pop or model: HSTU"),
         ("HSTU: {options: {dataset: other}}\nPop:\n", "dataset is no option of a row"),
         ("HSTU:\n" + "x" * 230 + ": {model: Pop}\n", "make a name of .* characters"),
     ],
 )
 def test_bad_variants(toy, content, message):
     Path("compare.yaml").write_text(content)
+    Path("of_hstu.yaml").write_text(BEST)
     with pytest.raises(InputError, match=message):
         compare_models([], "toy", (), options(compare="compare.yaml"))
     assert not Path("results").exists()
