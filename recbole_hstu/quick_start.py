@@ -31,7 +31,7 @@ from recbole_hstu.support.errors import (
     packages_needed,
     refused_by_recbole,
 )
-from recbole_hstu.support.files.writable import check_folders
+from recbole_hstu.support.files.writable import check_run_folders
 from recbole_hstu.support.memory import keep_freed_memory
 from recbole_hstu.training import checkpoint
 from recbole_hstu.training.precision import set_precision
@@ -161,7 +161,7 @@ def _prepared(config: Config, log: RunLog) -> tuple[Any, Any, Any, Any, Any]:
     if config["resume"]:
         state = checkpoint.load_resumable(config["resume"])
         checkpoint.check_tokens(state, config["resume"], train._dataset)
-    check_folders("log", "log_tensorboard", config["checkpoint_dir"])
+    check_run_folders(config)
     processes.main_first(lambda: provide_text(config, train._dataset))
     network = build_model(config, train._dataset)
     words.info(network)

@@ -19,7 +19,7 @@ def read_options(arguments: Sequence[str]) -> dict[str, Any]:
     `--config_files` is a list of paths, and may be given more than once.
 
     Raises:
-        InputError: something that is no option, an option given twice, a name that is missing.
+        InputError: something that is no option, an option given twice, a value that is missing.
     """
     options: dict[str, Any] = {}
     queue = list(arguments)
@@ -32,7 +32,11 @@ def read_options(arguments: Sequence[str]) -> dict[str, Any]:
             raise InputError(f"--{key} is given twice; give it once")
         if not equals and queue and not queue[0].startswith("--"):
             text, equals = queue.pop(0), "="
+        if equals and not text:
+            raise InputError(f"--{key}= is empty; give it a value, or leave it out")
         if key == "config_files":
+            if not text:
+                raise InputError("--config_files names nothing; write --config_files=FILE")
             options[key] = [*options.get(key, []), *_paths(text)]
         else:
             if not equals and is_name(key):

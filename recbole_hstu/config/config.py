@@ -120,7 +120,8 @@ class Config(RecBoleConfig):
         return YamlLoader
 
     def _load_config_files(self, file_list: Sequence[str | Path] | None) -> dict[str, Any]:
-        return merge_yaml(file_list or ())
+        self._files = list(file_list or ())
+        return merge_yaml(self._files)
 
     def _load_cmd_line(self) -> dict[str, Any]:
         return {}
@@ -193,12 +194,18 @@ class Config(RecBoleConfig):
         gone = {key: option for key, option in self._declared.items() if option.is_taken_back}
         for key, value in given.items():
             if key in gone and value is not None:  # None is RecBole's word for "not set"
-                raise UnknownOption(
-                    key, f"{key}: {self.model} has no such option; {gone[key].meaning}"
-                )
+                message = f"{key}: {self.model} has no such option; {gone[key].meaning}"
+                raise UnknownOption(key, self._place(key) + message)
             if key not in known:
                 near = difflib.get_close_matches(key, sorted(known - set(gone)), n=1, cutoff=0.0)
-                raise UnknownOption(key, f"unknown option '{key}'; did you mean '{near[0]}'?")
+                message = f"unknown option '{key}'; did you mean '{near[0]}'?"
+                raise UnknownOption(key, self._place(key) + message)
+
+    def _place(self, key: str) -> str:
+        """The configuration file that an option comes from."""
+        if key in self.variable_config_dict:
+            return ""
+        return next((f"{file}: " for file in reversed(self._files) if key in load_yaml(file)), "")
 
     def _merge_eval_args(self, protocol_layer: dict[str, Any]) -> None:
         """`--eval_args="{mode: uni100}"` changes the mode and leaves split and order alone."""

@@ -144,6 +144,8 @@ class ExactTimes(CountedFilters):
         )
         if source == FeatureSource.INTERACTION:
             self._check_ids(header, filepath)
+        for field in sorted({*(wanted or ())} - {*header, self.time_field}):
+            self.logger.warning(f"{filepath}: has no column {field}, which load_col names")
         fields = [
             f for f in header if (wanted is None or f in wanted) and f not in (unwanted or ())
         ]

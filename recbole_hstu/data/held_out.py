@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from logging import getLogger
 from math import inf
 from typing import Any, NamedTuple
@@ -23,6 +23,26 @@ class Cuts(NamedTuple):
 
     valid: int
     test: int
+
+
+def check_rows_of_files(config: Any, columns: Collection[str]) -> None:
+    """Whether the files of `benchmark_filename` suit a sequential model.
+
+    Raises:
+        InputError: rows without their histories, or a model that makes its own rows.
+    """
+    if config["sequence_view"] == "user":
+        raise InputError(
+            "benchmark_filename: models that learn at every position make their own split; leave "
+            "it out, or name a model of RecBole"
+        )
+    of_history = f"{config['ITEM_ID_FIELD']}{config['LIST_SUFFIX']}"
+    if of_history not in columns:
+        raise InputError(
+            f"benchmark_filename: {config['model']} needs rows with their histories, in a column "
+            f"{of_history}:token_seq (load_col must name it); or leave benchmark_filename out, and "
+            "the events of one file are split"
+        )
 
 
 def cut_times(times: NDArray[np.int64], given: Sequence[float]) -> Cuts:

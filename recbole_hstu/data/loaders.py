@@ -36,14 +36,16 @@ def create_dataset(config: Config):
     """The data set of a model, times exact in every case.
 
     Sequential and general models share `SequenceDataset`, so that they are judged on the same
-    targets. Models for which RecBole has a data set of its own (knowledge graphs, click models,
-    DIEN, ...) keep that one. RecBole's cache of data sets is not used: it loads whatever lies
-    under its name and keeps the configuration of the day before.
+    targets. A split given in files (`benchmark_filename`) is of interactions for general models,
+    of rows with their histories for sequential ones. Models for which RecBole has a data set of
+    its own (knowledge graphs, click models, DIEN, ...) keep that one. RecBole's cache of data sets
+    is not used: it loads whatever lies under its name and keeps the configuration of the day
+    before.
     """
     module = importlib.import_module("recbole.data.dataset")
     kind = config["MODEL_TYPE"]
     special = getattr(module, f"{recbole_name(config.model_class)}Dataset", None)
-    ordered = config["eval_args"]["order"] == "TO"
+    ordered = config["eval_args"]["order"] == "TO" and config["benchmark_filename"] is None
     if special is None and (kind == ModelType.SEQUENTIAL or (kind in _OWN_SPLIT and ordered)):
         return SequenceDataset(config)
     if special is None and kind == ModelType.KNOWLEDGE:

@@ -26,6 +26,7 @@ from recbole.data.interaction import Interaction
 
 from recbole_hstu.data.exact_times import ExactTimes, Pending
 from recbole_hstu.data.held_out import (
+    check_rows_of_files,
     cut_times,
     hash_tokens,
     log_targets_left_out,
@@ -58,6 +59,10 @@ class SequenceDataset(ExactTimes, SequentialDataset):
                 setattr(self, name, self._dataframe_to_interaction(frame))
         self.inter_feat = self.prepared.events(self._dataframe_to_interaction)
         self.data_augmentation()
+
+    def _benchmark_presets(self) -> None:
+        check_rows_of_files(self.config, self.inter_feat)
+        super()._benchmark_presets()
 
     def data_augmentation(self) -> None:
         """Sort the events by user and time, equal times in file order; a row over every event but
@@ -115,11 +120,6 @@ class SequenceDataset(ExactTimes, SequentialDataset):
     def build(self) -> list[SequenceDataset]:
         """Training, validation and test part; the training part in the model's view."""
         if self.config["benchmark_filename"] is not None:
-            if self.config["sequence_view"] == "user":
-                raise InputError(
-                    "benchmark_filename: models that learn at every position make their own "
-                    "split; leave it out, or name a model of RecBole"
-                )
             return super().build()
         parts = super().build()
         if "TS" not in self.config["eval_args"]["split"]:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from recbole_hstu import __version__
+from recbole_hstu.data.files.atomic_file import read_header
 from recbole_hstu.data.files.item_text import ItemText, read_item_texts
 from recbole_hstu.data.files.side_feature_file import write_text_features
 from recbole_hstu.encoders.base import Encoder
@@ -73,8 +74,11 @@ def ensure_text_features(
     """
     options = _options(config)
     items = Path(folder) / f"{dataset}.item"
-    item_text = ItemText.from_property(_option(config, "item_text"), items)
-    known = _item_texts(items, item_text, config)
+    form = _form(config)
+    given = _option(config, "item_text")
+    columns = _text_columns(items, **form) if given is None and items.is_file() else ()
+    item_text = ItemText.from_property(given, columns)
+    known = read_item_texts(items, item_text, **form)
     wanted = WantedRows(known, tokens, options, _encoder_class(options))
     path = Path(output_folder or folder) / file_name(dataset, options, wanted)
     if wanted.check(path)[1] is None:
@@ -91,14 +95,19 @@ def ensure_text_features(
     return path
 
 
-def _item_texts(path: Path, item_text: ItemText, config: Mapping[str, Any]) -> dict[str, str]:
-    return read_item_texts(
-        path,
-        item_text,
-        item_field=_option(config, "ITEM_ID_FIELD") or "item_id",
-        separator=_option(config, "field_separator") or "\t",
-        encoding=_option(config, "encoding") or "utf-8",
-    )
+def _form(config: Mapping[str, Any]) -> dict[str, str]:
+    """How an `.item` file is written."""
+    return {
+        "item_field": _option(config, "ITEM_ID_FIELD") or "item_id",
+        "separator": _option(config, "field_separator") or "\t",
+        "encoding": _option(config, "encoding") or "utf-8",
+    }
+
+
+def _text_columns(path: Path, *, item_field: str, separator: str, encoding: str) -> list[str]:
+    header = read_header(path, separator=separator, encoding=encoding)
+    pairs = [column.partition(":") for column in header]
+    return [name for name, _, kind in pairs if kind.startswith("token") and name != item_field]
 
 
 @contextmanager

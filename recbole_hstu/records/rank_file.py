@@ -99,7 +99,7 @@ def read_rank_file(path: Path | str) -> RankFile:
             if header["version"] != VERSION:
                 raise InputError(
                     f"{path}: written as version {header['version']}, this release reads "
-                    f"{VERSION}: evaluate the run again"
+                    f"{VERSION}: delete it, and the study's command makes it anew"
                 )
             columns = {name: stored[name] for name in _COLUMNS}
             return RankFile(users=_decode(stored["users"]), meta=header["meta"], **columns)
@@ -109,7 +109,8 @@ def read_rank_file(path: Path | str) -> RankFile:
         raise InputError(f"{path}: no such file of ranks") from None
     except _DAMAGE as error:
         raise InputError(
-            f"{path}: not a readable file of ranks ({error}): delete it and evaluate the run again"
+            f"{path}: not a readable file of ranks ({error}): delete it, and the study's command "
+            "makes it anew"
         ) from error
 
 

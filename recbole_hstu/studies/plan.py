@@ -156,6 +156,8 @@ def plan_runs(
         for what, options in (("", shared), *((f"{v.label}: ", v.options) for v in variants)):
             if "seed" in options:
                 raise InputError(f"{what}seed={options['seed']} and --seeds: give one of them")
+    if len(variants) > 1:
+        _log_files_of_one_model(variants, config_files)
     options_of: dict[str, dict[str, Any]] = {}
     refusals: dict[str, list[tuple[str, UnknownOption]]] = {}
     for variant in variants:
@@ -177,6 +179,20 @@ def plan_runs(
     return runs
 
 
+def _log_files_of_one_model(
+    variants: Sequence[Variant], config_files: Sequence[str | Path]
+) -> None:
+    for file in config_files:
+        model = load_yaml(file).get("model")
+        others = [variant.label for variant in variants if variant.model != model]
+        if model and others:
+            logger.warning(
+                "%s is of %s, and its options go to %s, too; options_file of --compare gives them "
+                "to one row",
+                *(file, model, ", ".join(others)),
+            )
+
+
 def _known_options(
     variant: Variant,
     dataset: str | None,
@@ -191,8 +207,11 @@ def _known_options(
         try:
             Config(variant.model or None, dataset, config_files, options)
         except UnknownOption as error:
-            if error.key in variant.options or error.key not in shared:
-                raise
+            if error.key in variant.options:
+                raise UnknownOption(error.key, f"{variant.label}: {error}") from error
+            if error.key not in shared:  # of a file
+                hint = "an option of some rows goes under their options (--compare)"
+                raise UnknownOption(error.key, f"{variant.label}: {error} {hint}") from error
             unknown.append(error)
             del shared[error.key]
         else:

@@ -1,10 +1,12 @@
-"""Which runs are the same: the settings that decide an outcome, and the content of the data."""
+"""Which runs are the same: the settings that decide an outcome, and the content of the data and
+of the code of models from outside."""
 
 from __future__ import annotations
 
 import glob
 import hashlib
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,9 +16,13 @@ from recbole_hstu.data.files.semantic_id_file import semantic_ids_path
 from recbole_hstu.records.same_terms import decisive_options
 from recbole_hstu.studies.plan import PlannedRun
 
+HASHES = ("data_hash", "code_hash")
+_KNOWN_CODE = {"builtins", "abc", "typing", "torch", "recbole", "recbole_hstu"}
+
 
 def run_identity(planned: PlannedRun) -> dict[str, Any]:
-    """The settings of a run, and a hash of the files that it reads."""
+    """The settings of a run, and a hash of the files that it reads: `data_hash`, and `code_hash` of
+    the modules of a model of one's own."""
     config = planned.config
     text = getattr(config.model_class, "needs_text_features", False)
     wanted = decisive_options(config.plain(), text=text)
@@ -30,9 +36,23 @@ def run_identity(planned: PlannedRun) -> dict[str, Any]:
         files.append(semantic_ids_path(config))
     if config["queries"]:
         files.append(Path(config["queries"]))
-    stats = [(file, file.stat()) for file in files if file.is_file()]
-    wanted["data_hash"] = _hash(tuple((f, s.st_mtime_ns, s.st_size) for f, s in stats))
+    wanted["data_hash"] = _hash_of(files)
+    if code := _own_code(config.model_class):
+        wanted["code_hash"] = _hash_of(code)
     return wanted
+
+
+def _own_code(model_class: type) -> list[Path]:
+    """The modules of a class and its bases, without those of this package and of RecBole."""
+    modules = dict.fromkeys(base.__module__ for base in model_class.__mro__)
+    outside = [name for name in modules if name.partition(".")[0] not in _KNOWN_CODE]
+    files = [getattr(sys.modules.get(name), "__file__", None) for name in outside]
+    return [Path(file) for file in files if file]
+
+
+def _hash_of(files: Iterable[Path]) -> str:
+    stats = [(file, file.stat()) for file in files if file.is_file()]
+    return _hash(tuple((file, stat.st_mtime_ns, stat.st_size) for file, stat in stats))
 
 
 @cache

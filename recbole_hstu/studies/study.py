@@ -31,11 +31,12 @@ from recbole_hstu.records.run_record import (
     write_run,
 )
 from recbole_hstu.studies.plan import PlannedRun
-from recbole_hstu.studies.run_identity import changed_options, run_identity
+from recbole_hstu.studies.run_identity import HASHES, changed_options, run_identity
 from recbole_hstu.studies.side_by_side import on_gpu, side_by_side
 from recbole_hstu.support.commands.invocation import command
 from recbole_hstu.support.errors import CannotWrite, InputError, ProcessDied, writing
 from recbole_hstu.support.files.whole_file import LONGEST_NAME, write_whole
+from recbole_hstu.support.files.writable import check_run_folders
 from recbole_hstu.support.secrets import masked
 from recbole_hstu.training import checkpoint
 
@@ -64,6 +65,7 @@ def run_study(plan: Sequence[PlannedRun], folder: Path, jobs: int = 1) -> list[R
             )
     pending = [p for p in plan if _finished(p, folder) is None]
     if pending:
+        check_run_folders(pending[0].config)
         check_segment_options(pending[0].config)
         make_loaders(pending[0].config, load_dataset(pending[0].config))
     with _alone(folder):
@@ -230,7 +232,7 @@ def _is_checkpoint_of(file: Path, wanted: Mapping[str, Any]) -> bool:
         plain = checkpoint.load_checkpoint(file, mapped=True, with_table=False)["config"]
     except InputError:
         return False
-    return all(plain.get(key) == value for key, value in wanted.items() if key != "data_hash")
+    return all(plain.get(key) == value for key, value in wanted.items() if key not in HASHES)
 
 
 @contextmanager

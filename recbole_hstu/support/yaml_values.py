@@ -27,7 +27,7 @@ _NAME_ENDINGS = (
     *("_dir", "_path", "_file", "_name", "_url", "_project"),
     *("_FIELD", "_PREFIX", "_SUFFIX"),
 )
-_STRING, _MERGE = "tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"
+_STRING, _MERGE, _NULL = (f"tag:yaml.org,2002:{kind}" for kind in ("str", "merge", "null"))
 _NO_STRING = frozenset(f"tag:yaml.org,2002:{kind}" for kind in ("int", "float", "bool"))
 
 
@@ -59,10 +59,10 @@ class YamlLoader(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         for key, value in node.value:
-            named = [key, value] if is_name(str(key.value)) else [key]
-            for scalar in named:
-                if scalar.tag in _NO_STRING:
-                    scalar.tag = _STRING
+            if key.tag in _NO_STRING or key.tag == _NULL:
+                key.tag = _STRING
+            if is_name(str(key.value)) and value.tag in _NO_STRING:
+                value.tag = _STRING
         return super().construct_mapping(node, deep)
 
 

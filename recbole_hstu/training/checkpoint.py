@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -97,7 +98,8 @@ def load_checkpoint(
 
     Args:
         device: of the tensors.
-        mapped: tensors on the CPU whose bytes are read when they are used.
+        mapped: tensors on the CPU whose bytes are read when they are used; so nobody looks
+            whether they are those that were written.
         with_table: whether a sharded item table is read, too, and stands in `state_dict` as a
             whole one does, without its moments in `optimizer`. Else `table` says where it is.
 
@@ -110,11 +112,16 @@ def load_checkpoint(
         raise InputError(f"{path}: no such checkpoint")
     try:
         state = torch.load(path, map_location=device, weights_only=True, mmap=mapped)
+        changed = None if mapped else zipfile.ZipFile(path).testzip()  # torch does not look
     except Exception as error:  # torch raises half a dozen kinds for a damaged file
         raise InputError(
             f"{path}: damaged, or no checkpoint of recbole_hstu ({type(error).__name__}); "
             "name another one, or train anew without it"
         ) from error
+    if changed:
+        raise InputError(
+            f"{path}: damaged, its checksum differs ({changed}); copy the file anew, or train anew"
+        )
     if not isinstance(state, dict) or not {"config", "state_dict", "epoch"} <= set(state):
         raise InputError(f"{path}: not a checkpoint of recbole_hstu")
     if "tokens" not in state:

@@ -153,7 +153,9 @@ def read_space(file: str | Path) -> Space:
 
 def _find(file: str | Path) -> Path:
     own = PROPERTIES / "hyper"
-    for path in (Path(file), own / Path(file).name, own / f"{file}.yaml"):
+    name = Path(file).name
+    ours = str(file) in (name, f"properties/hyper/{name}")  # a path to nothing is none of them
+    for path in (Path(file), *((own / name, own / f"{name}.yaml") if ours else ())):
         if path.is_file():
             return path
     known = ", ".join(sorted(path.stem for path in own.glob("*.yaml")))
@@ -211,7 +213,7 @@ def _from_line(line: str, where: str) -> Parameter:
         raise InputError(f"{where}: {name}: {text} is no list of numbers") from error
     if kind == "loguniform" and all(abs(number) < 700 for number in numbers):
         numbers = [math.exp(number) for number in numbers]
-    if kind == "quniform" and len(numbers) == 3 and numbers[2] > 0:
+    if kind == "quniform" and len(numbers) == 3 and _few_steps(*numbers):
         # hyperopt: round(uniform(low, high) / q) * q
         low, high, step = (Decimal(str(number)) for number in numbers)
         low, high = ((n / step).quantize(Decimal(1), ROUND_HALF_EVEN) * step for n in (low, high))
@@ -240,8 +242,15 @@ def _rising(values: list[Any]) -> bool:
     return len(values) == 2 and values[0] < values[1]
 
 
+def _few_steps(low: float, high: float, step: float) -> bool:
+    """Whether `Decimal`, which has 28 digits, can count the steps."""
+    if not all(map(math.isfinite, (low, high, step))) or step <= 0:
+        return False
+    return max(abs(low), abs(high)) / step < 1e9
+
+
 def _stepped(values: list[Any]) -> bool:
-    if len(values) != 3 or not values[0] < values[1] or values[2] <= 0:
+    if len(values) != 3 or not values[0] < values[1] or not _few_steps(*values):
         return False
     low, high, step = (Decimal(str(value)) for value in values)
     return (high - low) % step == 0

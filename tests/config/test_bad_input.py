@@ -1,6 +1,7 @@
 """Every bad input: one clear line, exit status 2, nothing written."""
 
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -70,7 +71,13 @@ def test_a_text_model_names_the_columns_that_there_are(toy, capfd):
     Path("dataset/toy/toy.item").write_text(
         "item_id:token\tname:token_seq\tprice:float\ni1\tx\t1\n"
     )
-    refused(capfd, command(model="HSTUText"), '--item_text="{fields: [name], style: sentences}"')
+    expected = '--item_text="{fields: [name], style: sentences}"'
+    refused(capfd, command(model="HSTUText"), expected)
+    Path("dataset/toy/toy.inter").write_text(
+        Path("dataset/toy/toy.inter").read_text().replace("\t", ",")
+    )
+    Path("dataset/toy/toy.item").write_text("name:token_seq,item_id:token\nx,i1\n")
+    refused(capfd, command("--field_separator=,", model="HSTUText"), expected)
 
 
 def test_three_models_are_named_not_all(toy, capfd):
@@ -79,6 +86,17 @@ def test_three_models_are_named_not_all(toy, capfd):
 
 def test_no_model(toy, capfd):
     refused(capfd, ["run", "--dataset=toy"], "--model is missing")
+
+
+@pytest.mark.parametrize("key", ["exclude", "resume", "seeds", "config_files", "learner"])
+def test_an_empty_value(toy, capfd, key):  # such as that of a variable of the shell
+    refused(capfd, command(f"--{key}="), f"--{key}= is empty; give it a value")
+
+
+@pytest.mark.parametrize("content", ["~: 5", "null: 5"])
+def test_a_key_that_is_nothing(toy, capfd, content):
+    Path("null.yaml").write_text(content)
+    refused(capfd, command("--config_files=null.yaml"), "null.yaml: unknown option")
 
 
 def test_an_argument_that_is_no_option(capfd):
@@ -181,6 +199,18 @@ def test_half_a_checkpoint(trained, capfd):
         refused(capfd, command(resume="half.pth"), "half.pth: damaged")
 
 
+def test_a_checkpoint_with_a_changed_byte(trained, capfd):
+    content = bytearray(trained.read_bytes())
+    with zipfile.ZipFile(trained) as archive:
+        weights = next(
+            one for one in archive.infolist() if "/data/" in one.filename and one.file_size > 512
+        )
+    content[weights.header_offset + 400] ^= 0xFF
+    Path("flipped.pth").write_bytes(content)
+    capfd.readouterr()
+    refused(capfd, ["evaluate", "flipped.pth"], "flipped.pth: damaged, its checksum differs")
+
+
 def test_no_checkpoint(toy, capfd):
     refused(capfd, command(resume="nowhere.pth"), "nowhere.pth: no such checkpoint")
 
@@ -202,7 +232,9 @@ def test_a_checkpoint_of_another_model(last, capfd):
 def test_a_folder_that_cannot_be_written(toy, capfd, name):
     """A file stands where the folder should be: that stops root, too."""
     Path(name).write_text("in the way")
-    refused(capfd, command(), "cannot be written")
+    choice = "or choose another with --checkpoint_dir" if name == "saved" else "of your own"
+    refused(capfd, command(), f"{name}: the folder cannot be written", choice)
+    refused(capfd, command(model="Pop,HSTU"), f"{name}: the folder cannot be written")
 
 
 def test_a_checkpoint_of_other_settings(last, capfd):
@@ -312,6 +344,18 @@ def test_wandb_is_missing(toy, capfd, monkeypatch):
 
 def test_a_validation_metric_that_is_not_computed(toy, capfd):
     refused(capfd, command(valid_metric="NDCG@7"), "valid_metric: NDCG@7", "ndcg@5")
+
+
+def test_a_cell_with_a_nul(toy, capfd):  # pandas would cut the user there
+    with Path("dataset/toy/toy.inter").open("a") as file:
+        file.write("u\0a\ti1\t1600000000000\n")
+    lines = len(Path("dataset/toy/toy.inter").read_text().splitlines())
+    refused(capfd, command(model="Pop"), f"toy.inter: line {lines}: holds a NUL character")
+
+
+def test_a_file_without_the_mark_of_its_encoding(toy, capfd):
+    expected = "toy.inter: is not utf-16 text"
+    refused(capfd, command("--encoding=utf-16", model="Pop"), expected)
 
 
 def test_a_file_that_is_not_utf8(capfd):

@@ -102,7 +102,6 @@ def yaml_files():
         (["it's.yaml"], ["it's.yaml"]),
         (["C:\\a.yaml D:\\b.yaml"], ["C:\\a.yaml", "D:\\b.yaml"]),
         (["010"], ["010"]),
-        ([""], []),
     ],
 )
 def test_configuration_files(yaml_files, given, files):

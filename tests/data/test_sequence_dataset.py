@@ -285,3 +285,9 @@ def test_targets_that_a_row_a_user_leaves_out_are_counted(
     said = [line for line in caplog.messages if "teach nothing" in line]
     expected = f"{left_out} of {sum(targets)} targets lie before a user's last {WIDTH} and teach"
     assert said == ([] if hint is None else [f"{expected} nothing{hint}"])
+
+
+def test_a_column_that_load_col_names_and_nobody_has(toy, caplog):
+    columns = {"inter": ["user_id", "item_id", "timestamp", "ratng"]}
+    create_dataset(small_config("Pop", load_col=columns))
+    assert "toy.inter: has no column ratng, which load_col names" in caplog.text

@@ -157,6 +157,30 @@ def test_changed_data_run_again(toy, caplog):
     assert any("its settings changed: data_hash" in line for line in said(caplog))
 
 
+def test_options_of_files_in_a_comparison(toy, caplog):
+    Path("best.yaml").write_text("model: HSTU\nlearning_rate: 0.01\n")
+    compare_models(["HSTU", "Pop"], "toy", ["best.yaml"], options())
+    assert "best.yaml is of HSTU, and its options go to Pop, too" in caplog.text
+    Path("narrow.yaml").write_text("qk_size: 8\n")
+    with pytest.raises(InputError, match=r"SASRec: narrow.yaml: unknown option 'qk_size'.*rows"):
+        compare_models(["HSTU", "SASRec"], "toy", ["narrow.yaml"], options())
+
+
+OWN = "from recbole_hstu.model.pop import Pop\n\n\nclass Mine(Pop):\n    pass\n"
+
+
+def test_a_model_whose_code_changed_runs_again(toy, caplog, monkeypatch):
+    monkeypatch.syspath_prepend(".")
+    Path("of_mine.py").write_text(OWN)
+    study(("of_mine:Mine",), seeds=1)
+    caplog.clear()
+    study(("of_mine:Mine",), seeds=1)
+    assert any("Mine, seed 1: finished before" in line for line in said(caplog))
+    Path("of_mine.py").write_text(f"{OWN}    # better\n")
+    study(("of_mine:Mine",), seeds=1)
+    assert any("its settings changed: code_hash" in line for line in said(caplog))
+
+
 def test_a_failed_run_has_its_row_and_is_tried_again(toy, caplog):
     text, failed = study(("SASRec", "Pop"), seeds=1, learning_rate=1e30, train_batch_size=16)
     assert failed

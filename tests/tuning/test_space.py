@@ -123,6 +123,8 @@ def test_shipped_spaces_are_of_their_model(name):
         ("a: {int: [1, 4, 2]}", "a: int: .* whole steps apart"),
         ("a: {quniform: [1, 10, 4]}", "a: quniform: .* multiples of q"),
         ("a: {quniform: [1, 10]}", "a: quniform"),
+        ("a quniform 0,inf,1", "a: quniform: expected"),
+        ("a: {quniform: [0, 1.0e+30, 0.1]}", "a: quniform: expected"),
         ("a: {choice: []}", "a: choice: expected different values"),
         ("a: {choice: [1, 1]}", "a: choice: expected different values"),
         ("", "names no option"),
@@ -145,6 +147,8 @@ def test_nonsense(text, message):
 def test_no_such_file():
     with pytest.raises(InputError, match=r"--params_file=none.yaml: no such file; known .* HSTU"):
         read_space("none.yaml")
+    with pytest.raises(InputError, match=r"--params_file=none/HSTU.yaml: no such file"):
+        read_space("none/HSTU.yaml")  # a path to nothing is no name of ours
 
 
 @pytest.mark.parametrize(

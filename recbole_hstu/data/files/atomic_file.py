@@ -71,7 +71,7 @@ def read_header(path: str | Path, *, separator: str = "\t", encoding: str = "utf
             line = file.readline().rstrip("\r\n")
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
+    except UnicodeError as error:
         raise _not_in(encoding, path) from error
     except LookupError as error:
         raise InputError(
@@ -150,19 +150,30 @@ def _read_texts(source: _Source, n_columns: int) -> pd.DataFrame:
             keep_default_na=False,
             na_values=[""],
         )
-    except UnicodeDecodeError as error:
+    except UnicodeError as error:
         raise _not_in(encoding, path) from error
     except pd.errors.ParserError as error:
         raise InputError(f"{path}: {str(error).strip().splitlines()[-1]}") from error
     if not isinstance(frame.index, pd.RangeIndex):  # pandas takes a surplus column as index
         raise InputError(f"{path}: line 2: more columns than the {n_columns} of the header")
-    if any('"' in block for block in source.blocks()):
+    if _has_quotes(source):
         _warn_of_open_quotes(frame, source)
     if frame.empty:
         raise InputError(f"{path}: the file has a header and no row")
     if frame.iloc[:, -1].isna().any() and _lack_separators(frame, source):
         _refuse_short_row(source, n_columns)
     return frame
+
+
+def _has_quotes(source: _Source) -> bool:
+    quotes = False
+    for block in source.blocks():
+        quotes = quotes or '"' in block
+        if "\0" in block:  # pandas ends a cell there
+            with source.path.open(encoding=source.encoding) as file:
+                line = next(number for number, text in enumerate(file, 1) if "\0" in text)
+            raise InputError(f"{source.path}: line {line}: holds a NUL character; remove it")
+    return quotes
 
 
 def _lack_separators(frame: pd.DataFrame, source: _Source) -> bool:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import html
 import logging
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,21 +46,19 @@ class ItemText:
     ascii: bool = False
 
     @classmethod
-    def from_property(cls, value: Any, item_file: Path | None = None) -> ItemText:
+    def from_property(cls, value: Any, columns: Sequence[str] = ()) -> ItemText:
         """Check the data set's `item_text` property.
 
         Args:
-            item_file: the `.item` file, whose columns a message names.
+            columns: of text that the `.item` file has, for a message.
 
         Raises:
             InputError: it is missing or not of the form above.
         """
         form = "item_text: {fields: [title, categories], style: sentences or pipes, ascii: false}"
         if value is None:
-            columns = read_header(item_file) if item_file and item_file.is_file() else []
-            texts = [c.partition(":")[0] for c in columns if c.endswith((":token", ":token_seq"))]
-            if texts[1:]:
-                form = f'--item_text="{{fields: [{", ".join(texts[1:])}], style: sentences}}"'
+            if columns:
+                form = f'--item_text="{{fields: [{", ".join(columns)}], style: sentences}}"'
             raise InputError(f"nothing says what the text of an item is; add {form}")
         known = {"fields", "style", "ascii"}
         if not isinstance(value, Mapping) or not set(value) <= known:

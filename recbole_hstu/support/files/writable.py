@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from recbole_hstu.support.errors import InputError
+from recbole_hstu.support.settings import Settings
 
 
 def check_file(path: Path, *, option: str = "--out") -> None:
@@ -19,11 +20,17 @@ def check_file(path: Path, *, option: str = "--out") -> None:
     check_folders(str(path.parent), option=option)
 
 
-def check_folders(*names: str, option: str = "--checkpoint_dir") -> None:
+def check_run_folders(config: Settings) -> None:
+    """Whether a training can write its log and its checkpoints; errors: see `check_folders`."""
+    check_folders("log", "log_tensorboard")
+    check_folders(str(config["checkpoint_dir"]), option="--checkpoint_dir")
+
+
+def check_folders(*names: str, option: str | None = None) -> None:
     """Whether the folders are there or can be made, and can be written.
 
     Args:
-        option: by which another one is named.
+        option: by which another one is named, where there is one.
 
     Raises:
         InputError: a folder can be neither made nor written.
@@ -33,7 +40,8 @@ def check_folders(*names: str, option: str = "--checkpoint_dir") -> None:
         while not os.path.lexists(folder):  # a link to nothing is in the way, too
             folder = folder.parent
         if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+            other = f", or choose another with {option}" if option else ""
             raise InputError(
                 f"{name}: the folder cannot be written ({folder} is in the way); run from a "
-                f"folder of your own, or choose another with {option}"
+                f"folder of your own{other}"
             )
