@@ -18,7 +18,7 @@ from recbole_hstu import __version__
 from recbole_hstu.config.command_line import read_options
 from recbole_hstu.support.commands.command_help import command_help, overview
 from recbole_hstu.support.commands.invocation import command
-from recbole_hstu.support.commands.terminal import write_to_any_terminal
+from recbole_hstu.support.commands.terminal import with_output, write_to_any_terminal
 from recbole_hstu.support.errors import (
     InputError,
     ProcessDied,
@@ -30,8 +30,12 @@ from recbole_hstu.support.yaml_values import merge_yaml, merged
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit status: 0, 1 where a run or a process failed, 2 for bad
-    input, 130 after Ctrl-C."""
+    """Entry point; returns the exit status: 0, 1 where a run or a process failed or the output
+    cannot be written, 2 for bad input, 130 after Ctrl-C."""
+    return with_output(lambda: _main(argv))
+
+
+def _main(argv: Sequence[str] | None) -> int:
     # Idle threads of GNU's OpenMP spin for milliseconds before they sleep, on cores that others
     # want: a tenth of that makes a step faster (docs/performance.md). Read when torch is loaded.
     os.environ.setdefault("GOMP_SPINCOUNT", "30000")

@@ -48,3 +48,21 @@ def test_a_study_ends_with_its_table(toy, monkeypatch):
     shown = terminal.buffer.getvalue()
     assert b"~ 0.0000" in shown
     assert b"Mean ~ standard deviation over seeds." in shown
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    ("ending", "status", "said"),
+    [
+        ("| true", 0, ""),
+        (">&-", 0, ""),
+        ("> /dev/full", 1, "recbole-hstu: error: the output cannot be written"),
+    ],
+)
+def test_an_output_that_nobody_takes(unbuffered, ending, status, said):
+    line = f"set -o pipefail; {sys.executable} -m recbole_hstu.cli --help {ending}"
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    done = subprocess.run(
+        ["bash", "-c", line], check=False, env=environment, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr.partition(" (")[0]) == (status, said)

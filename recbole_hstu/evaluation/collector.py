@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,21 +10,10 @@ from recbole.evaluator import Collector, Evaluator
 from recbole.evaluator.register import metrics_dict
 
 from recbole_hstu.distributed import processes
-from recbole_hstu.evaluation.metrics import user_metric
+from recbole_hstu.evaluation.metrics import KINDS, user_metric
 from recbole_hstu.evaluation.ranks import target_ranks
 from recbole_hstu.evaluation.score_blocks import ScoreBlocks
 from recbole_hstu.evaluation.top_k import best_of_block
-
-# RecBole's metrics that follow from the rank of a row's one target.
-_FROM_RANK: dict[str, Callable[[Any, int], Any]] = {
-    "hit": lambda ranks, k: user_metric(ranks, f"hit@{k}"),
-    "recall": lambda ranks, k: user_metric(ranks, f"hit@{k}"),
-    "precision": lambda ranks, k: user_metric(ranks, f"hit@{k}") / k,
-    "ndcg": lambda ranks, k: user_metric(ranks, f"ndcg@{k}"),
-    "mrr": lambda ranks, k: user_metric(ranks, f"mrr@{k}"),
-    "map": lambda ranks, k: user_metric(ranks, f"mrr@{k}"),
-}
-
 
 # What RecBole's metrics need that no rank of a target can tell, such as GAUC's.
 _OF_SCORES = ("rec.meanrank", "rec.score", "data.label")
@@ -61,7 +49,7 @@ class RankCollector(Collector):
         self._barred: torch.Tensor | None = None  # (K,) items that are no candidates
         self._written = 0  # batches of ranks that stand in rec.topk
         self._needs_hits = any(
-            "rec.topk" in metrics_dict[name].metric_need and name not in _FROM_RANK
+            "rec.topk" in metrics_dict[name].metric_need and name not in KINDS
             for name in (str(metric).lower() for metric in config["metrics"])
         )
 
@@ -183,10 +171,10 @@ class RankEvaluator(Evaluator):
         ranks = dataobject.get("rec.rank").numpy() if "rec.rank" in dataobject else None
         result = {}
         for name in self.metrics:
-            if ranks is None or name not in _FROM_RANK:
+            if ranks is None or name not in KINDS:
                 result.update(self.metric_class[name].calculate_metric(dataobject))
                 continue
             for k in self.config["topk"]:
-                value = float(np.mean(_FROM_RANK[name](ranks, k)))
+                value = float(np.mean(user_metric(ranks, f"{name}@{k}")))
                 result[f"{name}@{k}"] = round(value, self.config["metric_decimal_place"])
         return result

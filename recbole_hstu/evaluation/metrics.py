@@ -1,6 +1,7 @@
 """Metrics from ranks, each of one relevant item a user, under RecBole's names.
 
-With one relevant item RecBole's `recall@k` is `hit@k`, so it is not repeated here.
+With one relevant item RecBole's `recall@k` is `hit@k`, its `precision@k` that divided by k, and its
+`map@k` is `mrr@k`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ from numpy.typing import NDArray
 
 from recbole_hstu.evaluation.ranks import MISSED
 
+KINDS = ("hit", "recall", "precision", "ndcg", "mrr", "map")
+"""Metrics of the first k of a list, without their `@k`."""
+
 MRR_CAP = 2500
 """`mrr_capped`: ranks past this count as one more, missed targets too (HSTU's research code)."""
 
@@ -22,9 +26,10 @@ PAPER_METRICS = ("hit@10", "hit@50", "hit@200", "ndcg@10", "ndcg@200", "mrr")
 def user_metric(ranks: NDArray[np.int64], name: str) -> NDArray[np.float64]:
     """One metric for every user, `(users,)` in 0..1, from ranks `(users,)` counted from 1.
 
-    `hit@k`, `ndcg@k` and `mrr@k` are RecBole's (1, 1/log2(rank+1) and 1/rank within the first k,
-    else 0); `mrr` is 1/rank over the whole ranking, 0 for a `MISSED` target; `mrr_capped` is the
-    mean reciprocal rank of HSTU's research code, in which no target is worth less than 1/2501.
+    Those of `KINDS` are RecBole's: `hit@k` and `recall@k` (1 within the first k, else 0),
+    `precision@k` (1/k), `ndcg@k` (1/log2(rank+1)), `mrr@k` and `map@k` (1/rank). `mrr` is 1/rank
+    over the whole ranking, 0 for a `MISSED` target; `mrr_capped` is the mean reciprocal rank of
+    HSTU's research code, in which no target is worth less than 1/2501.
 
     Raises:
         ValueError: an unknown name, or a rank below 1.
@@ -38,8 +43,8 @@ def user_metric(ranks: NDArray[np.int64], name: str) -> NDArray[np.float64]:
         return 1.0 / np.minimum(ranks, MRR_CAP + 1)
     kind, k = parse_name(name)
     hit = ranks <= k
-    if kind == "hit":
-        return hit.astype(np.float64)
+    if kind in ("hit", "recall", "precision"):
+        return hit / (k if kind == "precision" else 1)
     gain = 1.0 / np.log2(ranks + 1.0) if kind == "ndcg" else 1.0 / ranks
     return np.where(hit, gain, 0.0)
 
@@ -64,11 +69,11 @@ def parse_name(name: str) -> tuple[str, int]:
     """`"ndcg@10"` -> `("ndcg", 10)`.
 
     Raises:
-        ValueError: not `hit@k`, `ndcg@k` or `mrr@k` with a whole k > 0.
+        ValueError: not one of `KINDS` with a whole k > 0.
     """
     kind, _, k = name.partition("@")
-    if kind not in ("hit", "ndcg", "mrr") or not (k.isascii() and k.isdigit()) or int(k) < 1:
+    if kind not in KINDS or not (k.isascii() and k.isdigit()) or int(k) < 1:
         raise ValueError(
-            f"unknown metric {name!r}: use hit@k, ndcg@k, mrr@k (k > 0), mrr or mrr_capped"
+            f"unknown metric {name!r}: use {'@k, '.join(KINDS)}@k (k > 0), mrr or mrr_capped"
         )
     return kind, int(k)

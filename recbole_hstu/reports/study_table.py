@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from recbole_hstu.evaluation.metrics import KINDS
 from recbole_hstu.evaluation.significance import (
     PairedTest,
     adjusted_together,
@@ -22,7 +23,7 @@ from recbole_hstu.support.files.whole_file import write_whole
 
 logger = logging.getLogger(__name__)
 
-_RANK_KINDS = ("hit", "ndcg", "mrr", "mrr_capped")
+_OF_RANKS = (*KINDS, "mrr_capped")
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def study_table(records: Sequence[RunRecord], folder: Path | str, options: Repor
     if baselines and len(ranks[baselines[0]][0].ranks) < 2:
         logger.warning("one user was evaluated: nothing is tested")
     elif baselines:
-        ranked = [m for m in metrics if m.partition("@")[0] in _RANK_KINDS]
+        ranked = [m for m in metrics if m.partition("@")[0] in _OF_RANKS]
         for rows in _by_tie_order(records, ranks):
             against = [label for label in baselines if label in rows]
             if against:

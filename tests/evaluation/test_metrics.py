@@ -41,9 +41,9 @@ def test_equal_to_recbole(monkeypatch):
     struct = DataStruct()
     positions = torch.arange(1, 21)[None, :] == torch.from_numpy(ranks)[:, None]
     struct.set("rec.topk", torch.cat([positions.int(), torch.ones(200, 1, dtype=torch.int)], 1))
-    for kind, name in (("Hit", "hit"), ("NDCG", "ndcg"), ("MRR", "mrr"), ("Recall", "hit")):
+    for kind in ("Hit", "NDCG", "MRR", "Recall", "Precision", "MAP"):
         theirs = getattr(recbole_metrics, kind)(config).calculate_metric(struct)
-        ours = mean_metrics(ranks, [f"{name}@{k}" for k in topk])
+        ours = mean_metrics(ranks, [f"{kind.lower()}@{k}" for k in topk])
         assert list(theirs.values()) == pytest.approx(list(ours.values()), abs=1e-11)
 
 

@@ -114,6 +114,19 @@ def test_a_failed_baseline_is_left_out_and_the_others_are_tested(study, caplog):
     assert list(rows)[: len(LEVELS)] == list(LEVELS)
 
 
+def test_recall_is_tested_as_hit_is(study):
+    folder, records, _ = study
+    twice = [
+        replace(r, metrics={"hit@10": hit, "recall@10": hit})
+        for r in records
+        if (hit := r.metrics.get("hit@10")) is not None
+    ]
+    table = study_table(twice, folder / "runs", replace(OPTIONS, metrics=None))
+    marks = [[cell.mark for cell in row.cells] for row in table.rows if row.label != "SASRec"]
+    assert ["better", "better"] in marks
+    assert all(hit == recall for hit, recall in marks)
+
+
 def test_several_settings_each_have_their_table(tmp_path, caplog):
     for dataset, label in (("toys", "SASRec"), ("toys", "HSTU"), ("steam", "HSTU")):
         record, _ = finished_run(label, 1, dataset, 80, 40)
