@@ -7,13 +7,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
-
 from dataset_converters.by_name import STEAM_CORE
+from dataset_converters.config_file import arguments_of
 from dataset_converters.convert import DUPLICATES
 from dataset_converters.errors import ConversionError
 from dataset_converters.reading.lines import MAX_MALFORMED
-from dataset_converters.sources import own_data, steam
+from dataset_converters.sources import own_times, steam
 
 
 class _Parser(argparse.ArgumentParser):
@@ -152,7 +151,9 @@ def _add_own(parser: argparse.ArgumentParser) -> None:
         help="quotes of CSV and TSV files are letters as others, for files that do not quote",
     )
     parser.add_argument(
-        "--time_unit", choices=own_data.UNITS, default="s", help="what dates become (default: s)"
+        "--time_unit",
+        choices=own_times.UNITS,
+        help="what dates become (default: s); whole numbers stay as they are",
     )
     _add_common(parser, "off")
 
@@ -182,12 +183,35 @@ def _parse_with_config(
     if args.source != "csv":
         return args
     if args.config is not None:
-        known = set(vars(args)) - {"source", "config"}
-        args = parser.parse_args(["csv", *_arguments_of(args.config, known), *argv[1:]])
+        args = parser.parse_args(["csv", *_configured(parser, args), *argv[1:]])
     if args.interactions is None:
         raise ConversionError("--interactions is needed: the file of your interactions")
+    _check_columns(args)
     args.text = _fields_of(args.text or ())
     return args
+
+
+def _configured(parser: argparse.ArgumentParser, args: argparse.Namespace) -> list[str]:
+    """The arguments of the --config file; what is wrong with one of them is said with its name."""
+    known = set(vars(args)) - {"source", "config"}
+    flags = {name for name in known if isinstance(getattr(args, name), bool)}
+    given = arguments_of(args.config, known, flags)
+    try:
+        parser.parse_args(["csv", *given])
+    except ConversionError as error:
+        raise ConversionError(f"{args.config}: {error}") from error
+    return given
+
+
+def _check_columns(args: argparse.Namespace) -> None:
+    for name in ("user", "item", "time", "rating", "item_id"):
+        if getattr(args, name) == "":
+            raise ConversionError(f"--{name}: the name of the column is missing")
+    for name in ("item_id", "keep_unknown_items"):
+        if getattr(args, name) and args.items is None:
+            raise ConversionError(
+                f"--{name} is for a file of items; name that with --items, or leave --{name} out"
+            )
 
 
 def _fields_of(entries: Sequence[str]) -> dict[str, str]:
@@ -201,31 +225,6 @@ def _fields_of(entries: Sequence[str]) -> dict[str, str]:
             )
         columns[name] = column or name
     return columns
-
-
-def _arguments_of(path: Path, known: set[str]) -> list[str]:
-    """The options of a YAML file as command-line arguments, for the same checks."""
-    try:
-        config = yaml.safe_load(path.read_text("utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise ConversionError(f"{path}: cannot be read as YAML ({reason})") from error
-    if not isinstance(config, dict):
-        raise ConversionError(f"{path}: expected lines such as 'interactions: orders.csv'")
-    unknown = sorted(set(map(str, config)) - known)
-    if unknown:
-        raise ConversionError(f"{path}: unknown option {', '.join(unknown)}")
-    arguments = []
-    for name, value in config.items():
-        if isinstance(value, dict):
-            value = [f"{field}={column}" for field, column in value.items()]
-        if isinstance(value, list):
-            arguments += [f"--{name}", *map(str, value)]
-        elif value is True:
-            arguments.append(f"--{name}")
-        elif value is not None and value is not False:
-            arguments.append(f"--{name}={value}")
-    return arguments
 
 
 def _natural(text: str) -> int:

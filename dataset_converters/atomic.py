@@ -13,12 +13,14 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import chain, count
 from pathlib import Path
 
 import yaml
 from filelock import FileLock
 
 from dataset_converters.errors import ConversionError
+from dataset_converters.reading.lines import sha256_of
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +28,8 @@ _SETTINGS_HEAD = (
     "# Read by every run on this data set; written by its conversion. Settings of your own belong\n"
     "# in a file for --config_files, which wins over this one.\n"
 )
+_YAML_HASH = "yaml_sha256"  # in the statistics
+_RECBOLES_OWN = ("ml-100k",)
 INTER_HEADER = ("user_id:token", "item_id:token", "rating:float", "timestamp:float")
 
 
@@ -46,14 +50,16 @@ def write_json(path: Path, value: object) -> None:
     path.write_text(text + "\n", encoding="utf-8")
 
 
-def write_settings(path: Path, item_text: Mapping[str, object] | None) -> None:
-    """Write the configuration that a run on this data set reads by itself."""
+def write_settings(path: Path, item_text: Mapping[str, object] | None) -> dict[str, str]:
+    """Write the configuration that a run on this data set reads by itself; gives what the
+    statistics are to hold, so that a change of the file is noticed."""
     load = [column.partition(":")[0] for column in INTER_HEADER if not column.startswith("rating")]
     settings: dict[str, object] = {"load_col": {"inter": load}}
     if item_text:
         settings["item_text"] = dict(item_text)
     listed = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True, default_flow_style=None)
     path.write_text(_SETTINGS_HEAD + listed, encoding="utf-8")
+    return {_YAML_HASH: sha256_of(path)}
 
 
 def file_names(name: str) -> tuple[str, str, str, str]:
@@ -70,11 +76,16 @@ def dataset_folder(out: Path, name: str) -> Path:
     """The folder `out/name` of the data set `name`.
 
     Raises:
-        ConversionError: the name cannot be that of a folder, the folder may not be looked at, or
-            it is a symbolic link, which could not be replaced as a whole.
+        ConversionError: the name cannot be that of a folder, or is that of RecBole's own data
+            set; the folder may not be looked at, or it is a symbolic link, which could not be
+            replaced as a whole.
     """
     if not name or name.startswith((".", "-")) or not name.isprintable() or set(name) & set("/\\:"):
         raise ConversionError(f"'{name}' cannot be the name of a data set")
+    if name in _RECBOLES_OWN:
+        raise ConversionError(
+            f"{name} comes with RecBole, and a run takes that one; choose another --name"
+        )
     folder = Path(out).resolve() / name
     try:
         is_link = folder.is_symlink()
@@ -90,6 +101,19 @@ def dataset_folder(out: Path, name: str) -> Path:
 def is_whole(folder: Path) -> bool:
     """Whether `folder` holds the interactions that bear its name."""
     return (folder / file_names(folder.name)[0]).is_file()
+
+
+def require_converted(folder: Path) -> None:
+    """Raise ConversionError if files that no conversion wrote lie where one would write."""
+    inter, items, stats, _ = file_names(folder.name)
+    if (folder / stats).exists():
+        return
+    for name in (inter, items, parquet_name(folder.name)):
+        if (folder / name).exists():
+            raise ConversionError(
+                f"{folder / name}: no conversion wrote this file, for {stats} is not beside it; "
+                "move it away, or choose another --name"
+            )
 
 
 @contextmanager
@@ -157,7 +181,7 @@ def _tidy(folder: Path) -> None:
 def _carry_over(old: Path, new: Path, name: str) -> None:
     """Bring along what no conversion writes; items and settings of the old data set stay behind,
     but for settings that would be lost."""
-    _, items, _, settings = names = file_names(name)
+    _, items, stats, settings = names = file_names(name)
     own = {*names, parquet_name(name)}
     for path in old.iterdir():
         target = new / path.name
@@ -167,11 +191,27 @@ def _carry_over(old: Path, new: Path, name: str) -> None:
             _link(path, target)
     if (old / items).exists() and not (new / items).exists():
         logger.warning("%s of the data set before is gone: this one has no items file", items)
-    if (old / settings).exists() and not _same_bytes(old / settings, new / settings):
-        kept = new / f"{name}.before.yaml"
-        kept.unlink(missing_ok=True)
-        _link(old / settings, kept)
-        logger.info("%s is written anew; the old one stays as %s", settings, kept.name)
+    if (old / settings).exists() and not (
+        _same_bytes(old / settings, new / settings) or _as_written(old / stats, old / settings)
+    ):
+        kept = _set_aside(old / settings, new, name)
+        logger.info("%s is written anew; the old one stays as %s", settings, kept)
+
+
+def _as_written(stats: Path, settings: Path) -> bool:
+    """Whether the settings are those that the conversion wrote, as far as its statistics say."""
+    try:
+        return bool(json.loads(stats.read_text("utf-8"))[_YAML_HASH] == sha256_of(settings))
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
+
+
+def _set_aside(settings: Path, new: Path, name: str) -> str:
+    """Keep the settings under the first name that is free; the name."""
+    names = chain((f"{name}.before.yaml",), (f"{name}.before-{n}.yaml" for n in count(2)))
+    kept = next(new / one for one in names if not os.path.lexists(new / one))
+    _link(settings, kept)
+    return kept.name
 
 
 def _same_bytes(left: Path, right: Path) -> bool:

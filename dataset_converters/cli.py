@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import logging
+import shlex
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -52,10 +54,21 @@ def _run(args: argparse.Namespace, prog: str) -> None:
     if comparison:
         logger.info(comparison)
     if args.source == "csv":
-        model = "HSTUText" if args.text else "HSTU"
-        where = "" if args.out == Path("dataset") else f" --data_path={args.out}"
-        run = f"{prog.removesuffix('convert')}run " if prog.endswith("convert") else ""
-        logger.info("train on it: %s--model=%s --dataset=%s%s", run, model, folder.name, where)
+        logger.info("train on it: %s", _training(args, folder.name, prog))
+
+
+def _training(args: argparse.Namespace, name: str, prog: str) -> str:
+    """The command that trains on the data set, as this user can type it."""
+    if prog.endswith("convert"):
+        run = f"{prog.removesuffix('convert')}run"
+    else:
+        run = (
+            "recbole-hstu run" if shutil.which("recbole-hstu") else "python -m recbole_hstu.cli run"
+        )
+    options = [f"--model={'HSTUText' if args.text else 'HSTU'}", f"--dataset={name}"]
+    if args.out != Path("dataset"):
+        options.append(f"--data_path={args.out}")
+    return f"{run} {shlex.join(options)}"
 
 
 def _name(args: argparse.Namespace) -> str:

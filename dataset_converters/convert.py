@@ -16,6 +16,7 @@ from dataset_converters.atomic import (
     file_names,
     parquet_name,
     replacing,
+    require_converted,
     write_json,
     write_rows,
     write_settings,
@@ -23,7 +24,12 @@ from dataset_converters.atomic import (
 from dataset_converters.event_files import write_interactions, write_parquet
 from dataset_converters.gathering import Fields, gather
 from dataset_converters.ids import ID
-from dataset_converters.interactions import Interactions, doubtful_times, require_rows
+from dataset_converters.interactions import (
+    Interactions,
+    doubtful_times,
+    mixed_units,
+    require_rows,
+)
 from dataset_converters.reading.chunks import Chunk
 from dataset_converters.reading.lines import Tally, file_facts
 
@@ -98,14 +104,16 @@ def convert(folder: Path, source: Source, options: Options, parquet: bool = Fals
     To be called under `atomic.dataset_lock(folder)`.
 
     Raises:
-        ConversionError: too many malformed lines, a damaged file, or no interaction left.
+        ConversionError: too many malformed lines, a damaged file, no interaction left, or files
+            in `folder` that no conversion wrote.
     """
+    require_converted(folder)
     data = gather(source.chunks, source.fields, source.row_tally, options.limit)
     source.row_tally.finish()
-    require_rows(data, f"reading {source.row_tally.path}")
+    require_rows(data, f"reading {source.row_tally.path}", "check that it is the right file")
     read = data.counts()
-    doubt = doubtful_times(data.time)
-    if doubt:
+    mixed = mixed_units(data.time) if source.fields.clock.kind == "number" else None
+    for doubt in filter(None, (doubtful_times(data.time), mixed)):
         logger.warning("%s: %s", source.row_tally.path.name, doubt)
     with replacing(folder) as new:
         inter, item, stats_file, settings = (new / name for name in file_names(folder.name))
@@ -122,8 +130,7 @@ def convert(folder: Path, source: Source, options: Options, parquet: bool = Fals
             spool.unlink()
         counts = {"read": read, "repeated_pairs": repeated}
         stats = _statistics(folder.name, source, options, data, metadata, counts)
-        write_json(stats_file, stats)
-        write_settings(settings, source.item_text)
+        write_json(stats_file, stats | write_settings(settings, source.item_text))
     _report(folder, stats)
     _warn_about_stock_reader(data, metadata)
     return stats
@@ -157,6 +164,7 @@ class _Metadata:
     def __init__(self, source: Source, options: Options, spool: Path) -> None:
         self.known: set[str] = set()
         self.longest = 0
+        self.unwanted: str | None = None  # an id that no interaction has
         self._source = source
         self._early_end = options.limit is not None
         self._spool = spool
@@ -171,6 +179,7 @@ class _Metadata:
             for item, record in self._source.items:
                 if item not in wanted:
                     self._counts["not_needed"] += 1
+                    self.unwanted = self.unwanted or item
                 elif item in self.known:
                     self._counts["repeated"] += 1
                 else:
@@ -185,6 +194,16 @@ class _Metadata:
         with self._spool.open(encoding="utf-8") as file:
             header = ["item_id:token", *(f"{name}:token_seq" for name in self._source.text)]
             write_rows(path, header, self._rows(map(json.loads, file), items))
+
+    def remedy(self, data: Interactions) -> str:
+        """What to do where no item of `data`, whose interactions may be dropped, is known."""
+        files = (self._source.row_tally, self._source.item_tally)
+        ids = (data.items[0].as_py(), self.unwanted)
+        shown = (f"{i!r:.60} in {t.path.name}" for i, t in zip(ids, files, strict=True) if i and t)
+        return (
+            f"compare the ids of the two files ({', '.join(shown)}), or keep these interactions "
+            "with --keep_unknown_items"
+        )
 
     def stats(self) -> dict[str, object] | None:
         """Counts of records and of empty texts among the items written; None without metadata."""
@@ -221,18 +240,19 @@ def _filter(
 ) -> int:
     """Drop what is not to stay of `data`, sorted by time; how many rows repeated a pair."""
 
-    def count(rows: int, reason: str) -> None:
+    def count(rows: int, reason: str, remedy: str = "") -> None:
         if rows:
             dropped[reason] += rows
-        require_rows(data, f"dropping interactions: {reason}")
+        require_rows(data, f"dropping interactions: {reason}", remedy)
 
     if metadata.stats() is not None and not options.keep_unknown_items:
-        count(data.keep(data.of_items(metadata.known)), "item without metadata")
+        known = data.of_items(metadata.known)
+        count(data.keep(known), "item without metadata", metadata.remedy(data))
     repeats = data.repeats("last" if options.duplicates == "last" else "first")
     if options.duplicates != "keep":
         count(data.keep(~repeats), "repeated (user, item) pair")
     core = f"fewer than {options.user_core} of a user or {options.item_core} of an item"
-    count(data.drop_to_core(options.user_core, options.item_core), core)
+    count(data.drop_to_core(options.user_core, options.item_core), core, "lower --k_core")
     return int(repeats.sum())
 
 

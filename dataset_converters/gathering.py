@@ -24,7 +24,10 @@ class LeftOutError(Exception):
 
 
 class Clock(Protocol):
-    """Times of a whole column."""
+    """Times of a whole column. Their `kind` is "number" or "date", "" before the first."""
+
+    @property
+    def kind(self) -> str: ...
 
     def of_column(self, column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
         """Times (N,) int64, and a mask (N,) of those that are certain."""

@@ -17,6 +17,8 @@ from dataset_converters.reading.clean_text import is_clean_token
 _YEAR_S = 31_536_000
 _MANY_ROWS, _FEW_TIMES = 200, 20
 _INT64_MAX = 2**63 - 1
+_UNITS = ("seconds", "milliseconds", "microseconds", "nanoseconds")
+_BOUNDS = (10**8, 10**11, 10**14, 10**17)  # 1973 in each unit, and 5138 in the one before
 _BLOCK = 1 << 20  # rows
 _COLUMNS = ("user", "item", "rating", "time")
 
@@ -174,6 +176,23 @@ def doubtful_times(time: np.ndarray) -> str | None:
     return f"{what}; is the column of the times (--time) the right one?"
 
 
+def mixed_units(time: np.ndarray) -> str | None:
+    """How many of the times (N,) int64 look like each unit; None if they look like one.
+
+    A number is of one unit alone if it is a time of the years 1973 to 5138.
+    """
+    above = [*(int(np.count_nonzero(time >= bound)) for bound in _BOUNDS), 0]
+    found = {
+        unit: more - less
+        for unit, more, less in zip(_UNITS, above[:-1], above[1:], strict=True)
+        if more > less
+    }
+    if len(found) < 2:
+        return None
+    counts = ", ".join(f"{count:,} like {unit}" for unit, count in found.items())
+    return f"the times look to be of different units: {counts}; give all of them in one"
+
+
 def checked_row(user: object, item: object, rating: object, time: int) -> Row:
     """A row whose ids can stand in an atomic file and whose numbers fit.
 
@@ -192,7 +211,7 @@ def checked_row(user: object, item: object, rating: object, time: int) -> Row:
     return user, item, number, time  # type: ignore[return-value]
 
 
-def require_rows(data: Interactions, after: str) -> None:
+def require_rows(data: Interactions, after: str, remedy: str) -> None:
     """Raise ConversionError if no interaction is left."""
     if not len(data):
-        raise ConversionError(f"no interaction is left after {after}")
+        raise ConversionError(f"no interaction is left after {after}; {remedy}")

@@ -42,7 +42,7 @@ def guess_encoding(path: Path, allowed: float) -> str:
         ConversionError: more than the share `allowed` of the first lines is not UTF-8. Encodings of
             a byte a character differ in a few letters only, so one of them is named, not taken.
     """
-    head = _head(path)
+    head = head_of(path, _HEAD)
     for mark, name in _MARKS.items():
         if head.startswith(mark):
             return name
@@ -59,10 +59,11 @@ def guess_encoding(path: Path, allowed: float) -> str:
     )
 
 
-def _head(path: Path) -> bytes:
+def head_of(path: Path, size: int) -> bytes:
+    """The first `size` bytes of a file, unpacked if gzipped; none if it cannot be read."""
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            return file.read(_HEAD)
+            return file.read(size)
     except (OSError, EOFError, zlib.error):  # told by who reads on, with the reason
         return b""
 

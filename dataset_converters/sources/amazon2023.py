@@ -117,6 +117,7 @@ def _ratings(tally: Tally) -> Iterator[Chunk]:
 
 
 class _Milliseconds:
+    kind = "number"
     of_column = staticmethod(whole_numbers)
 
 

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta, timezone
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
-from dateutil.parser import isoparse
 
 from dataset_converters.atomic import INTER_HEADER
 from dataset_converters.convert import Source
@@ -22,21 +18,14 @@ from dataset_converters.gathering import Fields
 from dataset_converters.interactions import Row, checked_row
 from dataset_converters.reading.chunks import Chunk, Record
 from dataset_converters.reading.clean_text import plain_text
-from dataset_converters.reading.clocks import seconds_of_dates, ticks, whole_numbers
 from dataset_converters.reading.encodings import guess_encoding, known_encoding
 from dataset_converters.reading.lines import Tally
+from dataset_converters.reading.magic import require_text
 from dataset_converters.reading.tables import is_separated, read_chunks, read_records
+from dataset_converters.sources.own_times import Clock
 
 logger = logging.getLogger(__name__)
 
-UNITS = {"s": timedelta(seconds=1), "ms": timedelta(milliseconds=1)}
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
-_FIRST_SECOND, _LAST_SECOND = (  # of the years that Python has, and so a date of text
-    (end.replace(tzinfo=timezone.utc) - _EPOCH) // timedelta(seconds=1)
-    for end in (datetime.min, datetime.max)
-)
-_INTEGER = re.compile(r"-?[0-9]+(?:\.0*)?")
-_DAY = re.compile(r"\d{4}-\d\d-\d\d|\d{8}|\d{4}-?W\d\d-?\d", re.ASCII)
 _TAKEN = tuple(column.partition(":")[0] for column in INTER_HEADER)
 _TEXTS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_null)
 _IDS = ("text or whole numbers", (*_TEXTS, pa.types.is_integer))
@@ -75,35 +64,36 @@ def open_source(
     items: Path | None,
     columns: Columns,
     *,
-    time_unit: str,
+    time_unit: str | None,
     max_malformed: float,
     encoding: str | None = None,
     quotes: bool = True,
 ) -> Source:
     """The source of one's own files; see `reading.tables.FORMATS`.
 
-    Times are whole numbers, kept as they are, or ISO dates, which become `time_unit` ("s" or "ms")
-    since 1970 UTC; a date without a zone is UTC.
+    Times are whole numbers, kept as they are, or ISO dates, which become `time_unit` since 1970
+    UTC; a date without a zone is UTC.
 
     Args:
+        time_unit: "s" or "ms"; seconds if None. One that changes nothing is warned of.
         encoding: of both files; guessed for each if None.
         quotes: whether they quote in CSV and TSV files; else they are letters as others.
 
     Raises:
         ConversionError: a column that is named twice, an unknown encoding, text fields without an
-            items file or the reverse, bad names of fields, no `quotes` where no file is CSV or TSV.
+            items file or the reverse, bad names of fields, no `quotes` where no file is CSV or TSV,
+            an encoding where no file is text.
     """
     _check_roles(columns)
     _check_text(items, columns.text)
-    if not quotes and not any(is_separated(path) for path in (interactions, items) if path):
-        raise ConversionError("--no_quotes is for CSV and TSV files; leave it out for others")
+    _check_options([path for path in (interactions, items) if path], encoding, quotes)
     tally = _tally(interactions, max_malformed, encoding)
     settings: dict[str, object] = {"dates_rounded_down": 0}
     item_tally = _tally(items, max_malformed, encoding) if items else None
     return Source(
         name="csv",
         chunks=_chunks(tally, columns, quotes),
-        fields=_fields(columns, _Clock(time_unit, settings)),
+        fields=_fields(columns, Clock(time_unit, settings, interactions.name)),
         row_tally=tally,
         items=_items(item_tally, columns, quotes) if item_tally else None,
         item_tally=item_tally,
@@ -137,108 +127,23 @@ def _check_text(items: Path | None, text: Mapping[str, str]) -> None:
             )
 
 
+def _check_options(files: Sequence[Path], encoding: str | None, quotes: bool) -> None:
+    if not quotes and not any(map(is_separated, files)):
+        raise ConversionError("--no_quotes is for CSV and TSV files; leave it out for others")
+    if encoding is not None and all(path.suffix == ".parquet" for path in files):
+        raise ConversionError("--encoding is for files of text; leave it out for Parquet")
+
+
 def _tally(path: Path, max_malformed: float, encoding: str | None) -> Tally:
     if path.suffix == ".parquet":
         return Tally(path, max_malformed)
+    require_text(path)
     if encoding is not None:
         return Tally(path, max_malformed, known_encoding(encoding))
     guessed = guess_encoding(path, max_malformed)
     if guessed != "utf-8":
         logger.info("%s: read as %s; --encoding names another one", path.name, guessed)
     return Tally(path, max_malformed, guessed)
-
-
-class _Clock:
-    """Reads times, all of one kind: whole numbers or dates."""
-
-    def __init__(self, unit: str, settings: dict[str, object]) -> None:
-        self._unit = UNITS[unit]
-        self._settings = settings
-        self._kind = ""
-
-    def of_column(self, column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
-        """The times (N,) that are certain to be of the clock's kind, and a mask of them."""
-        for scalar in () if self._kind else column:
-            with suppress(ValueError, OverflowError):
-                value = scalar.as_py()
-                self._kind = "number" if _whole_number(value) is not None else _kind_of_date(value)
-                break
-        if self._kind == "number":
-            return whole_numbers(column)
-        if pa.types.is_timestamp(column.type):
-            return self._of_timestamps(column)
-        seconds, certain = seconds_of_dates(column)
-        return seconds * (timedelta(seconds=1) // self._unit), certain
-
-    def _of_timestamps(self, column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
-        values, a_second, valid = ticks(column)
-        seconds = values // a_second
-        valid = valid & (seconds >= _FIRST_SECOND) & (seconds <= _LAST_SECOND)
-        wanted = timedelta(seconds=1) // self._unit
-        if a_second <= wanted:
-            return values * (wanted // a_second), valid
-        times, rest = np.divmod(values, a_second // wanted)
-        return times, valid & (rest == 0)  # the others are counted one by one
-
-    def read(self, value: object) -> int:
-        """A whole number as it is, a date in the clock's unit. Raises ValueError for all else."""
-        number = _whole_number(value)
-        kind = "date" if number is None else "number"
-        time = self._of_date(value) if number is None else number
-        self._kind = self._kind or kind
-        if kind != self._kind:
-            raise ValueError(f"time {value!r} is a {kind}, those before it were not")
-        return time
-
-    def _of_date(self, value: object) -> int:
-        moment = _date(value)
-        time, rest = divmod(moment - _EPOCH, self._unit)
-        if rest:
-            self._settings["dates_rounded_down"] = (
-                int(str(self._settings["dates_rounded_down"])) + 1
-            )
-        return time
-
-
-def _whole_number(value: object) -> int | None:
-    if isinstance(value, str) and _INTEGER.fullmatch(value.strip()):
-        return int(value.strip().split(".")[0])
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    if isinstance(value, float):
-        if not value.is_integer():
-            raise ValueError(f"time {value!r} has a fraction")
-        return int(value)
-    return None
-
-
-def _date(value: object) -> datetime:
-    if isinstance(value, datetime):
-        moment = value
-    elif isinstance(value, date):
-        moment = datetime(value.year, value.month, value.day)
-    elif isinstance(value, str):
-        moment = _iso_date(value)
-    else:
-        raise ValueError(f"time {value!r:.60} is no whole number and no ISO date")
-    return moment.replace(tzinfo=timezone.utc) if moment.tzinfo is None else moment
-
-
-def _kind_of_date(value: object) -> str:
-    """`date`, if `value` is one. Raises ValueError if it is not."""
-    _date(value)
-    return "date"
-
-
-def _iso_date(text: str) -> datetime:
-    """An ISO 8601 date, with or without a time: `datetime` of Python 3.10 knows one form of it."""
-    plain = re.sub(r"(?<=\d)\s+(?=[+-]\d\d:?\d\d$|[zZ]$)", "", text.strip())  # before the zone
-    if _DAY.match(plain):  # a year or a month alone is no date
-        try:
-            return isoparse(plain)
-        except ValueError:
-            pass
-    raise ValueError(f"time {text!r:.60} is no whole number and no ISO date")
 
 
 def _chunks(tally: Tally, columns: Columns, quotes: bool) -> Iterator[Chunk]:
@@ -261,12 +166,12 @@ def _require_types(path: Path, columns: Columns, chunk: Chunk) -> None:
             raise ConversionError(f"{path}: column '{name}' is of type {kind}; it must hold {what}")
 
 
-def _fields(columns: Columns, clock: _Clock) -> Fields:
+def _fields(columns: Columns, clock: Clock) -> Fields:
     names = (columns.user, columns.item, columns.time, columns.rating)
     return Fields(*names, clock, partial(_row, columns=columns, clock=clock))
 
 
-def _row(record: Record, columns: Columns, clock: _Clock) -> Row:
+def _row(record: Record, columns: Columns, clock: Clock) -> Row:
     return checked_row(
         _token(record, columns.user),
         _token(record, columns.item),

@@ -85,6 +85,8 @@ def seconds_of(day: str) -> int:
 
 
 class _Days:
+    kind = "date"
+
     @staticmethod
     def of_column(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
         days = column.dictionary_encode()

@@ -39,6 +39,17 @@ def load_dataset(config: Config) -> Any:
 
 
 def _unknown_dataset(name: str, folder: Path) -> InputError:
+    parent, own = Path(name).parent, Path(name).name
+    if own != name:
+        return InputError(
+            f"--dataset={name}: is a path; write --data_path={parent} --dataset={own} for "
+            f"{parent / own / own}.inter"
+        )
+    if (folder.parent / f"{name}.inter").is_file():
+        return InputError(
+            f"--data_path={folder.parent}: is the data set's own folder; name the one around it, "
+            f"--data_path={folder.parent.parent}"
+        )
     if not folder.parent.is_dir() and str(folder.parent) != "dataset":
         return _no_data_path(folder.parent)
     here = [p.parent.name for p in folder.parent.glob("*/*.inter")]

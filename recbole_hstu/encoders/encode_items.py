@@ -74,11 +74,7 @@ def ensure_text_features(
     """
     options = _options(config)
     items = Path(folder) / f"{dataset}.item"
-    form = _form(config)
-    given = _option(config, "item_text")
-    columns = _text_columns(items, **form) if given is None and items.is_file() else ()
-    item_text = ItemText.from_property(given, columns)
-    known = read_item_texts(items, item_text, **form)
+    item_text, known = _item_texts(items, config)
     wanted = WantedRows(known, tokens, options, _encoder_class(options))
     path = Path(output_folder or folder) / file_name(dataset, options, wanted)
     if wanted.check(path)[1] is None:
@@ -95,13 +91,16 @@ def ensure_text_features(
     return path
 
 
-def _form(config: Mapping[str, Any]) -> dict[str, str]:
-    """How an `.item` file is written."""
-    return {
+def _item_texts(path: Path, config: Mapping[str, Any]) -> tuple[ItemText, dict[str, str]]:
+    form = {
         "item_field": _option(config, "ITEM_ID_FIELD") or "item_id",
         "separator": _option(config, "field_separator") or "\t",
         "encoding": _option(config, "encoding") or "utf-8",
     }
+    given = _option(config, "item_text")
+    columns = _text_columns(path, **form) if given is None and path.is_file() else ()
+    item_text = ItemText.from_property(given, columns)
+    return item_text, read_item_texts(path, item_text, **form)
 
 
 def _text_columns(path: Path, *, item_field: str, separator: str, encoding: str) -> list[str]:

@@ -29,6 +29,7 @@ from recbole_hstu.studies.plan import (
 from recbole_hstu.studies.study import run_study
 from recbole_hstu.studies.study_log import study_log
 from recbole_hstu.support.errors import InputError
+from recbole_hstu.support.yaml_values import load_yaml
 
 STUDY_OPTIONS = ("seeds", "compare", "baseline", "results_dir", "jobs")
 
@@ -56,6 +57,7 @@ def compare_models(
     Raises:
         InputError: bad input; nothing has been trained.
     """
+    _check_files(config_files)
     options = dict(options or {})
     study = {key: options.pop(key) for key in STUDY_OPTIONS if options.get(key) is not None}
     if not study and len(models) < 2:
@@ -71,6 +73,17 @@ def compare_models(
     check_baselines(labels, shown)
     folder = study_folder(plan, study.get("results_dir"))
     return _run_and_compare(plan, folder, shown, read_jobs(study.get("jobs"), plan))
+
+
+def _check_files(config_files: Sequence[str | Path]) -> None:
+    for file in config_files:
+        content = load_yaml(file)
+        several = ("model",) if "," in str(content.get("model")) else ()
+        for key in (*several, *STUDY_OPTIONS):
+            if key in content:
+                raise InputError(
+                    f"{file}: {key}: is for the command line, as in --{key}={content[key]}"
+                )
 
 
 def check_many_trainings(options: Mapping[str, Any]) -> None:

@@ -51,6 +51,8 @@ def test_unknown_option(toy, capfd):
         ({"metrics": "NDGC"}, "metrics: 'NDGC' is unknown; did you mean NDCG?"),
         ({"learner": "adamm"}, "learner: 'adamm' is unknown; did you mean adam?"),
         ({"data_path": "datasets"}, "--data_path=datasets: there is no such folder; did you mean"),
+        ({"dataset": "dataset/toy"}, "write --data_path=dataset --dataset=toy"),
+        ({"data_path": "dataset/toy"}, "name the one around it, --data_path=dataset"),
         ({"data_path": "/nope"}, "--data_path=/nope: there is no such folder"),
         ({"tail_ratio": -0.1}, "tail_ratio"),
         ({"model": "SASRec", "loss_type": "sampled"}, "'sampled' must be one of BPR, CE"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import json
 
 import pytest
 import yaml
@@ -57,7 +58,38 @@ def test_settings_that_somebody_wrote_are_kept_aside(convert, shop, caplog):
     assert "the old one stays as shop.before.yaml" in caplog.text
     (folder / "shop.yaml").write_text("topk: [7]\n")
     made(convert, shop)
-    assert (folder / "shop.before.yaml").read_text() == "topk: [7]\n"
+    assert (folder / "shop.before.yaml").read_text() == "topk: [5]\n"
+    assert (folder / "shop.before-2.yaml").read_text() == "topk: [7]\n"
+
+
+def test_settings_as_they_were_written_are_replaced(convert, shop):
+    folder = made(convert, shop)
+    (folder / "shop.yaml").write_text("topk: [5]\n")
+    made(convert, shop, text=False)
+    made(convert, shop)
+    assert [path.name for path in folder.glob("*before*")] == ["shop.before.yaml"]
+    assert (folder / "shop.before.yaml").read_text() == "topk: [5]\n"
+
+
+def test_settings_of_an_older_version_are_kept_aside(convert, shop):
+    folder = made(convert, shop)
+    before, stats = (folder / "shop.yaml").read_text("utf-8"), folder / "shop.stats.json"
+    (folder / "shop.before.yaml").write_text("topk: [5]\n")
+    stats.write_text(json.dumps({k: v for k, v in stats_of(folder).items() if "sha256" not in k}))
+    made(convert, shop, text=False)
+    assert (folder / "shop.before.yaml").read_text() == "topk: [5]\n"
+    assert (folder / "shop.before-2.yaml").read_text("utf-8") == before
+
+
+@pytest.mark.parametrize("name", ["shop.inter", "shop.item", "shop.inter.parquet"])
+def test_files_that_no_conversion_wrote_are_left_alone(convert, shop, name):
+    path = shop / "dataset/shop" / name
+    path.parent.mkdir(parents=True)
+    path.write_text("user_id:token\titem_id:token\n")
+    error = made(convert, shop, text=False)
+    assert error.startswith(f"error: {path}: no conversion wrote this file, for shop.stats.json")
+    assert "move it away, or choose another --name" in error
+    assert path.read_text() == "user_id:token\titem_id:token\n"
 
 
 @pytest.mark.parametrize(

@@ -161,6 +161,9 @@ def test_options_of_files_in_a_comparison(toy, caplog):
     Path("best.yaml").write_text("model: HSTU\nlearning_rate: 0.01\n")
     compare_models(["HSTU", "Pop"], "toy", ["best.yaml"], options())
     assert "best.yaml is of HSTU, and its options go to Pop, too" in caplog.text
+    Path("study.yaml").write_text("seeds: 1,2\n")
+    with pytest.raises(InputError, match=r"study.yaml: seeds: .* as in --seeds=1,2"):
+        compare_models(["HSTU"], "toy", ["study.yaml"], options())
     Path("narrow.yaml").write_text("qk_size: 8\n")
     with pytest.raises(InputError, match=r"SASRec: narrow.yaml: unknown option 'qk_size'.*rows"):
         compare_models(["HSTU", "SASRec"], "toy", ["narrow.yaml"], options())
