@@ -13,6 +13,7 @@ import pandas as pd
 from recbole_hstu.data.files.atomic_file import read_atomic
 from recbole_hstu.data.files.item_rows import first_ten
 from recbole_hstu.data.ties import in_hashed_order
+from recbole_hstu.serving.times import refuse_other_unit, whole_numbers
 from recbole_hstu.support.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -37,8 +38,8 @@ def read_events(config: Any, dataset: str | Path | pd.DataFrame | None = None) -
         path = path / f"{config['dataset']}.inter"
     if not path.is_file():
         raise InputError(
-            f"{path} is not there; dataset= names the folder of the data set's atomic files, or "
-            "give histories"
+            f"{path} is not there; name the folder of the data set's atomic files "
+            "(--dataset=FOLDER), or give histories"
         )
     time = config["TIME_FIELD"]
     names = {config["USER_ID_FIELD"]: "user", config["ITEM_ID_FIELD"]: "item", time: "time"}
@@ -69,17 +70,46 @@ def _of_user_and_item(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     return whole
 
 
+def with_further(events: pd.DataFrame, further: pd.DataFrame, whose: str) -> pd.DataFrame:
+    """Two tables user, item and perhaps time in one: by time, equal times as they come.
+
+    Args:
+        further: events of `Recommender.add_events`.
+        whose: the other events, as a message calls them.
+
+    Raises:
+        InputError: one of the tables has times and the other none, or they are of another unit.
+    """
+    has_times = "time" in further
+    if ("time" in events) != has_times:
+        raise InputError(
+            f"new events: they have {'times' if has_times else 'no times'}, unlike {whose}; give "
+            f"them {'none' if has_times else 'a column time'}"
+        )
+    if has_times:
+        events = events.assign(time=whole_numbers(events["time"].to_numpy(), f"{whose}: time "))
+        if len(events) and len(further):
+            newest, others = int(further["time"].max()), int(events["time"].max())
+            refuse_other_unit(newest, others, what="new events: time ", whose=whose)
+    return _by_time(pd.concat([events, further], ignore_index=True))
+
+
 class EventsOfUsers:
     """The events of a data set, to be asked for by the user's token.
 
     Args:
         events: a table user, item and perhaps time, each user's events oldest first.
+        further: such a table of events since then, of these users and of others.
+
+    Attributes:
+        users: the tokens of all.
+        new_users: of those who have an event in `further` alone.
 
     Raises:
-        InputError: the table lacks users or items.
+        InputError: the table lacks users or items, or see `with_further`.
     """
 
-    def __init__(self, events: pd.DataFrame):
+    def __init__(self, events: pd.DataFrame, further: pd.DataFrame | None = None):
         lacking = [name for name in ("user", "item") if name not in events]
         if lacking:
             raise InputError(
@@ -87,6 +117,11 @@ class EventsOfUsers:
                 "item, time"
             )
         events = events.assign(user=events["user"].astype(str))
+        self.new_users = pd.Index([], dtype=object)
+        if further is not None:
+            others = further["user"].unique()
+            self.new_users = pd.Index(others, dtype=object).difference(events["user"], sort=False)
+            events = with_further(events, further, "the data set's events")
         codes, users = pd.factorize(events["user"])
         self.users = pd.Index(users, dtype=object)
         self._events = events.iloc[np.argsort(codes, kind="stable")].reset_index(drop=True)
@@ -94,7 +129,14 @@ class EventsOfUsers:
         self._ends = self._counts.cumsum()
 
     def of(self, users: Sequence[Any]) -> pd.DataFrame:
-        """Their events, in the order in which they are named.
+        """Their events, in the order in which they are named; see `places` for errors."""
+        found = self.places(users)
+        counts = self._counts[found]
+        first = np.repeat(self._ends[found] - counts.cumsum(), counts)
+        return self._events.iloc[first + np.arange(len(first))]
+
+    def places(self, users: Sequence[Any]) -> np.ndarray:
+        """(n,) where they stand in `users`.
 
         Raises:
             InputError: nobody is named, one twice, or one who has no event.
@@ -102,17 +144,15 @@ class EventsOfUsers:
         wanted = pd.Index([str(user) for user in users], dtype=object)
         if not wanted.is_unique:
             raise InputError(f"users twice: {first_ten(wanted[wanted.duplicated()].unique())}")
+        if not len(wanted):
+            raise InputError("users: nobody is named")
         found = self.users.get_indexer(wanted)
         lacking = wanted[found < 0]
-        if len(lacking) or not len(wanted):
+        if len(lacking):
             raise InputError(
                 f"{len(lacking):,} users have no event in the data set: {first_ten(lacking)}"
-                if len(lacking)
-                else "users: nobody is named"
             )
-        counts = self._counts[found]
-        first = np.repeat(self._ends[found] - counts.cumsum(), counts)
-        return self._events.iloc[first + np.arange(len(first))]
+        return found
 
 
 def _by_time(table: pd.DataFrame) -> pd.DataFrame:

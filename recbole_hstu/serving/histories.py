@@ -12,11 +12,10 @@ import pandas as pd
 import torch
 
 from recbole_hstu.data.files.item_rows import first_ten
+from recbole_hstu.serving.times import whole_numbers
 from recbole_hstu.support.errors import InputError
 
 ON_UNKNOWN = ("raise", "warn", "ignore")
-# Differences of times must fit int64.
-LARGEST_TIME = 2**62
 _FORM = "a list of (item, time) pairs for every user, or a table with the columns user, item, time"
 
 logger = logging.getLogger(__name__)
@@ -143,69 +142,6 @@ def joined(several: Sequence[Histories]) -> Histories:
     )
 
 
-def request_times(at: Any, histories: Histories, users_before: Sequence[Any]) -> np.ndarray | None:
-    """The time of each user's request, (B,) int64.
-
-    Args:
-        at: one time, one a user (in the order of `users_before`), a mapping from user to time, or
-            None where the model reads no times.
-        users_before: everybody in the request, also those who were left out.
-
-    Raises:
-        InputError: not a whole number, too few or too many, or before a user's last event.
-    """
-    if at is None:
-        return None
-    if isinstance(at, Mapping | pd.Series):
-        at = {**{str(user): time for user, time in at.items()}, **dict(at)}
-        lacking = [user for user in histories.users if user not in at]
-        if lacking:
-            raise InputError(f"at: has no time for the users {first_ten(lacking)}")
-        at = [at[user] for user in histories.users]
-    elif not np.ndim(at):
-        at = [at] * len(histories)
-    elif len(at) != len(users_before):
-        raise InputError(f"at: {len(at)} times for {len(users_before)} users")
-    elif len(histories) < len(users_before):
-        kept = set(histories.users)
-        at = [time for user, time in zip(users_before, at, strict=True) if user in kept]
-    times = whole_numbers(at, "at: ")
-    last = histories.last_times
-    if last is not None:
-        for row in np.flatnonzero(times < last)[:1]:
-            raise InputError(
-                f"at: {times[row]} lies before the last event of user {histories.users[row]} "
-                f"({last[row]}); leave later events out, or ask for a later time"
-            )
-    return times
-
-
-def whole_numbers(values: Any, what: str = "") -> np.ndarray:
-    """Times as int64, without a detour through floats that would round them.
-
-    Raises:
-        InputError: one is no whole number, or above 2**62.
-    """
-    array = np.asarray(values)
-    mixed = array.dtype.kind == "f" and not hasattr(values, "dtype")  # perhaps ints beside floats
-    if array.dtype.kind == "O" or mixed:
-        array = np.array([_number(value, what) for value in values])
-    if array.dtype.kind not in "iuf":
-        raise InputError(f"{what}{values[0]!r} is not a whole number")
-    with np.errstate(invalid="ignore"):
-        bad = ~(np.abs(array.astype(np.float64)) < LARGEST_TIME) | (array != np.floor(array))
-    for place in np.flatnonzero(bad)[:1]:
-        raise InputError(f"{what}{array[place]} is not a whole number below 2**62")
-    return array.astype(np.int64)
-
-
-def _number(value: Any, what: str) -> Any:
-    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
-        raise InputError(f"{what}{value!r} is not a whole number")
-    is_whole = isinstance(value, float) and abs(value) < LARGEST_TIME and value.is_integer()
-    return int(value) if is_whole else value
-
-
 def _from_table(table: pd.DataFrame) -> tuple[list[Any], np.ndarray, np.ndarray, Any]:
     lacking = [name for name in ("user", "item") if name not in table]
     if lacking:
@@ -271,8 +207,8 @@ def _known_only(users, owner, ids, tokens, times, on_unknown: str) -> Histories:
     if unknown and on_unknown == "raise":
         raise InputError(
             f"histories: {unknown:,} of {len(ids):,} events are of items that the model does not "
-            f"know: {first_ten(list(dict.fromkeys(tokens[~known])))}; on_unknown='warn' leaves "
-            "them out"
+            f"know: {first_ten(list(dict.fromkeys(tokens[~known])))}; with on_unknown "
+            "ignore or warn they are left out (--on_unknown=warn)"
         )
     counts = np.bincount(owner[known], minlength=len(users))
     nameless = int((counts == 0).sum())

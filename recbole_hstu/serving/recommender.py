@@ -14,15 +14,10 @@ from recbole_hstu.data.files.item_rows import first_ten
 from recbole_hstu.evaluation.top_k import check_k, top_k
 from recbole_hstu.serving.batches import Batches
 from recbole_hstu.serving.events_of_users import EventsOfUsers, read_events
-from recbole_hstu.serving.histories import (
-    Histories,
-    of_users_alone,
-    read_histories,
-    request_times,
-    users_of,
-)
+from recbole_hstu.serving.histories import Histories, of_users_alone, read_histories, users_of
 from recbole_hstu.serving.new_events import add_events
 from recbole_hstu.serving.new_items import add_items
+from recbole_hstu.serving.request_times import request_times
 from recbole_hstu.serving.saved_model import SavedModel, load_model
 from recbole_hstu.serving.scorers import index_of, likeness, scorer_of
 from recbole_hstu.support.errors import InputError
@@ -38,6 +33,8 @@ class Recommender:
         saved: the model, its configuration and its tokens.
         items: item tokens in the order of the ids, the padding first.
         needs_time: whether the model reads the times of events and of the request.
+        new_events: those of `add_events` that name their users, by tokens: user, item and perhaps
+            time; None where there are none.
         index: what finds candidates, such as `ApproximateIndex` or `Beam`; None for exact lists.
     """
 
@@ -47,6 +44,7 @@ class Recommender:
         self.max_history: int = saved.config["MAX_ITEM_LIST_LENGTH"] or 1
         self.device = saved.config["device"]
         self.batch = Batches(saved)
+        self.new_events: pd.DataFrame | None = None
         self._take_up_items()
         self.index: Any = index_of(self.scorer)
 
@@ -109,7 +107,7 @@ class Recommender:
         exclude: Sequence[Any] | None = None,
         on_unknown: str = "raise",
     ) -> pd.DataFrame:
-        """`recommend` for users of a data set, by their tokens.
+        """`recommend` for users of a data set, by their tokens, with the events of `add_events`.
 
         Args:
             tokens: of the users, each once.
@@ -121,10 +119,13 @@ class Recommender:
         if not self.saved.is_sequential and not exclude_seen and dataset is None:
             given = of_users_alone(tokens)
         else:
-            events = EventsOfUsers(read_events(self.saved.config, dataset))
-            given = self.read(events.of(tokens), on_unknown)
+            given = self.read(self.events_of_users(dataset).of(tokens), on_unknown)
         times = self.request_times(at, given, [str(token) for token in tokens])
         return self._table(given, times, k, exclude_seen, candidates, exclude)
+
+    def events_of_users(self, dataset: str | Path | pd.DataFrame | None = None) -> EventsOfUsers:
+        """Of a data set and of `add_events`; see `read_events` for arguments and errors."""
+        return EventsOfUsers(read_events(self.saved.config, dataset), self.new_events)
 
     def similar_items(self, item: Any, k: int = 10) -> pd.DataFrame:
         """The k items whose vectors are most like this item's (cosine): item, score, rank.
@@ -169,9 +170,11 @@ class Recommender:
             self.index.take_up(self.scorer)
 
     def add_events(self, events: Any, on_unknown: str = "raise") -> None:
-        """Count what any users did since the training, in the form of histories and with the
-        `on_unknown` of `recommend`; see `new_events.add_events` for errors."""
-        add_events(self.saved, self.read(events, on_unknown))
+        """What any users did since the training, in the form of histories: counted by models with
+        `recent_days`, and those of a table in the histories of `recommend_users`. `on_unknown` is
+        that of `recommend`; see `new_events.add_events` for errors."""
+        given = self.read(events, on_unknown)
+        self.new_events = add_events(self.saved, given, self.items, self.new_events)
 
     def read(self, histories: Any, on_unknown: str = "raise") -> Histories:
         """Check histories and find their items; see `read_histories`."""
@@ -180,17 +183,9 @@ class Recommender:
         )
 
     def request_times(self, at: Any, given: Histories, users: Sequence[Any]) -> np.ndarray | None:
-        """(B,) the times of the requests; see `request_times` of `histories`.
-
-        Raises:
-            InputError: the model reads times and there is none.
-        """
-        if self.needs_time and at is None:
-            raise InputError(
-                f"at: {self.saved.config['model']} reads the time of the request, in the unit of "
-                "the events; give one, as in at=881251000"
-            )
-        return request_times(at, given, users)
+        """(B,) the times of the requests; see `request_times.request_times`, also for errors."""
+        needed_by = self.saved.config["model"] if self.needs_time else None
+        return request_times(at, given, users, needed_by)
 
     def ids(self, tokens: Sequence[Any]) -> np.ndarray:
         """(n,) int64 ids of item tokens.
@@ -207,7 +202,11 @@ class Recommender:
         return found.astype(np.int64)
 
     def columns(self, candidates: Any = None, exclude: Any = None) -> torch.Tensor | None:
-        """(n,) rising ids of the items that may be recommended; None for the whole catalogue."""
+        """(n,) rising ids of the items that may be recommended; None for the whole catalogue.
+
+        Raises:
+            InputError: an unknown item, or none is left.
+        """
         if candidates is None and exclude is None:
             return None
         kept = np.arange(1, self.scorer.n_items)
@@ -215,6 +214,8 @@ class Recommender:
             kept = np.unique(self.ids(candidates))
         if exclude is not None and len(exclude):
             kept = np.setdiff1d(kept, self.ids(exclude))
+        if not len(kept):
+            raise InputError("exclude: no item is left to recommend; exclude fewer items")
         return torch.from_numpy(kept).to(self.device)
 
     def check_k(self, k: Any, columns: torch.Tensor | None = None) -> None:

@@ -188,7 +188,7 @@ def _training_part(path, config, item_tokens, user_tokens) -> Any:
     if not config["benchmark_filename"] and not (folder / f"{config['dataset']}.inter").is_file():
         raise InputError(
             f"{folder}: no {config['dataset']}.inter there, and {config['model']} is built from "
-            "its interactions; name the folder of the data set's atomic files"
+            "its interactions; name the folder of the data set's atomic files (--dataset=FOLDER)"
         )
     train = create_dataset(config).build()[0]
     now = (checkpoint.item_tokens(train), checkpoint.user_tokens(train))
@@ -198,7 +198,7 @@ def _training_part(path, config, item_tokens, user_tokens) -> Any:
         if len(before) > 1 and before != found:
             raise InputError(
                 f"{config['data_path']}: has other {what} than {path} was trained on; name the "
-                "folder of the very data"
+                "folder of the very data (--dataset=FOLDER)"
             )
     return train
 
@@ -214,5 +214,5 @@ def _find_text_file(path: Path, kind: Any, config: SavedConfig) -> None:
     if not Path(config["text_features_file"]).is_file():
         raise InputError(
             f"{path}: reads the text vectors of {recorded}, which is not there; name the file "
-            "with text_features_file="
+            "(--text_features_file=FILE)"
         )

@@ -60,5 +60,5 @@ class StandIn:
     def _lacks(self, what: str) -> NeedsDataset:
         return NeedsDataset(
             f"{self._model} is built from its data set ({what}), which no checkpoint holds; name "
-            "the folder of its atomic files with dataset="
+            "the folder of its atomic files (--dataset=FOLDER)"
         )

@@ -61,6 +61,7 @@ def test_a_stop_finishes_what_is_at_work(models):
         (["absent.pth"], "absent.pth: no such checkpoint"),
         (["FILE", "--prot=1"], "unknown option 'prot'; did you mean 'port'?"),
         (["FILE", "--port=many"], "--port: 'many' must be a whole number 0 to 65,535"),
+        (["FILE", "--dataset=None"], "--dataset: has no value; give it one, or leave it out"),
         (["FILE", "--cache_mb=0"], "--cache_mb: 0 must be"),
         (["FILE", "--probes=-1"], "--probes: -1 must be a whole number 0 to 65,536"),
         (["FILE", "FILE"], "have one name; rename one"),

@@ -2,6 +2,7 @@
 
 import json
 import re
+from datetime import date, datetime
 
 import numpy as np
 import pandas as pd
@@ -43,7 +44,7 @@ def refused(call, *words):
         ([], ["nobody"]),
         ([[]], ["user 0", "empty"]),
         ([[("i1", 5)], []], ["user 1", "empty"]),
-        ([[("i1", 5), ("nothing", 7)]], ["1 of 2 events", "nothing", "on_unknown"]),
+        ([[("i1", 5), ("nothing", 7)]], ["1 of 2 events", "nothing", "on_unknown=warn"]),
         ([[("[PAD]", 5)]], ["does not know"]),
         ([[("i1", 7), ("i2", 5)]], ["user 0", "5 comes after 7", "oldest first"]),
         ([[("i1", float("nan"))]], ["nan is not a whole number"]),
@@ -75,17 +76,26 @@ def test_bad_histories(models, histories, words):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"at": None}, ["HSTU reads the time of the request", "give one"]),
+        ({"at": None}, ["HSTU reads the time of the request", "give one .--at="]),
         ({"at": 6}, ["6 lies before the last event of user 0 .7."]),
         ({"at": float("nan")}, ["at: nan"]),
         ({"at": [9, 9]}, ["2 times for 1 users"]),
         ({"at": {"other": 9}}, ["no time for the users 0"]),
-        ({"at": "soon"}, ["at: 'soon'"]),
+        ({"at": "soon"}, ["at: 'soon' is not a whole number$"]),
+        ({"at": "2024-07-03"}, ["in the unit of the data set: in seconds it is 1719964800 .UTC.$"]),
+        ({"at": "2024-07-03T02:00+02:00"}, ["in seconds it is 1719964800 "]),
+        ({"at": date(2024, 7, 3)}, ["in seconds it is 1719964800 "]),
+        ({"at": [datetime(2024, 7, 3, 0, 0, 1)]}, ["in seconds it is 1719964801 "]),
+        ({"at": pd.Timestamp("2024-07-03", tz="UTC")}, ["in seconds it is 1719964800 "]),
+        ({"at": np.datetime64("2024-07-03")}, ["in seconds it is 1719964800 "]),
+        ({"at": pd.NaT}, ["NaT is not a whole number$"]),
         ({"k": 0}, ["k: 0", "1 to the 30 items"]),
         ({"k": 31}, ["k: 31"]),
         ({"k": 2.5}, ["k: 2.5"]),
         ({"k": True}, ["k: True"]),
         ({"k": 3, "candidates": ["i1", "i2"]}, ["k: 3", "the 2 items"]),
+        ({"exclude": [f"i{n}" for n in range(30)]}, ["no item is left to recommend; exclude few"]),
+        ({"candidates": ["i1"], "exclude": ["i1"]}, ["no item is left to recommend"]),
         ({"candidates": ["nothing"]}, ["does not know: nothing"]),
         ({"candidates": []}, ["not a list of item tokens"]),
         ({"candidates": "i1"}, ["not a list of item tokens"]),
@@ -95,6 +105,27 @@ def test_bad_histories(models, histories, words):
 )
 def test_bad_options(models, options, words):
     refused(lambda: models["HSTU"].recommend(GOOD, **{"k": 3, "at": 10, **options}), *words)
+
+
+@pytest.mark.parametrize(
+    ("last", "at", "words"),
+    [
+        (1_719_000_000, 1_720_000_000_000, "is in milliseconds, and .* in seconds .* 1719000000"),
+        (1_719_000_000_000, 1_720_000_000, "is in seconds, and .* in milliseconds .*; give it in"),
+        (1_719_000_000, 1_718_000_000, "lies before the last event of user 1"),
+        (1_719_000_000, 9_719_000_000, None),
+        (7, 1_720_000_000_000, None),
+        (1_719_000_000_000_000, 1_720_000_000_000_000, None),
+        (1_719_000_000_000_000, 1_720_000_000_000_000_000, None),
+    ],
+)
+def test_the_unit_of_a_request(models, last, at, words):
+    """It is that of the user's last event, as far as their size tells it."""
+    histories, times = [*GOOD, [("i1", 5), ("i2", last)]], [9, at]
+    if words:
+        refused(lambda: models["HSTU"].recommend(histories, k=3, at=times), f"at: {at} {words}")
+    else:
+        assert len(models["HSTU"].recommend(histories, k=3, at=times)) == 6
 
 
 def test_unknown_items_are_left_out_and_counted(models, caplog):
@@ -118,7 +149,7 @@ def test_users_that_nobody_knows(models):
     refused(lambda: models["BPR"].recommend(table), "by name", "stranger")
     users = models["BPR"].recommend_users
     refused(lambda: users(["stranger"], exclude_seen=False), "by name", "stranger")
-    refused(lambda: users(["u1"], "nowhere"), "nowhere.toy.inter is not there", "dataset=")
+    refused(lambda: users(["u1"], "nowhere"), "nowhere.toy.inter is not there", "--dataset=")
     seq = models["SASRec"].recommend_users
     table = pd.DataFrame({"user": ["u1"], "time": [5]})
     refused(lambda: seq(["u1"], table), "dataset: no column item; expected a table")

@@ -122,12 +122,6 @@ def test_what_cannot_be_counted_changes_nothing(checkpoint, requests, monkeypatc
     assert not torch.equal(counts.table[: len(table)], table)
 
 
-def test_models_that_count_nothing_say_so(toy):
-    rec = Recommender.load(trained("HSTU", epochs=1)["checkpoint"])
-    with pytest.raises(InputError, match="HSTU counts no events; train it with recent_days"):
-        rec.add_events([[("i1", START)]])
-
-
 def test_held_out_events_are_not_counted_by_user(toy):
     with pytest.raises(InputError, match="recent_events: known needs a cut in time"):
         trained("HSTU", recent_days=[2], recent_events="known")

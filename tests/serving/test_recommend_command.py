@@ -15,7 +15,8 @@ from recbole_hstu.cli import main
 from recbole_hstu.serving.events_of_users import read_events
 from recbole_hstu.serving.files import recommend_file, request_files
 from recbole_hstu.serving.files.table_files import table_file
-from recbole_hstu.serving.histories import whole_numbers
+from recbole_hstu.serving.times import whole_numbers
+from recbole_hstu.support.errors import InputError
 
 
 @pytest.fixture(scope="module")
@@ -30,10 +31,10 @@ def model(tmp_path_factory):
 LATE = 2 * 10**12
 
 
-def recommend(model, *options, out="recs.csv"):
+def recommend(model, *options, out="recs.csv", without=None):
     file, data = model
     given = [f"--dataset={data}", "--k=4", f"--at={LATE}", f"--out={out}"]
-    named = {option.split("=")[0] for option in options}
+    named = {without, *(option.split("=")[0] for option in options)}
     given = [option for option in given if option.split("=")[0] not in named]
     return main(["recommend", str(file), *given, "--show_progress=False", *options])
 
@@ -102,7 +103,7 @@ def test_histories_of_every_kind(model, kind, rows_at_once, monkeypatch):
     histories, targets = all_but_last(events())
     table = histories.sort_values("user", kind="stable")
     file = histories_file(kind, table.assign(at=table["user"].map(targets["time"])))
-    assert recommend(model, f"--histories={file}", "--at=None") == 0
+    assert recommend(model, f"--histories={file}", without="--at") == 0
     expected = Recommender.load(model[0]).recommend(table, k=4, at=targets["time"])
     pd.testing.assert_frame_equal(read("recs.csv"), expected, check_dtype=False, atol=1e-6)
 
@@ -125,7 +126,7 @@ def test_users_without_a_time_of_their_own_have_that_of_the_option(model, kind, 
     expected = Recommender.load(model[0]).recommend(table, k=4, at={"a": own, "b": 900})
     pd.testing.assert_frame_equal(read("recs.csv"), expected, check_dtype=False, atol=1e-6)
     capsys.readouterr()
-    assert recommend(model, f"--histories={file}", "--at=None") == 2
+    assert recommend(model, f"--histories={file}", without="--at") == 2
     assert "no time of the request (at) for the users b; --at=TIME" in capsys.readouterr().err
 
 
@@ -175,18 +176,25 @@ def test_small_scores_are_not_rounded_away():
 
 def test_a_model_of_names(toy, capsys):
     file = trained("BPR")["checkpoint"]
-    line = ["recommend", str(file), "--all_users", "--k=3", "--out=recs.csv"]
-    assert main([*line, "--exclude_seen=False"]) == 0
+    line = ["recommend", str(file), "--k=3", "--out=recs.csv", "--exclude_seen=False"]
+    assert main([*line, "--all_users"]) == 0
     assert len(read("recs.csv")) == 120
+    Path("users.txt").write_text("u7\nstranger\n")
+    assert main([*line, "--users=users.txt"]) == 2
+    assert "error: users.txt: BPR reads 'user_id': it knows its" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("a,i1,5\na,i2,four\n", "row 2: time 'four' is no number"),
+        ("a,i1,5\na,i2,four\n", "row 2: time 'four' is no number\n"),
+        ("a,i1,2024-07-03\n", "time '2024-07-03' is no number; .* in seconds it is 1719964800"),
+        ("a,i1,5\na,i\0002,6\n", "bad.csv: line 3: holds a NUL character"),
         ("a,i1,5\na,i2,\n", "row 2: time '' is no number"),
         ("a,i1,5\na,,6\n", "row 2: no item"),
-        ("a,i1,5\na,i2,4\n", "4 comes after 5"),
+        ("a,i1,5\na,i2,4\n", "bad.csv: histories: user a: time 4 comes after 5"),
+        ("a,i1,5,9\na,new,6,9\n", "bad.csv: histories: 1 of 2 .* does not know: new; .*--on_unk"),
+        ("a,i1,5,9\na,i2,12,9\n", "bad.csv: at: 9 lies before the last event of user a"),
         ("a,i1,5\na,i2,NaN\n", "is no number"),
         ("a,i1,5,9,7\n", "more columns than its header"),
         ("a,i1,5,9\na,i2,6,10\n", "the rows of user a have different at; give one"),
@@ -205,6 +213,50 @@ def test_bad_histories_leave_the_last_file_as_it_was(model, content, words, caps
     assert re.search(words, error), error
     assert Path("recs.csv").read_text() == "before"
     assert not list(Path().glob(".*.part"))
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+@pytest.mark.parametrize("name", ["item", "time"])
+def test_a_column_twice_is_refused(model, kind, name, capsys):
+    table = pd.DataFrame({"user": ["a"], "item": ["i1"], "time": [5]})
+    twice = pd.concat([table, table[[name]]], axis=1)
+    if kind == "csv":
+        twice.to_csv("twice.csv", index=False)
+    else:
+        columns = [pyarrow.array(twice.iloc[:, n]) for n in range(4)]
+        twice = pyarrow.Table.from_arrays(columns, names=[*table, name])
+        pyarrow.parquet.write_table(twice, "twice.parquet")
+    assert recommend(model, f"--histories=twice.{kind}") == 2
+    assert f"twice.{kind}: has the column {name} twice; leave" in capsys.readouterr().err
+
+
+def test_the_line_of_a_nul_is_found_in_every_part(monkeypatch):
+    monkeypatch.setattr(request_files, "_BLOCK", 3)
+    Path("bad.csv").write_text("user,item\na,i1\nb,i2\nc,\0i3\n")
+    with pytest.raises(InputError, match=r"bad\.csv: line 4: holds a NUL character"):
+        list(request_files.read_history_file("bad.csv"))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--users=names.txt"], "names.txt: 1 users have no event in the data set: u99"),
+        (["--all_users", "--candidates=names.txt"], "names.txt: items .* not know: u7, u99"),
+        (["--all_users", "--exclude=names.txt"], "names.txt: items .* not know: u7, u99"),
+        (["--all_users", "--exclude=items.txt"], "exclude: no item is left to recommend"),
+        (["--histories=untimed.csv"], "untimed.csv: histories: the model reads the times"),
+        (["--all_users", "--new_events=untimed.csv"], "untimed.csv: histories: the model reads"),
+    ],
+)
+def test_the_file_with_the_error_is_named(model, options, words, capsys):
+    Path("names.txt").write_text("u7\nu99\n")
+    Path("items.txt").write_text("\n".join(f"i{n}" for n in range(30)))
+    Path("untimed.csv").write_text("user,item\na,i1\n")
+    assert recommend(model, *options) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert re.search(f"error: {words}", error), error
+    assert not Path("recs.csv").exists()
 
 
 @pytest.mark.parametrize("rows_at_once", [1, 2, 10**5])
@@ -254,6 +306,13 @@ def test_events_without_a_user_or_an_item_are_left_out(model, caplog):
         ('{"user": "b", "history": [["i1", [5]]]}', "line 2: [5] is no time"),
         ('{"user": "b", "history": [["i1", 5]], "at": true}', "line 2: True is no time"),
         ('{"user": "b", "history": [["i1", 5]], "at": NaN}', "line 2: nan is no time"),
+        ('{"user": "b", "history": [["i1", 5]], "At": 9}', "line 2: unknown key 'At'; expected"),
+        (
+            '{"user": "b", "history": [["i1", 5]], "history": [["i2", 5]]}',
+            "line 2: the key 'history' stands there twice; give it once",
+        ),
+        ('{"user": "\\ud800", "history": [["i1", 5]]}', "line 2: the token '\\ud800' holds half"),
+        ('{"user": "b", "history": [["\\ud800", 5]]}', "line 2: the token '\\ud800' holds half"),
     ],
 )
 def test_bad_lines(model, line, words, capsys):
@@ -269,20 +328,22 @@ def test_bad_lines(model, line, words, capsys):
     ("options", "words"),
     [
         (["--all_users", "--out=recs.txt"], ".csv, .jsonl, .parquet"),
-        (["--all_users", "--out=None"], "--out is missing"),
+        (["--all_users", "--out=None"], "--out: has no value; give it one, or leave it out"),
         ([], "name one of"),
         (["--all_users", "--users=x"], "name one of"),
         (["--all_users", "--user=x"], "did you mean 'users'"),
         (["--users=absent.txt"], "absent.txt: cannot be read"),
         (["--histories=absent.csv"], "absent.csv: no such file"),
         (["--histories=absent.txt"], "histories are read from"),
-        (["--all_users", "--at=None"], "reads the time of the request"),
         (["--all_users", "--at=5"], "lies before the last event"),
         (["--all_users", "--at=[5, 6]"], "--at: [5, 6] is no time"),
-        (["--all_users", "--at=soon"], "--at: 'soon' is no time"),
+        (["--all_users", "--at=soon"], "--at: 'soon' is no time\n"),
+        (["--all_users", "--at=2024-07-03"], "in seconds it is 1719964800 (UTC)"),
+        (["--all_users", "--at=1720000000"], "at: 1720000000 is in seconds, and the times of"),
+        (["--all_users", "--exclude=None"], "--exclude: has no value; give it one, or leave it"),
         (["--all_users", "--k=0"], "k: 0"),
         (["--all_users", "--k=31"], "k: 31"),
-        (["--all_users", "--dataset=nowhere"], "nowhere/toy.inter is not there"),
+        (["--all_users", "--dataset=nowhere"], "toy.inter is not there; name the folder of the"),
         (["--all_users", "--exclude_seen=5"], "must be True or False"),
         (["--users"], "--users names nothing; write --users=NAME"),
         (["--all_users", "--candidates"], "--candidates names nothing"),
@@ -297,6 +358,13 @@ def test_bad_options(model, options, words, capsys):
     assert words in error
     assert not Path("recs.csv").exists()
     assert main(["recommend"]) == 2
+
+
+@pytest.mark.parametrize("option", ["--at", "--out"])
+def test_an_option_that_is_needed(model, option, capsys):
+    words = {"--at": "reads the time of the request, in the unit of the events; give one (--at="}
+    assert recommend(model, "--all_users", without=option) == 2
+    assert words.get(option, "--out is missing; name a .csv") in capsys.readouterr().err
 
 
 def test_a_user_twice_is_refused_at_once(model, capsys, monkeypatch):

@@ -192,7 +192,7 @@ def test_no_data_set_is_needed(toy, in_empty_folder):
 
 def test_a_model_of_the_graph_asks_for_its_data(toy):
     file = trained("LightGCN")["checkpoint"]
-    with pytest.raises(InputError, match=r"LightGCN is built .* name the folder .* dataset="):
+    with pytest.raises(InputError, match=r"LightGCN is built .* name the folder .* .--dataset="):
         Recommender.load(file)
     rec = Recommender.load(file, dataset="dataset/toy")
     assert len(rec.recommend_users(["u1"], k=4)) == 4

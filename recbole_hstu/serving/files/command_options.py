@@ -12,7 +12,7 @@ from recbole_hstu.support.errors import InputError
 def known_options(
     given: Mapping[str, Any], names: Collection[str], texts: Collection[str]
 ) -> dict[str, Any]:
-    """The options of a command, without those that are None.
+    """The options of a command.
 
     Args:
         given: as the command line has them.
@@ -20,14 +20,15 @@ def known_options(
         texts: those of them that name a file or the like.
 
     Raises:
-        InputError: an unknown option, or a name that is none, as in `--users` without a value.
+        InputError: an unknown option, one without a value, as `--exclude=$FILE` is where the shell
+            knows no FILE, or a name that is none, as in `--users`.
     """
     for key in given:
         if key not in names:
             near = difflib.get_close_matches(key, names, n=1, cutoff=0.0)[0]
             raise InputError(f"unknown option '{key}'; did you mean '{near}'?")
-    options = {key: value for key, value in given.items() if value is not None}
-    for key in options.keys() & texts:
-        if not isinstance(options[key], str) or not options[key]:
-            raise InputError(f"--{key}: {options[key]!r} is no name; write --{key}=NAME")
-    return options
+        if given[key] is None:
+            raise InputError(f"--{key}: has no value; give it one, or leave it out")
+        if key in texts and (not isinstance(given[key], str) or not given[key]):
+            raise InputError(f"--{key}: {given[key]!r} is no name; write --{key}=NAME")
+    return dict(given)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,14 @@ import pandas as pd
 from tqdm import tqdm
 
 from recbole_hstu.data.files.item_rows import first_ten
-from recbole_hstu.serving.events_of_users import EventsOfUsers, read_events
+from recbole_hstu.serving.events_of_users import EventsOfUsers
 from recbole_hstu.serving.files.command_options import known_options
 from recbole_hstu.serving.files.request_files import NAMES_AT_ONCE, read_history_file, read_names
 from recbole_hstu.serving.files.table_files import check_kind, table_file
-from recbole_hstu.serving.histories import Histories, of_users_alone, whole_numbers
+from recbole_hstu.serving.histories import Histories, of_users_alone
+from recbole_hstu.serving.new_events import counts_events
 from recbole_hstu.serving.recommender import Recommender
+from recbole_hstu.serving.times import date_as_number, whole_numbers
 from recbole_hstu.support.errors import InputError
 
 _OPTIONS = (
@@ -45,30 +48,48 @@ def recommend_file(checkpoint: str | Path, options: Mapping[str, Any]) -> str:
     out = Path(options["out"])
     rec = _loaded(checkpoint, options)
     k = options.get("k", 10)
-    allowed = [
-        read_names(options[name]) if options.get(name) is not None else None
-        for name in ("candidates", "exclude")
-    ]
-    columns = rec.columns(*allowed)
+    columns = _columns(rec, options)
     rec.check_k(k, columns)
     count = _Count()
     total, parts = _parts(rec, options)
     hidden = None if options.get("show_progress", True) else True  # None: but on a terminal
     with table_file(out) as write, tqdm(total=total, unit=" users", disable=hidden) as bar:
-        for given, at in parts:
-            times = rec.request_times(at, given, given.users)
-            seen = options.get("exclude_seen", True)
-            for users, best, ids in rec.lists(given, times, k, exclude_seen=seen, columns=columns):
-                table = rec.table(given, users, best, ids)
-                table["user"] = table["user"].astype(str)
+        for part in parts:
+            for users, table in _tables(rec, part, options, columns):
                 if len(table):
                     write(table)
-                count.add(len(best), len(table), k)
-                bar.update(len(best))
-            count.left_out(given)
+                count.add(users, len(table), k)
+                bar.update(users)
+            count.left_out(part[0])
         if not count.rows:
             write(pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in _COLUMNS.items()}))
     return f"{out}: {count}\n"
+
+
+@contextmanager
+def _about(file: str | None) -> Iterator[None]:
+    """Errors inside are of what stands in this file, and begin with its name."""
+    try:
+        yield
+    except InputError as error:
+        if file is None or str(error).startswith(f"{file}: "):
+            raise
+        raise InputError(f"{file}: {error}") from error
+
+
+def _tables(
+    rec: Recommender, part: Part, options: Mapping[str, Any], columns: Any
+) -> Iterator[tuple[int, pd.DataFrame]]:
+    """Batch by batch: how many users there are in it, and their lists."""
+    given, at = part
+    with _about(options.get("histories")):
+        times = rec.request_times(at, given, given.users)
+    k, seen = options.get("k", 10), options.get("exclude_seen", True)
+    lists = rec.lists(given, times, k, exclude_seen=seen, columns=columns)
+    with _about(options.get("histories", options.get("users"))):
+        for users, best, ids in lists:
+            table = rec.table(given, users, best, ids)
+            yield len(best), table.assign(user=table["user"].astype(str))
 
 
 def _loaded(checkpoint: str | Path, options: Mapping[str, Any]) -> Recommender:
@@ -82,9 +103,42 @@ def _loaded(checkpoint: str | Path, options: Mapping[str, Any]) -> Recommender:
     if "new_items" in options:
         rec.add_items(options["new_items"], options.get("stand_in", "neighbours"))
     if "new_events" in options:
-        events = pd.concat(read_history_file(options["new_events"]), ignore_index=True)
-        rec.add_events(events, options.get("on_unknown", "warn"))
+        _add_events(rec, options)
     return rec
+
+
+def _add_events(rec: Recommender, options: Mapping[str, Any]) -> None:
+    """The new events, if the model counts them or reads the histories that they belong to."""
+    path, model = options["new_events"], rec.saved.config["model"]
+    if not counts_events(rec.saved) and "histories" in options:
+        raise InputError(
+            f"--new_events={path}: {model} counts no events, and --histories has all of a user; "
+            "add them to that file, or ask for users of the data set with --users or --all_users"
+        )
+    if not counts_events(rec.saved) and _asks_by_name(rec, options):
+        raise InputError(
+            f"--new_events={path}: {model} knows users by their names, and --exclude_seen=False "
+            "leaves nothing out of their lists, so that nothing reads these events; leave them out"
+        )
+    events = pd.concat(read_history_file(path), ignore_index=True)
+    with _about(path):
+        rec.add_events(events, options.get("on_unknown", "warn"))
+
+
+def _asks_by_name(rec: Recommender, options: Mapping[str, Any]) -> bool:
+    """Whether lists of the data set's users need none of their events."""
+    return not rec.saved.is_sequential and not options.get("exclude_seen", True)
+
+
+def _columns(rec: Recommender, options: Mapping[str, Any]) -> Any:
+    """`Recommender.columns` of the files."""
+    allowed = {}
+    for name in ("candidates", "exclude"):
+        if name in options:
+            allowed[name] = read_names(options[name])
+            with _about(options[name]):
+                rec.ids(allowed[name])  # the error of an item that nobody knows
+    return rec.columns(**allowed)
 
 
 class _Count:
@@ -118,7 +172,8 @@ def _checked(given: Mapping[str, Any]) -> dict[str, Any]:
             raise InputError(f"--{key}: {options[key]!r} must be True or False")
     if "at" in options:
         if not isinstance(options["at"], int | float):
-            raise InputError(f"--at: {options['at']!r} is no time")
+            at = options["at"]
+            raise InputError(f"--at: {at!r} is no time{date_as_number(at)}")
         options["at"] = int(whole_numbers([options["at"]], "--at: ")[0])
     out = options.get("out")
     if out is None:
@@ -143,18 +198,33 @@ def _parts(rec: Recommender, options: Mapping[str, Any]) -> tuple[int | None, It
     if names and len(set(names)) < len(names):
         twice = pd.Index(names)[pd.Index(names).duplicated()].unique()
         raise InputError(f"{options['users']}: users twice: {first_ten(twice)}")
-    if not rec.saved.is_sequential and not options.get("exclude_seen", True):
+    if _asks_by_name(rec, options):
         names = names or rec.saved.user_tokens[1:]
         return len(names), ((of_users_alone(part), at) for part in _blocks(names))
-    events = EventsOfUsers(read_events(rec.saved.config, options.get("dataset")))
-    names = names or list(events.users)
+    events = rec.events_of_users(options.get("dataset"))
+    if names:
+        with _about(options["users"]):
+            events.places(names)  # the error of a user who has no event
+    names = names or _everybody(rec, events)
     parts = ((rec.read(events.of(part), unknown), at) for part in _blocks(names))
     return len(names), parts
 
 
+def _everybody(rec: Recommender, events: EventsOfUsers) -> list[str]:
+    """The users of the data set, and of the new events if the model need not know their names."""
+    if len(rec.saved.user_tokens) < 2 or not len(events.new_users):
+        return list(events.users)
+    logger.warning(
+        f"{len(events.new_users):,} users who have new events alone get no list: "
+        f"{rec.saved.config['model']} knows its users by name"
+    )
+    return list(events.users.difference(events.new_users, sort=False))
+
+
 def _of_file(rec: Recommender, path: str, at: Any, unknown: str) -> Iterator[Part]:
     for table in read_history_file(path):
-        given = rec.read(table, unknown)
+        with _about(path):
+            given = rec.read(table, unknown)
         own = _own_times(path, table) if "at" in table else {}
         if at is not None:
             yield given, dict.fromkeys(given.users, at) | own

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from recbole_hstu.serving.histories import whole_numbers
+from recbole_hstu.serving.times import date_as_number, whole_numbers
 from recbole_hstu.support.errors import InputError, in_a_line
 
 ROWS_AT_ONCE = 1 << 16
 NAMES_AT_ONCE = 4096
 _COLUMNS = ("user", "item", "time", "at")
+_KEYS = {"user", "history", "at"}
+_BLOCK = 1 << 20  # bytes
 _LINE = '{"user": "anna", "history": [["50", 881250949], ["172", 881250999]], "at": 881251000}'
 
 Tables = Iterator[pd.DataFrame]
@@ -122,6 +125,7 @@ def _times(path: Path, column: pd.Series, rows_before: int) -> np.ndarray:
     for row in numbers.index[numbers.isna()][:1]:
         raise InputError(
             f"{path}: row {rows_before + row + 1}: {column.name} {column[row]!r} is no number"
+            f"{date_as_number(column[row])}"
         )
     if column.dtype == object and numbers.dtype.kind == "f":
         return whole_numbers([_number(value) for value in column], f"{path}: {column.name} ")
@@ -136,9 +140,33 @@ def _number(value: Any) -> int | float:
         return float(value)
 
 
+def _refuse_columns_twice(path: Path, names: Sequence[Any]) -> None:
+    """pandas gives the second one another name, or both in place of one."""
+    for name in _COLUMNS:
+        if list(names).count(name) > 1:
+            raise InputError(f"{path}: has the column {name} twice; leave one out")
+
+
+def _refuse_nul(path: Path) -> None:
+    """pandas would take what stands before it for the whole field."""
+    line = 1
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            before, nul, _ = block.partition(b"\0")
+            line += before.count(b"\n")
+            if nul:
+                raise InputError(
+                    f"{path}: line {line}: holds a NUL character, which no CSV file in UTF-8 has; "
+                    "write the file anew"
+                )
+
+
 def _csv(path: Path) -> Tables:
+    read: dict[str, Any] = {"dtype": str, "keep_default_na": False}
     try:
-        for part in pd.read_csv(path, dtype=str, keep_default_na=False, chunksize=ROWS_AT_ONCE):
+        _refuse_nul(path)
+        _refuse_columns_twice(path, pd.read_csv(path, header=None, nrows=1, **read).loc[0])
+        for part in pd.read_csv(path, chunksize=ROWS_AT_ONCE, **read):
             if not isinstance(part.index, pd.RangeIndex):  # pandas takes surplus columns as index
                 raise InputError(f"{path}: has rows with more columns than its header")
             yield part
@@ -156,6 +184,7 @@ def _parquet(path: Path) -> Tables:
         raise need_parquet() from error
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
+            _refuse_columns_twice(path, file.schema_arrow.names)
             for batch in file.iter_batches(ROWS_AT_ONCE):
                 yield batch.to_pandas(integer_object_nulls=True)  # floats would round times
     except (OSError, pyarrow.ArrowException) as error:
@@ -199,12 +228,7 @@ def _json_lines(path: Path) -> Tables:
 
 def _user_of(path: Path, number: int, line: bytes) -> tuple[Any, list[Any], Any]:
     where = f"{path}: line {number}"
-    try:
-        found = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{where}: is no JSON; expected {_LINE}") from error
-    if not isinstance(found, dict) or not {"user", "history"} <= set(found):
-        raise InputError(f"{where}: lacks user or history; expected {_LINE}")
+    found = _parsed(where, line)
     user, history = found["user"], found["history"]
     if isinstance(user, bool) or not isinstance(user, str | int):
         raise InputError(f"{where}: user {user!r} is no token")
@@ -214,11 +238,46 @@ def _user_of(path: Path, number: int, line: bytes) -> tuple[Any, list[Any], Any]
     sizes = {len(event) for event in events}
     if sizes not in ({1}, {2}) or any(type(event[0]) not in (str, int) for event in events):
         raise InputError(f"{where}: the history is no list of [item, time]; expected {_LINE}")
+    for token in (user, *(event[0] for event in events)):
+        if isinstance(token, str) and not _is_text(token):
+            raise InputError(f"{where}: the token {token!a} holds half a character (a surrogate)")
     at = found.get("at")
     for time in (at, *(event[1] for event in events if len(event) == 2)):
         if isinstance(time, bool | list | dict) or time != time:
             raise InputError(f"{where}: {time!r} is no time; expected {_LINE}")
     return user, events, at
+
+
+def _parsed(where: str, line: bytes) -> dict[str, Any]:
+    """The keys of a line; `where` is the beginning of an error's."""
+    try:
+        found = json.loads(line, object_pairs_hook=partial(_mapping, where))
+    except InputError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where}: is no JSON; expected {_LINE}") from error
+    if not isinstance(found, dict) or not {"user", "history"} <= set(found):
+        raise InputError(f"{where}: lacks user or history; expected {_LINE}")
+    for key in sorted(found.keys() - _KEYS):
+        raise InputError(f"{where}: unknown key {key!a}; expected {_LINE}")
+    return found
+
+
+def _mapping(where: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise InputError(f"{where}: the key {key!a} stands there twice; give it once")
+        found[key] = value
+    return found
+
+
+def _is_text(token: str) -> bool:
+    try:
+        token.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _as_table(users: list[tuple[Any, list[Any], Any]]) -> pd.DataFrame:
