@@ -225,7 +225,9 @@ def load(
     try:
         network.load_state_dict(state["state_dict"])
     except RuntimeError as error:
-        raise InputError(f"{file}: its weights are of other options: {in_a_line(error)}") from error
+        changed = ", ".join(f"--{key}" for key in options if plain.get(key) != config[key])
+        why = f"leave out {changed}" if changed else in_a_line(error)[:200]
+        raise InputError(f"{file}: its weights are of other options; {why}") from error
     network.load_other_parameter(checkpoint.decode(state["other_parameter"], config["device"]))
     return Loaded(config, network.eval(), data, *loaders)
 

@@ -135,7 +135,7 @@ def read_space(file: str | Path) -> Space:
     """
     path = _find(file)
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read ({error})") from error
     entries = [(i, line) for i, line in enumerate(lines, 1) if line.split("#")[0].strip()]

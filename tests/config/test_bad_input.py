@@ -201,6 +201,14 @@ def test_half_a_checkpoint(trained, capfd):
         refused(capfd, command(resume="half.pth"), "half.pth: damaged")
 
 
+def test_weights_of_other_options(trained, capfd):
+    capfd.readouterr()
+    given = ["--hidden_size=32", "--data_path=dataset"]
+    expected = "its weights are of other options; leave out --hidden_size\n"
+    assert main(["evaluate", str(trained), *given]) == 2
+    assert capfd.readouterr().err.endswith(expected)
+
+
 def test_a_checkpoint_with_a_changed_byte(trained, capfd):
     content = bytearray(trained.read_bytes())
     with zipfile.ZipFile(trained) as archive:
