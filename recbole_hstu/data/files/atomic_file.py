@@ -236,16 +236,18 @@ def _exact_times(texts: pd.Series, source: _Source) -> np.ndarray:
         pass  # a column such as 978300019.0: exact as long as it is a whole number
     numbers = pd.to_numeric(texts, errors="coerce").astype(np.float64)
     bad = numbers.isna() | (numbers != np.floor(numbers)) | (numbers.abs() >= 2.0**53)
-    _refuse(bad, texts, source, "a whole number")
+    _refuse(bad, texts, source, "a whole number", ", or write all times in milliseconds")
     return numbers.to_numpy().astype(np.int64)
 
 
-def _refuse(bad: pd.Series, texts: pd.Series, source: _Source, expected: str) -> None:
+def _refuse(
+    bad: pd.Series, texts: pd.Series, source: _Source, expected: str, remedy: str = ""
+) -> None:
     if bad.any():
         row = int(np.flatnonzero(bad.to_numpy())[0])
         held = "nothing" if pd.isna(texts.iloc[row]) else repr(texts.iloc[row])
         raise InputError(
             f"{source.path}: line {source.line_of(row)}: column '{texts.name}' holds {held}, "
             f"which is not {expected} ({int(bad.sum()):,} such rows); "
-            "mend or remove these rows"
+            f"mend or remove these rows{remedy}"
         )
