@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dataset_converters.arguments import parse
-from dataset_converters.atomic import dataset_folder, dataset_lock
+from dataset_converters.atomic import dataset_folder, dataset_lock, require_converted
 from dataset_converters.by_name import STEAM_CORE, offline_by_environment
 from dataset_converters.convert import Options, Source, convert
 from dataset_converters.downloads.fetcher import Fetcher
@@ -49,6 +49,7 @@ def _run(args: argparse.Namespace, prog: str) -> None:
     folder = dataset_folder(args.out, _name(args))
     options = _options(args)
     with dataset_lock(folder):
+        require_converted(folder)  # before anything is downloaded
         stats = convert(folder, _source(args), options, args.parquet)
     comparison = compare(stats)
     if comparison:

@@ -93,9 +93,10 @@ def _text(path: Path, node: yaml.Node, otherwise: str) -> str:
 
 
 def _is_true(path: Path, name: str, node: yaml.Node) -> bool:
-    if node.tag != _KIND + "bool":
+    known = yaml.SafeLoader.bool_values.get(str(node.value).lower())
+    if node.tag != _KIND + "bool" or known is None:
         raise _wrong(path, node, f"{name}: expected true or false")
-    return yaml.SafeLoader.bool_values[node.value.lower()]
+    return known
 
 
 def _line(node: yaml.Node) -> int:

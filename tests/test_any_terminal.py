@@ -8,6 +8,7 @@ import sys
 import pytest
 from small_data import command
 
+from recbole_hstu import cli
 from recbole_hstu.cli import main
 
 SAID = "±†‡é"
@@ -66,3 +67,13 @@ def test_an_output_that_nobody_takes(unbuffered, ending, status, said):
         ["bash", "-c", line], check=False, env=environment, capture_output=True, text=True
     )
     assert (done.returncode, done.stderr.partition(" (")[0]) == (status, said)
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError("its own"), OSError(28, "its own")])
+def test_a_pipe_or_a_disk_that_is_not_the_output(error, monkeypatch):
+    def fail(_):
+        raise error
+
+    monkeypatch.setitem(cli._COMMANDS, "doctor", fail)
+    with pytest.raises(OSError, match="its own"):
+        main(["doctor"])

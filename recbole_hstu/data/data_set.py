@@ -39,16 +39,16 @@ def load_dataset(config: Config) -> Any:
 
 
 def _unknown_dataset(name: str, folder: Path) -> InputError:
-    parent, own = Path(name).parent, Path(name).name
+    own = Path(name).name
     if own != name:
         return InputError(
-            f"--dataset={name}: is a path; write --data_path={parent} --dataset={own} for "
-            f"{parent / own / own}.inter"
+            f"--dataset={name}: is a path; write --dataset={own} {_where(name, folder)}"
         )
-    if (folder.parent / f"{name}.inter").is_file():
+    around = folder.parent.resolve()
+    if around.name == name and (around / f"{name}.inter").is_file():
         return InputError(
             f"--data_path={folder.parent}: is the data set's own folder; name the one around it, "
-            f"--data_path={folder.parent.parent}"
+            f"--data_path={around.parent}"
         )
     if not folder.parent.is_dir() and str(folder.parent) != "dataset":
         return _no_data_path(folder.parent)
@@ -60,6 +60,12 @@ def _unknown_dataset(name: str, folder: Path) -> InputError:
         f"--dataset={name}: {folder / name}.inter does not exist; {hint}"
         f"your own data become atomic files with: {command('convert')} csv --help"
     )
+
+
+def _where(name: str, folder: Path) -> str:
+    """How the folder of a path given as a data set's name is named."""
+    here = [path for path in (Path(name), folder) if path.is_dir()]
+    return f"--data_path={here[0].parent}" if here else "and its folder's parent as --data_path"
 
 
 def _no_data_path(path: Path) -> InputError:

@@ -49,6 +49,13 @@ def user_metric(ranks: NDArray[np.int64], name: str) -> NDArray[np.float64]:
     return np.where(hit, gain, 0.0)
 
 
+def tested_as(name: str) -> str:
+    """The metric whose test is that of `name`: with one relevant item some differ by a factor."""
+    kind, at, k = name.partition("@")
+    twin = {"recall": "hit", "precision": "hit", "map": "mrr"}.get(kind, kind)
+    return f"{twin}{at}{k}"
+
+
 def mean_metrics(ranks: NDArray[np.int64], names: Iterable[str]) -> dict[str, float]:
     """The mean over users of every named metric.
 

@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from recbole_hstu.evaluation.metrics import tested_as
 from recbole_hstu.evaluation.significance import PairedTest
 from recbole_hstu.records.run_record import OK, RunRecord
 from recbole_hstu.support.errors import InputError
@@ -247,8 +248,9 @@ def _legend(
         lines.append(f"In brackets: relative gain over {one_line(baseline)}.")
     if tests:
         references = ", ".join(dict.fromkeys(one_line(t.reference) for t in tests.values()))
+        n_tests = len({(label, tested_as(metric)) for label, metric in tests})
         lines.append(
             f"† better, ‡ worse than the best baseline ({references}): paired t-test over users, "
-            f"Holm's correction for {len(tests)} comparisons, p < {alpha:g}."
+            f"Holm's correction for {n_tests} comparisons, p < {alpha:g}."
         )
     return tuple(lines)

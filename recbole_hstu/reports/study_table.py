@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from recbole_hstu.evaluation.metrics import KINDS
+from recbole_hstu.evaluation.metrics import KINDS, tested_as
 from recbole_hstu.evaluation.significance import (
     PairedTest,
     adjusted_together,
@@ -64,11 +64,14 @@ def study_table(records: Sequence[RunRecord], folder: Path | str, options: Repor
         logger.warning("one user was evaluated: nothing is tested")
     elif baselines:
         ranked = [m for m in metrics if m.partition("@")[0] in _OF_RANKS]
+        distinct = list(dict.fromkeys(map(tested_as, ranked)))
         for rows in _by_tie_order(records, ranks):
             against = [label for label in baselines if label in rows]
             if against:
-                tests |= paired_tests_against_best(rows, against, ranked)
+                tests |= paired_tests_against_best(rows, against, distinct)
         tests = adjusted_together(tests)
+        labels = {label for label, _ in tests}
+        tests = {(label, m): tests[label, tested_as(m)] for label in labels for m in ranked}
     baseline = options.baseline if options.baseline in {r.label for r in records} else None
     missing = {*options.baselines, *filter(None, [options.baseline])} - {*baselines, baseline}
     if missing:

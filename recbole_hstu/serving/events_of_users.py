@@ -83,8 +83,8 @@ def with_further(events: pd.DataFrame, further: pd.DataFrame, whose: str) -> pd.
     has_times = "time" in further
     if ("time" in events) != has_times:
         raise InputError(
-            f"new events: they have {'times' if has_times else 'no times'}, unlike {whose}; give "
-            f"them {'none' if has_times else 'a column time'}"
+            f"new events: they have {'times' if has_times else 'no times'}, unlike {whose}; load "
+            f"the model anew and give them {'none' if has_times else 'a column time'}"
         )
     if has_times:
         events = events.assign(time=whole_numbers(events["time"].to_numpy(), f"{whose}: time "))
@@ -100,6 +100,8 @@ class EventsOfUsers:
     Args:
         events: a table user, item and perhaps time, each user's events oldest first.
         further: such a table of events since then, of these users and of others.
+        kept_repeats: with `further`, which event of a user with an item stays: `first` or `last`;
+            all where None (`rm_dup_inter`).
 
     Attributes:
         users: the tokens of all.
@@ -109,7 +111,12 @@ class EventsOfUsers:
         InputError: the table lacks users or items, or see `with_further`.
     """
 
-    def __init__(self, events: pd.DataFrame, further: pd.DataFrame | None = None):
+    def __init__(
+        self,
+        events: pd.DataFrame,
+        further: pd.DataFrame | None = None,
+        kept_repeats: str | None = None,
+    ):
         lacking = [name for name in ("user", "item") if name not in events]
         if lacking:
             raise InputError(
@@ -122,6 +129,8 @@ class EventsOfUsers:
             others = further["user"].unique()
             self.new_users = pd.Index(others, dtype=object).difference(events["user"], sort=False)
             events = with_further(events, further, "the data set's events")
+            if kept_repeats is not None:
+                events = events.drop_duplicates(["user", "item"], keep=kept_repeats)
         codes, users = pd.factorize(events["user"])
         self.users = pd.Index(users, dtype=object)
         self._events = events.iloc[np.argsort(codes, kind="stable")].reset_index(drop=True)

@@ -33,8 +33,7 @@ class Recommender:
         saved: the model, its configuration and its tokens.
         items: item tokens in the order of the ids, the padding first.
         needs_time: whether the model reads the times of events and of the request.
-        new_events: those of `add_events` that name their users, by tokens: user, item and perhaps
-            time; None where there are none.
+        new_events: of named users (`add_events`), by tokens: user, item, perhaps time; or None.
         index: what finds candidates, such as `ApproximateIndex` or `Beam`; None for exact lists.
     """
 
@@ -125,7 +124,8 @@ class Recommender:
 
     def events_of_users(self, dataset: str | Path | pd.DataFrame | None = None) -> EventsOfUsers:
         """Of a data set and of `add_events`; see `read_events` for arguments and errors."""
-        return EventsOfUsers(read_events(self.saved.config, dataset), self.new_events)
+        events = read_events(self.saved.config, dataset)
+        return EventsOfUsers(events, self.new_events, self.saved.config["rm_dup_inter"])
 
     def similar_items(self, item: Any, k: int = 10) -> pd.DataFrame:
         """The k items whose vectors are most like this item's (cosine): item, score, rank.
@@ -215,7 +215,7 @@ class Recommender:
         if exclude is not None and len(exclude):
             kept = np.setdiff1d(kept, self.ids(exclude))
         if not len(kept):
-            raise InputError("exclude: no item is left to recommend; exclude fewer items")
+            raise InputError("exclude: no item is left to recommend; allow more or exclude fewer")
         return torch.from_numpy(kept).to(self.device)
 
     def check_k(self, k: Any, columns: torch.Tensor | None = None) -> None:

@@ -85,7 +85,8 @@ def refuse_other_unit(time: int, newest: int, *, what: str, whose: str) -> None:
         InputError: one is of seconds, and the other of milliseconds.
     """
     units = _unit(time), _unit(newest)
-    if None not in units and units[0] != units[1]:
+    alike = time // 10 <= newest and newest // 10 <= time
+    if not alike and None not in units and units[0] != units[1]:
         raise InputError(
             f"{what}{time} is in {units[0]}, and the times of {whose} are in {units[1]} (the last "
             f"one is {newest}); give it in {units[1]}"

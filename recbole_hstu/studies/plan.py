@@ -95,7 +95,7 @@ def read_variants(path: str | Path) -> list[Variant]:
 
 
 def _model(path: str | Path, label: str, chosen: Mapping[str, Any]) -> str:
-    model = str(chosen.get("model", label))
+    model = str(chosen.get("model") or label)
     if model != label and label in model_names():
         raise InputError(
             f"{path}: {label}: its options_file is of {model}; add model: {label} or model: {model}"
@@ -207,11 +207,13 @@ def _known_options(
         try:
             Config(variant.model or None, dataset, config_files, options)
         except UnknownOption as error:
-            if error.key in variant.options:
+            if error.key in variant.options or error.key in variant.chosen:
                 raise UnknownOption(error.key, f"{variant.label}: {error}") from error
-            if error.key not in shared:  # of a file
+            if error.key not in shared and variant.label:  # of a file
                 hint = "an option of some rows goes under their options (--compare)"
                 raise UnknownOption(error.key, f"{variant.label}: {error} {hint}") from error
+            if error.key not in shared:
+                raise
             unknown.append(error)
             del shared[error.key]
         else:

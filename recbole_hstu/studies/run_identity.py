@@ -17,7 +17,16 @@ from recbole_hstu.records.same_terms import decisive_options
 from recbole_hstu.studies.plan import PlannedRun
 
 HASHES = ("data_hash", "code_hash")
-_KNOWN_CODE = {"builtins", "abc", "typing", "torch", "recbole", "recbole_hstu"}
+_KNOWN_CODE = {
+    "builtins",
+    "abc",
+    "typing",
+    "torch",
+    "recbole",
+    "recbole_hstu",
+    "__main__",
+    "__mp_main__",
+}
 
 
 def run_identity(planned: PlannedRun) -> dict[str, Any]:
@@ -37,17 +46,19 @@ def run_identity(planned: PlannedRun) -> dict[str, Any]:
     if config["queries"]:
         files.append(Path(config["queries"]))
     wanted["data_hash"] = _hash_of(files)
-    if code := _own_code(config.model_class):
-        wanted["code_hash"] = _hash_of(code)
+    if code := _code_hash(config.model_class):
+        wanted["code_hash"] = code
     return wanted
 
 
-def _own_code(model_class: type) -> list[Path]:
-    """The modules of a class and its bases, without those of this package and of RecBole."""
+@cache  # as the class was when this process began with it, whatever becomes of its files
+def _code_hash(model_class: type) -> str | None:
+    """Of the modules of a class and its bases, without those of this package and of RecBole, and
+    without the script or notebook that runs."""
     modules = dict.fromkeys(base.__module__ for base in model_class.__mro__)
     outside = [name for name in modules if name.partition(".")[0] not in _KNOWN_CODE]
     files = [getattr(sys.modules.get(name), "__file__", None) for name in outside]
-    return [Path(file) for file in files if file]
+    return _hash_of(Path(file) for file in files if file) if any(files) else None
 
 
 def _hash_of(files: Iterable[Path]) -> str:
@@ -66,11 +77,13 @@ def _hash(files: tuple[tuple[Path, int, int], ...]) -> str:
 
 
 def changed_options(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """The settings that changed; one that an older release did not have counts if it is set."""
+    """The settings that changed; one that an older release did not have counts if it is set, but
+    for the hash of a model's code."""
     defaults = settings_file(PROPERTIES / "overall.yaml").settings
     return [
         f"{key} {old.get(key)} -> {new.get(key)}"
         for key in sorted({*old, *new})
         if old.get(key) != new.get(key)
         and (key in old or new[key] not in (None, False, defaults.get(key)))
+        and (key in old or key not in HASHES)
     ]

@@ -53,6 +53,7 @@ def test_true_false_and_numbers_are_so_where_they_are_meant(configured):
         (["item: no", "item: off"], "line 3: 'item' stands on line 2 already; leave one"),
         (["text:", "  title: no", "  title: off"], "line 4: 'title' stands on line 3 already"),
         (["usr: no"], "line 2: unknown option usr"),
+        (["parquet: !!bool maybe"], "line 2: parquet: expected true or false"),
         (["parquet: 1"], "line 2: parquet: expected true or false"),
         (["parquet: 'true'"], "line 2: parquet: expected true or false"),
         (["user: [no, off]"], "line 2: user: takes one value"),

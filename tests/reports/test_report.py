@@ -122,6 +122,8 @@ def test_recall_is_tested_as_hit_is(study):
         if (hit := r.metrics.get("hit@10")) is not None
     ]
     table = study_table(twice, folder / "runs", replace(OPTIONS, metrics=None))
+    alone = study_table(records, folder / "runs", replace(OPTIONS, metrics=["hit@10"]))
+    assert table.legend == alone.legend  # recall is no further comparison
     marks = [[cell.mark for cell in row.cells] for row in table.rows if row.label != "SASRec"]
     assert ["better", "better"] in marks
     assert all(hit == recall for hit, recall in marks)

@@ -94,7 +94,7 @@ def test_bad_histories(models, histories, words):
         ({"k": 2.5}, ["k: 2.5"]),
         ({"k": True}, ["k: True"]),
         ({"k": 3, "candidates": ["i1", "i2"]}, ["k: 3", "the 2 items"]),
-        ({"exclude": [f"i{n}" for n in range(30)]}, ["no item is left to recommend; exclude few"]),
+        ({"exclude": [f"i{n}" for n in range(30)]}, ["no item is left to recommend; allow more"]),
         ({"candidates": ["i1"], "exclude": ["i1"]}, ["no item is left to recommend"]),
         ({"candidates": ["nothing"]}, ["does not know: nothing"]),
         ({"candidates": []}, ["not a list of item tokens"]),

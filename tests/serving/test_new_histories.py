@@ -8,6 +8,7 @@ from served import events, toy_with_text, trained
 
 from recbole_hstu import Recommender
 from recbole_hstu.cli import main
+from recbole_hstu.serving.events_of_users import EventsOfUsers
 from recbole_hstu.support.errors import InputError
 
 LATE = 1_601_000_000_000  # the toy events lie before
@@ -146,8 +147,15 @@ def test_times_that_do_not_fit_those_of_the_data_set(files):
         rec.add_events(bought("u3"))
     rec = loaded(files, "BPR")
     rec.add_events(bought("u3").drop(columns="time"))
-    with pytest.raises(InputError, match="they have no times, unlike the data set's events; give"):
+    with pytest.raises(InputError, match="they have no times, unlike the data set's events; load"):
         rec.recommend_users(["u3"])
     assert len(rec.recommend_users(["u3"], events().drop(columns="time"), k=3)) == 3
     with pytest.raises(InputError, match="they have times, unlike those added before"):
         rec.add_events(bought("u3"))
+
+
+@pytest.mark.parametrize(("kept", "times"), [(None, [1, 5]), ("first", [1]), ("last", [5])])
+def test_repeats_that_the_training_left_out(kept, times):
+    bought = pd.DataFrame({"user": ["a"], "item": ["i1"], "time": [1]})
+    joined = EventsOfUsers(bought, bought.assign(time=5), kept)
+    assert joined.of(["a"])["time"].tolist() == times

@@ -180,6 +180,9 @@ def test_a_model_whose_code_changed_runs_again(toy, caplog, monkeypatch):
     study(("of_mine:Mine",), seeds=1)
     assert any("Mine, seed 1: finished before" in line for line in said(caplog))
     Path("of_mine.py").write_text(f"{OWN}    # better\n")
+    study(("of_mine:Mine",), seeds=1)  # the class in this process is the one before
+    assert not any("its settings changed" in line for line in said(caplog))
+    del sys.modules["of_mine"]
     study(("of_mine:Mine",), seeds=1)
     assert any("its settings changed: code_hash" in line for line in said(caplog))
 

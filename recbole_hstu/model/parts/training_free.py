@@ -26,8 +26,8 @@ class TrainingFree(SequentialRecommender):
         super().__init__(config, dataset)
         if isinstance(dataset, InteractionDataset):
             raise InputError(
-                f"eval_args: {config['model']} recommends from histories, which need order: TO; "
-                "leave eval_args out"
+                f"{config['model']} recommends from histories, which need eval_args: {{order: TO}} "
+                "and no benchmark_filename; leave both out"
             )
         self.nothing = nn.Parameter(torch.zeros(1))  # RecBole wants something to optimise
 

@@ -259,7 +259,8 @@ def _parsed(where: str, line: bytes) -> dict[str, Any]:
     if not isinstance(found, dict) or not {"user", "history"} <= set(found):
         raise InputError(f"{where}: lacks user or history; expected {_LINE}")
     for key in sorted(found.keys() - _KEYS):
-        raise InputError(f"{where}: unknown key {key!a}; expected {_LINE}")
+        if key.lower() in _KEYS:
+            raise InputError(f"{where}: unknown key {key!a}; expected {_LINE}")
     return found
 
 

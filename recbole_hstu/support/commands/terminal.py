@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import codecs
-import errno
 import os
 import shutil
 import sys
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from recbole_hstu.support.errors import in_a_line
 
@@ -21,30 +23,44 @@ def terminal_width() -> int:
     return shutil.get_terminal_size((100, 24)).columns
 
 
+class _OutputFailed(Exception):
+    """Standard output could not be written; the cause is an `OSError`."""
+
+
 def with_output(command: Callable[[], int]) -> int:
-    """The exit status of a command: its own where the reader of its output goes early, as `head`
-    does, and 1 where the output cannot be written."""
-    sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115  # closed: >&-
-    status, ended = 0, False
+    """The exit status of a command: 0 where the reader of its output goes early, as `head` does,
+    and 1 where the output cannot be written."""
+    closed = sys.stdout is None  # by the shell: >&-
+    output = Path(os.devnull).open("w") if closed else sys.stdout  # noqa: SIM115
+    write = output.write
+    sys.stdout, output.write = output, partial(_told_apart, write)  # type: ignore[method-assign]
     try:
-        status, ended = command(), True
-        sys.stdout.flush()
+        status = command()
+        _told_apart(output.flush)
+        return status
+    except _OutputFailed as error:
+        _drop(output)
+        if isinstance(error.__cause__, BrokenPipeError):
+            return 0
+        why = in_a_line(error.__cause__)
+        sys.stderr.write(f"recbole-hstu: error: the output cannot be written ({why})\n")
+        return 1
+    finally:
+        output.write = write  # type: ignore[method-assign]
+
+
+def _told_apart(act: Callable[..., Any], *given: str) -> Any:
+    """Other files and pipes of a command fail with the same errors as its output."""
+    try:
+        return act(*given)
     except OSError as error:
-        gone = isinstance(error, BrokenPipeError)
-        full = error.errno == errno.ENOSPC and error.filename is None  # written without a buffer
-        if not (ended or gone or full):
-            raise
-        _drop_output()
-        if not gone:
-            why = in_a_line(error)
-            sys.stderr.write(f"recbole-hstu: error: the output cannot be written ({why})\n")
-            return 1
-    return status
+        raise _OutputFailed from error
 
 
-def _drop_output() -> None:
+def _drop(output: Any) -> None:
     """What is left is not written: Python tries to once more when it ends."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    with suppress(OSError), Path(os.devnull).open("w") as nowhere:  # some outputs are no files
+        os.dup2(nowhere.fileno(), output.fileno())
 
 
 def write_to_any_terminal() -> None:
