@@ -186,5 +186,7 @@ def test_popularity_before_each_request_by_counting(in_empty_folder):
 
 def test_an_order_without_histories_is_refused(in_empty_folder):
     split = {"order": "RO", "split": {"RS": [0.8, 0.1, 0.1]}}
-    with pytest.raises(InputError, match="ItemGraph recommends from histories, which need eval_args: {order: TO}"):
+    with pytest.raises(
+        InputError, match="ItemGraph recommends from histories, which need eval_args"
+    ):
         built("ItemGraph", random_rows(), eval_args=split)
