@@ -6,12 +6,16 @@ import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from dataset_converters.atomic import dataset_folder, dataset_lock, is_whole
-from dataset_converters.convert import Options, convert
+from dataset_converters.atomic import dataset_folder, dataset_lock, is_whole, require_converted
+from dataset_converters.convert import Options, Source, convert
 from dataset_converters.reading.lines import MAX_MALFORMED
 from dataset_converters.sources import amazon2023, steam
 from dataset_converters.sources.paper_counts import compare
+
+if TYPE_CHECKING:
+    from dataset_converters.downloads.fetcher import Fetcher
 
 logger = logging.getLogger(__name__)
 
@@ -56,20 +60,23 @@ def convert_by_name(
     with dataset_lock(folder):
         if is_whole(folder):
             return True
+        require_converted(folder)  # before anything is downloaded
         from dataset_converters.downloads.fetcher import Fetcher  # brings requests
 
         fetcher = Fetcher(raw, folder.parent / "raw", offline=offline_by_environment(), say=say)
         say(f"{folder} has no data set yet: converting {name} from its publisher's files")
-        if category is None:
-            source = steam.open_source(fetcher, MAX_MALFORMED)
-            options = Options(user_core=STEAM_CORE, item_core=STEAM_CORE)
-        else:
-            source = amazon2023.open_source(category, fetcher, MAX_MALFORMED)
-            options = Options()
-        comparison = compare(convert(folder, source, options))
+        comparison = compare(convert(folder, *_source(category, fetcher)))
     if comparison:
         say(comparison)
     return True
+
+
+def _source(category: str | None, fetcher: Fetcher) -> tuple[Source, Options]:
+    """Of Steam, or of a category of Amazon."""
+    if category is None:
+        core = Options(user_core=STEAM_CORE, item_core=STEAM_CORE)
+        return steam.open_source(fetcher, MAX_MALFORMED), core
+    return amazon2023.open_source(category, fetcher, MAX_MALFORMED), Options()
 
 
 def offline_by_environment() -> bool:

@@ -16,7 +16,6 @@ from dataset_converters.atomic import (
     file_names,
     parquet_name,
     replacing,
-    require_converted,
     write_json,
     write_rows,
     write_settings,
@@ -101,13 +100,11 @@ def convert(folder: Path, source: Source, options: Options, parquet: bool = Fals
     """Write the data set of `source` to `folder`, whose name it bears, the interactions as Parquet,
     too, where asked for; returns its statistics.
 
-    To be called under `atomic.dataset_lock(folder)`.
+    To be called under `atomic.dataset_lock(folder)`, after `atomic.require_converted(folder)`.
 
     Raises:
-        ConversionError: too many malformed lines, a damaged file, no interaction left, or files
-            in `folder` that no conversion wrote.
+        ConversionError: too many malformed lines, a damaged file, or no interaction left.
     """
-    require_converted(folder)
     data = gather(source.chunks, source.fields, source.row_tally, options.limit)
     source.row_tally.finish()
     require_rows(data, f"reading {source.row_tally.path}", "check that it is the right file")

@@ -34,13 +34,11 @@ def read_options(arguments: Sequence[str]) -> dict[str, Any]:
             text, equals = queue.pop(0), "="
         if equals and not text:
             raise InputError(f"--{key}= is empty; give it a value, or leave it out")
+        if not equals and (is_name(key) or key == "config_files"):
+            raise InputError(f"--{key} names nothing; write --{key}=NAME")
         if key == "config_files":
-            if not text:
-                raise InputError("--config_files names nothing; write --config_files=FILE")
             options[key] = [*options.get(key, []), *_paths(text)]
         else:
-            if not equals and is_name(key):
-                raise InputError(f"--{key} names nothing; write --{key}=NAME")
             options[key] = parse_value(key, text) if equals else True
     return options
 

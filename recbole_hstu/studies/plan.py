@@ -207,15 +207,15 @@ def _known_options(
         try:
             Config(variant.model or None, dataset, config_files, options)
         except UnknownOption as error:
-            if error.key in variant.options or error.key in variant.chosen:
-                raise UnknownOption(error.key, f"{variant.label}: {error}") from error
-            if error.key not in shared and variant.label:  # of a file
-                hint = "an option of some rows goes under their options (--compare)"
-                raise UnknownOption(error.key, f"{variant.label}: {error} {hint}") from error
-            if error.key not in shared:
+            of_row = error.key in {**variant.chosen, **variant.options}
+            if error.key in shared and not of_row:
+                unknown.append(error)
+                del shared[error.key]
+                continue
+            if not variant.label:
                 raise
-            unknown.append(error)
-            del shared[error.key]
+            hint = "" if of_row else " an option of some rows goes under their options (--compare)"
+            raise UnknownOption(error.key, f"{variant.label}: {error}{hint}") from error
         else:
             return options, unknown
 

@@ -78,6 +78,16 @@ def test_it_says_what_it_downloads_and_how_large_it_is(mirror, tmp_path, data):
     assert mirror.requests == []
 
 
+def test_a_file_of_ones_own_is_refused_before_anything_is_downloaded(mirror, tmp_path):
+    own = tmp_path / "d" / "video_games" / "video_games.item"
+    own.parent.mkdir(parents=True)
+    own.write_text("item_id:token\nb1\n")
+    with pytest.raises(ConversionError, match="no conversion wrote this file"):
+        convert_by_name("video_games", tmp_path / "d")
+    assert mirror.requests == []
+    assert own.is_file()
+
+
 def test_offline_use_makes_no_request(mirror, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(ConversionError, match="offline use is asked for"):

@@ -166,6 +166,7 @@ def _read_texts(source: _Source, n_columns: int) -> pd.DataFrame:
 
 
 def _has_quotes(source: _Source) -> bool:
+    """Whether there are any; a NUL, which the same look through the file finds, is refused."""
     quotes = False
     for block in source.blocks():
         quotes = quotes or '"' in block
