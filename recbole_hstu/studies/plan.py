@@ -207,13 +207,13 @@ def _known_options(
         try:
             Config(variant.model or None, dataset, config_files, options)
         except UnknownOption as error:
-            of_row = error.key in {**variant.chosen, **variant.options}
-            if error.key in shared and not of_row:
+            if error.key in shared:  # if it is the row's, too, it comes again
                 unknown.append(error)
                 del shared[error.key]
                 continue
             if not variant.label:
                 raise
+            of_row = error.key in {**variant.chosen, **variant.options}
             hint = "" if of_row else " an option of some rows goes under their options (--compare)"
             raise UnknownOption(error.key, f"{variant.label}: {error}{hint}") from error
         else:
