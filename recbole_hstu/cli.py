@@ -17,6 +17,7 @@ from typing import Any
 from recbole_hstu import __version__
 from recbole_hstu.config.command_line import read_options
 from recbole_hstu.support.commands.command_help import command_help, overview
+from recbole_hstu.support.commands.interrupts import Terminated, sigterm_interrupts
 from recbole_hstu.support.commands.invocation import command
 from recbole_hstu.support.commands.terminal import with_output, write_to_any_terminal
 from recbole_hstu.support.errors import (
@@ -31,7 +32,7 @@ from recbole_hstu.support.yaml_values import merge_yaml, merged
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit status: 0, 1 where a run or a process failed or the output
-    cannot be written, 2 for bad input, 130 after Ctrl-C."""
+    cannot be written, 2 for bad input, 130 after Ctrl-C, 143 after SIGTERM."""
     return with_output(lambda: _main(argv))
 
 
@@ -48,7 +49,8 @@ def _main(argv: Sequence[str] | None) -> int:
         sys.stdout.write(f"recbole-hstu {__version__}\n")
         return 0
     try:
-        return _do(name, arguments)
+        with sigterm_interrupts():
+            return _do(name, arguments)
     except ModuleNotFoundError as error:
         if error.name != "recbole":
             raise
@@ -69,9 +71,9 @@ def _main(argv: Sequence[str] | None) -> int:
     except ProcessDied as error:
         sys.stderr.write(f"recbole-hstu: error: {error}\n")
         return 1
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         sys.stderr.write("recbole-hstu: interrupted\n")
-        return 130
+        return 143 if isinstance(interrupt, Terminated) else 130
 
 
 def _do(name: str, arguments: Sequence[str]) -> int:

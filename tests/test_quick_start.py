@@ -22,7 +22,7 @@ from recbole_hstu.evaluation.ranks import MISSED
 from recbole_hstu.model.hstu import HSTU
 from recbole_hstu.quick_start import run
 from recbole_hstu.records.run_log import RunLog
-from recbole_hstu.support.commands.interrupts import Interrupts
+from recbole_hstu.support.commands.interrupts import Interrupts, Terminated, sigterm_interrupts
 from recbole_hstu.support.errors import InputError
 from recbole_hstu.training import checkpoint
 from recbole_hstu.training.preparation import build_model
@@ -187,7 +187,8 @@ def test_mrr_is_given_for_everybody_or_not_at_all(toy):
     assert "hit@5" in result["test_result"]
 
 
-def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_resume(toy):
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupt_leaves_a_checkpoint_and_says_how_to_resume(toy, number, status):
     command = [sys.executable, "-m", "recbole_hstu.cli", "run", "--model=HSTU", "--dataset=toy"]
     options = small_options(epochs=100000, topk="[5]", protocol="paper")  # nothing stops early
     command += [f"--{key}={value}" for key, value in options.items()]
@@ -195,28 +196,32 @@ def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_resume(toy):
     deadline = time.time() + 120
     while not list(Path("saved").glob("*.last.pth")) and time.time() < deadline:
         time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     out, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
+    assert process.returncode == status, err
     (file,) = Path("saved").glob("*.last.pth")
     assert f"; go on with python -m recbole_hstu.cli run --resume={file}" in err
     assert "Traceback" not in err + out
     assert checkpoint.load_checkpoint(file)["epoch"] >= 0
 
 
+@pytest.mark.parametrize(
+    ("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)]
+)
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_an_interrupt_that_python_drops_is_raised_again():
+def test_an_interrupt_that_python_drops_is_raised_again(number, error):
     class Cleanup:
         def __del__(self):
-            signal.raise_signal(signal.SIGINT)  # "Exception ignored in ..."
+            signal.raise_signal(number)  # "Exception ignored in ..."
 
-    before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt), Interrupts() as interrupts:
+    before = signal.getsignal(number)
+    with pytest.raises(error) as raised, sigterm_interrupts(), Interrupts() as interrupts:
         interrupts.check()
         Cleanup()
         gc.collect()
         interrupts.check()
-    assert signal.getsignal(signal.SIGINT) is before
+    assert raised.type is error
+    assert signal.getsignal(number) is before
 
 
 def test_train_seconds_stops_after_the_epoch_that_passes_it(toy):

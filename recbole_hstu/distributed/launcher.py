@@ -24,6 +24,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from recbole_hstu.distributed import processes
+from recbole_hstu.support.commands.interrupts import Terminated
 from recbole_hstu.support.errors import InputError, ProcessDied
 from recbole_hstu.support.files.whole_file import write_whole
 
@@ -77,6 +78,8 @@ def launch(processes: int, restarts: int, function: Callable, *arguments: Any) -
         except SignalException as error:
             if error.sigval == signal.SIGINT:
                 raise KeyboardInterrupt from None
+            if error.sigval == signal.SIGTERM:
+                raise Terminated from None
             raise SystemExit(128 + error.sigval) from None
     refusals = [result for result in results.values() if isinstance(result, _Refused)]
     for refusal in sorted(refusals, key=lambda refusal: refusal.lost):
