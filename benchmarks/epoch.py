@@ -1,14 +1,16 @@
-"""A whole epoch over all users: SASRec, GRU4Rec and BERT4Rec both ways, HSTU and HSTUText.
+"""A whole epoch over all users: SASRec, GRU4Rec and BERT4Rec in their ways, HSTU and HSTUText.
 
     python benchmarks/epoch.py --dataset=ml-100k [--data_path dataset] [--history 50] [--device cpu]
 
 On the CPU, then on a GPU where there is one, unless --device names one of them. The same data,
 split and history for all, a process each: the seconds of an epoch of training (the median of a
 few where they are short) and of one evaluation of the test set, and peak memory above the imports.
-`prefix` is RecBole's own way, a row a prefix, and all rows padded in an evaluation; `window` learns
-at every position of a window, `cloze` masks whole windows, and on the CPU both evaluate rows as
-wide as their histories; ours learn at every position of every user. A batch of RecBole's models
-counts targets, of ours users. `--models=SASRec/prefix,SASRec/window` takes some of them.
+`recbole` is RecBole without this package. `prefix` is its way within this package, a row a prefix,
+and all rows padded in an evaluation; here as in all that follow the process keeps freed memory.
+`window` learns at every position of a window, `cloze` masks whole windows, and on the CPU both
+evaluate rows as wide as their histories; ours learn at every position of every user. A batch of
+RecBole's models counts targets, of ours users. Times faster are those of a model's first way.
+`--models=SASRec/prefix,SASRec/window` takes some of them.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ import time
 import device_option
 from own_process import in_own_process
 from peak import peak_mib
+from stock_recbole import one_epoch
 
 from recbole_hstu.config.config import Config
 from recbole_hstu.data.data_set import load_dataset
@@ -33,8 +36,10 @@ from recbole_hstu.training.views.train_view import in_train_view
 
 MODELS = {
     # RecBole's default; the papers have 128 for SASRec, and sessions for GRU4Rec.
+    "SASRec/recbole": {"train_batch_size": 2048},
     "SASRec/prefix": {"train_view": "prefix", "train_batch_size": 2048},
     "SASRec/window": {"train_view": "window", "train_batch_size": 2048},
+    "GRU4Rec/recbole": {"train_batch_size": 2048},
     "GRU4Rec/prefix": {"train_view": "prefix", "train_batch_size": 2048},
     "GRU4Rec/window": {"train_view": "window", "train_batch_size": 2048},
     "BERT4Rec/prefix": {"train_view": "prefix", "train_batch_size": 2048},
@@ -54,7 +59,8 @@ def main() -> None:
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one:
-        sys.stdout.write("\n" + json.dumps(measure(args.models, args)))
+        how = measure_recbole if args.models.endswith("/recbole") else measure
+        sys.stdout.write("\n" + json.dumps(how(args.models, args)))
         return
     for device in device_option.asked(args):
         compare(args, device)
@@ -67,12 +73,24 @@ def compare(args: argparse.Namespace, device: str) -> None:
         found[model] = in_own_process(*sys.argv[1:], *own)
     sys.stdout.write(f"{args.dataset}, history {args.history}, {device}\n")
     for model, of in found.items():
-        prefix = found.get(f"{model.partition('/')[0]}/prefix", of)
+        first = next(found[m] for m in found if m.partition("/")[0] == model.partition("/")[0])
         sys.stdout.write(
             f"{model:15} batch {MODELS[model]['train_batch_size']:5}  {of['rows']:>8,} rows  "
-            f"epoch {of['epoch']:8.1f} s ({prefix['epoch'] / of['epoch']:5.1f} times faster)  "
+            f"epoch {of['epoch']:8.1f} s ({first['epoch'] / of['epoch']:5.1f} times faster)  "
             f"evaluation {of['evaluation']:6.1f} s  peak {of['peak']:6.0f} MiB\n"
         )
+
+
+def measure_recbole(model: str, args: argparse.Namespace) -> dict[str, float]:
+    options = {**MODELS[model], "MAX_ITEM_LIST_LENGTH": args.history}
+    options["use_gpu"] = args.device == "cuda"
+    if args.data_path:
+        options["data_path"] = args.data_path
+    sys.argv = sys.argv[:1]  # RecBole reads it
+    before = peak_mib(args.device)
+    rows, epoch, evaluation = one_epoch(model.partition("/")[0], args.dataset, options)
+    peak = peak_mib(args.device) - before
+    return {"rows": rows, "epoch": epoch, "evaluation": evaluation, "peak": peak}
 
 
 def measure(model: str, args: argparse.Namespace) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """What benchmarks build, at a tiny size, so that a change of the package cannot break it unseen."""
 
+import argparse
 import importlib
 import json
 import sys
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from small_data import random_rows, write_inter
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 
@@ -89,3 +91,13 @@ def test_made_up_data_of_another_size_are_made_anew(benchmark, monkeypatch):
         prepared.main()
     files = sorted(Path().glob("*/*.inter"))
     assert [len(file.read_text().splitlines()) for file in files] == [21, 31]
+
+
+def test_recbole_alone_trains_on_every_prefix(benchmark, monkeypatch):
+    """Of `epoch.py`: a row for every event but the first and the last two of a user."""
+    rows = random_rows(n_items=80)
+    write_inter(rows)
+    monkeypatch.setattr(sys, "argv", ["epoch.py"])
+    epoch = benchmark("epoch")
+    args = argparse.Namespace(history=50, dataset="toy", data_path="dataset", device="cpu")
+    assert epoch.measure_recbole("GRU4Rec/recbole", args)["rows"] == len(rows) - 3 * 40
