@@ -17,7 +17,6 @@ import torch
 from device_option import clock
 
 from recbole_hstu.layers.losses import sampled_softmax
-from recbole_hstu.support.memory import keep_freed_memory
 
 POSITIONS, WIDTH, ROUNDS, NEGATIVES = 946, 64, 9, (128, 512)
 COLUMNS = {"cpu": (2, 4, 6, 8, 10, 12, 16, 24), "cuda": (8, 16, 32, 64, 128, 256, 512)}
@@ -25,12 +24,7 @@ IMPLS = {"cpu": ("dense", "sparse", "gather"), "cuda": ("dense", "gather")}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--threads", type=int, default=1)
-    device_option.add_option(parser)
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    keep_freed_memory()
+    args = device_option.parse(argparse.ArgumentParser(description=__doc__), threads=1)
     for device in device_option.asked(args):
         names = "".join(f"{impl:>9}" for impl in IMPLS[device])
         sys.stdout.write(f"{device:4} negatives    items  items/negative{names}\n")

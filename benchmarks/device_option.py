@@ -7,11 +7,23 @@ import time
 
 import torch
 
+from recbole_hstu.support.memory import keep_freed_memory
+
 DEVICES = ("cpu", "cuda")
 
 
 def add_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", choices=DEVICES, help="this one alone")
+
+
+def parse(parser: argparse.ArgumentParser, *, threads: int) -> argparse.Namespace:
+    """The options of a benchmark of steps, with torch as they and a training set it."""
+    parser.add_argument("--threads", type=int, default=threads)
+    add_option(parser)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    keep_freed_memory()
+    return args
 
 
 def asked(args: argparse.Namespace) -> tuple[str, ...]:

@@ -19,19 +19,13 @@ from device_option import clock
 from step import FUSIONS, histories, make_model, text_file, train_step
 
 from recbole_hstu.model.hstutext import HSTUText
-from recbole_hstu.support.memory import keep_freed_memory
 
 ITEMS, TEXT, REPEATS = 24_587, 768, 7
 WAYS = ("float32", "enable_amp", "high", "medium", "torch_compile")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--threads", type=int, default=1)
-    device_option.add_option(parser)
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    keep_freed_memory()
+    args = device_option.parse(argparse.ArgumentParser(description=__doc__), threads=1)
     file = text_file(ITEMS, TEXT)
     try:
         for device in device_option.asked(args):

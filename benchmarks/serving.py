@@ -24,9 +24,9 @@ from peak import peak_mib, reset_peak
 from recbole_hstu.config.config import Config
 from recbole_hstu.model.hstu import HSTU
 from recbole_hstu.serving.cached.history_cache import HistoryCache
+from recbole_hstu.serving.dataset_of_checkpoint import DatasetOfCheckpoint
 from recbole_hstu.serving.recommender import Recommender
 from recbole_hstu.serving.saved_model import SavedModel, saved_config
-from recbole_hstu.serving.stand_in import StandIn
 
 START = 1_600_000_000
 
@@ -39,7 +39,8 @@ def recommender(n_items: int, history: int) -> Recommender:
     )
     tokens = ["[PAD]", *(f"i{i}" for i in range(n_items))]
     torch.manual_seed(0)
-    model = HSTU(config, StandIn(config, tokens, ["[PAD]"], None)).eval().requires_grad_(False)
+    dataset = DatasetOfCheckpoint(config, tokens, ["[PAD]"], None)
+    model = HSTU(config, dataset).eval().requires_grad_(False)
     return Recommender(SavedModel(Path("drawn"), config, model, tokens, ["[PAD]"], {}))
 
 

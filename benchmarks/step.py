@@ -33,7 +33,6 @@ from recbole_hstu.config.config import Config
 from recbole_hstu.data.files.side_feature_file import write_text_features
 from recbole_hstu.layers.losses import sampled_softmax
 from recbole_hstu.model.hstutext import HSTUText
-from recbole_hstu.support.memory import keep_freed_memory
 
 BATCH, NEGATIVES, ROUNDS = 128, 512, 15
 ROWS = 1 << 16  # of text vectors that are drawn at once
@@ -45,12 +44,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--items", type=int, default=24_587)
     parser.add_argument("--text", type=int, default=768)
-    parser.add_argument("--threads", type=int, default=2)
-    device_option.add_option(parser)
     parser.add_argument("--memory", help=argparse.SUPPRESS)  # of one kind and fusion, as JSON
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    keep_freed_memory()
+    args = device_option.parse(parser, threads=2)
     file = text_file(args.items, args.text)
     if args.memory:
         sys.stdout.write(json.dumps(peak_memory(*args.memory.split(":"), args, file)))

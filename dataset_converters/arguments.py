@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from dataset_converters.by_name import STEAM_CORE
@@ -76,7 +77,7 @@ def _add_common(parser: argparse.ArgumentParser, core: str) -> None:
     parser.add_argument("--name", help="name of the data set, if not the usual one")
     parser.add_argument(
         "--k_core",
-        type=_natural,
+        type=partial(_number, least=0),
         metavar="K",
         help="keep users and items with at least K interactions, until stable; 0 is off "
         f"(default: {core})",
@@ -96,7 +97,10 @@ def _add_common(parser: argparse.ArgumentParser, core: str) -> None:
         "--parquet", action="store_true", help="write the interactions as Parquet, too"
     )
     parser.add_argument(
-        "--limit", type=_positive, metavar="N", help="read the first N interactions only"
+        "--limit",
+        type=partial(_number, least=1),
+        metavar="N",
+        help="read the first N interactions only",
     )
     parser.add_argument(
         "--max_malformed",
@@ -225,14 +229,6 @@ def _fields_of(entries: Sequence[str]) -> dict[str, str]:
             )
         columns[name] = column or name
     return columns
-
-
-def _natural(text: str) -> int:
-    return _number(text, 0)
-
-
-def _positive(text: str) -> int:
-    return _number(text, 1)
 
 
 def _number(text: str, least: int) -> int:

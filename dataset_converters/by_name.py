@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,13 +28,7 @@ def source_of(name: str) -> str | None:
     return "amazon2023" if name.islower() and amazon2023.category_of(name) else None
 
 
-def convert_by_name(
-    name: str,
-    out_dir: Path,
-    *,
-    raw: Path | None = None,
-    say: Callable[[str], object] = logger.info,
-) -> bool:
+def convert_by_name(name: str, out_dir: Path, *, raw: Path | None = None) -> bool:
     """Make `{out_dir}/{name}/{name}.inter` and its companions if the data set is known.
 
     The files are downloaded to `{out_dir}/raw`, after saying which and how large they are; with
@@ -45,7 +38,6 @@ def convert_by_name(
         name: `steam`, or a category of Amazon Reviews 2023 in lower case (`musical_instruments`).
         out_dir: the folder of data sets, RecBole's `data_path`.
         raw: the folder of the publishers' files, plain or gzipped.
-        say: receives each sentence for the user.
 
     Returns:
         False if the name is unknown here, and nothing was done; else True.
@@ -63,11 +55,11 @@ def convert_by_name(
         require_converted(folder)  # before anything is downloaded
         from dataset_converters.downloads.fetcher import Fetcher  # brings requests
 
-        fetcher = Fetcher(raw, folder.parent / "raw", offline=offline_by_environment(), say=say)
-        say(f"{folder} has no data set yet: converting {name} from its publisher's files")
+        fetcher = Fetcher(raw, folder.parent / "raw", offline=offline_by_environment())
+        logger.info(f"{folder} has no data set yet: converting {name} from its publisher's files")
         comparison = compare(convert(folder, *_source(category, fetcher)))
     if comparison:
-        say(comparison)
+        logger.info(comparison)
     return True
 
 

@@ -18,7 +18,7 @@ _ROWS = 1 << 18  # written at a time
 
 
 def write_interactions(path: Path, data: Interactions) -> None:
-    """Write the interactions as `atomic.write_rows` would, a hundred thousands of rows at once."""
+    """Write the interactions as `atomic.write_rows` would, some rows at a time."""
     users = _joined("\n", _fields(data.users))  # each ends the line before
     items = _fields(data.items)
     with path.open("wb") as file:

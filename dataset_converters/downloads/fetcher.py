@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -29,14 +29,12 @@ class Fetcher:
         cache: the folder of downloaded files, one sub-folder a source.
         offline: use what the cache has and make no request.
         sources: a YAML file whose entries replace those of `sources.yaml`.
-        say: receives the sentences about what will be downloaded.
     """
 
     raw: Path | None
     cache: Path
     offline: bool = False
     sources: Path | None = None
-    say: Callable[[str], object] = logger.info
     _entries: dict = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -45,7 +43,7 @@ class Fetcher:
             raise ConversionError(f"{self.raw}: no such folder (given by --raw)")
 
     def announce(self, source: str, kinds: Sequence[str], category: str = "") -> None:
-        """Say which files will be downloaded and how large they are."""
+        """Log which files will be downloaded and how large they are."""
         if self.raw is not None or self.offline:
             return
         missing = [
@@ -57,7 +55,8 @@ class Fetcher:
             remote = self._remote(source, kind, category)
             size = remote_size(remote)
             known = f"{size / 1e6:,.1f} MB" if size is not None else "size unknown"
-            self.say(f"downloading {public(remote.urls[0])} ({known}) to {self.cache / source}")
+            place = self.cache / source
+            logger.info(f"downloading {public(remote.urls[0])} ({known}) to {place}")
 
     def get(self, source: str, kind: str, category: str = "") -> Path:
         """The path of one file, downloaded if need be.

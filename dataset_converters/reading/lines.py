@@ -179,10 +179,6 @@ def sha256_of(path: Path) -> str:
     """SHA-256 of a file's bytes as they lie on the disk, in hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
-        _feed(file, digest)
+        while block := file.read(1 << 20):
+            digest.update(block)
     return digest.hexdigest()
-
-
-def _feed(file: BinaryIO, digest: hashlib._Hash) -> None:
-    while block := file.read(1 << 20):
-        digest.update(block)

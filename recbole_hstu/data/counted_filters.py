@@ -98,8 +98,6 @@ class CountedFilters(Dataset):
         limit = self.config["limit_users"]
         if limit is None:
             return
-        if not isinstance(limit, int) or limit < 1:
-            raise InputError(f"limit_users: {limit} must be a whole number from 1 on")
         users = self.inter_feat[self.uid_field].unique()
         kept = self.inter_feat[self.uid_field].isin(users[:limit])
         self.logger.warning(

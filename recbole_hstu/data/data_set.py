@@ -28,6 +28,9 @@ def load_dataset(config: Config) -> Any:
         except dataset_converters.ConversionError as error:
             raise InputError(f"--dataset={config['dataset']}: {error}") from error
         if not made:
+            given = config.external_config_dict
+            if "data_path" in config.base and "data_path" not in given:
+                raise _gone_since(config["dataset"], folder)
             raise _unknown_dataset(config["dataset"], folder)
     try:
         return create_dataset(config)
@@ -36,6 +39,15 @@ def load_dataset(config: Config) -> Any:
     except (ValueError, KeyError) as error:  # RecBole's own checks
         reason = in_a_line(error.args[0] if error.args else error)
         raise InputError(f"--dataset={config['dataset']}: {reason}") from error
+
+
+def _gone_since(name: str, folder: Path) -> InputError:
+    """For a checkpoint that is used from another folder or on another machine."""
+    seen_from = "" if folder.is_absolute() else ", seen from the folder of that run"
+    return InputError(
+        f"{folder / name}.inter does not exist; the checkpoint was trained on it{seen_from}: say "
+        f"where {name}/ lies now, with --data_path=FOLDER"
+    )
 
 
 def _unknown_dataset(name: str, folder: Path) -> InputError:
@@ -54,7 +66,8 @@ def _unknown_dataset(name: str, folder: Path) -> InputError:
         return _no_data_path(folder.parent)
     here = [p.parent.name for p in folder.parent.glob("*/*.inter")]
     known = [path.stem for path in (PROPERTIES / "dataset").glob("*.yaml")]
-    near = difflib.get_close_matches(name, [*here, *known], n=1)
+    others = [one for one in (*here, *known) if one != name]
+    near = difflib.get_close_matches(name, others, n=1)
     hint = f"did you mean {near[0]}? " if near else ""
     return InputError(
         f"--dataset={name}: {folder / name}.inter does not exist; {hint}"

@@ -12,7 +12,7 @@ from recbole.data.interaction import Interaction
 from recbole.utils import FeatureSource, FeatureType
 
 from recbole_hstu.data.counted_filters import CountedFilters
-from recbole_hstu.data.files.atomic_file import read_atomic, read_header
+from recbole_hstu.data.files.atomic_file import form_of, read_atomic, read_header
 from recbole_hstu.data.files.token_codes import number_tokens
 from recbole_hstu.data.prepared.columns import read_columns
 from recbole_hstu.data.prepared.prepare import is_prepared, prepared_set
@@ -137,11 +137,7 @@ class ExactTimes(CountedFilters):
         wanted, unwanted = self._get_load_and_unload_col(source)
         if wanted == set():
             return None
-        separator, encoding = self.config["field_separator"], self.config["encoding"] or "utf-8"
-        header = dict(
-            column.split(":")
-            for column in read_header(filepath, separator=separator, encoding=encoding)
-        )
+        header = dict(column.split(":") for column in read_header(filepath, **form_of(self.config)))
         if source == FeatureSource.INTERACTION:
             self._check_ids(header, filepath)
         for field in sorted({*(wanted or ())} - {*header, self.time_field}):
@@ -180,14 +176,13 @@ class ExactTimes(CountedFilters):
 
     def _read(self, path, header, fields, source) -> pd.DataFrame:
         of_events = source == FeatureSource.INTERACTION
-        separator, encoding = self.config["field_separator"], self.config["encoding"] or "utf-8"
-        time_field = self.time_field if of_events else None
-        options = {"fields": fields, "separator": separator, "time_field": time_field}
-        if of_events and self._by_columns and encoding == "utf-8":
-            frame = read_columns(path, header, **options)
+        form, time_field = form_of(self.config), self.time_field if of_events else None
+        options = {"fields": fields, "time_field": time_field}
+        if of_events and self._by_columns and form["encoding"] == "utf-8":
+            frame = read_columns(path, header, separator=form["separator"], **options)
             if frame is not None:
                 return frame
-        return read_atomic(path, encoding=encoding, **options)
+        return read_atomic(path, **form, **options)
 
     def _hashed_ties(self, frame, filepath):
         if not {self.uid_field, self.iid_field, self.time_field} <= set(frame):

@@ -89,17 +89,15 @@ def count_ties(
     users: NDArray[np.int64],
     items: NDArray[np.int64],
     times: NDArray[np.int64],
-    order: NDArray[np.int64] | None = None,
-    places: NDArray[np.int64] | None = None,
+    order: NDArray[np.int64],
+    places: NDArray[np.int64],
 ) -> Ties:
     """The ties among events `(E,)` in the file's order.
 
     Args:
-        order: the events by user and time, where that is known.
-        places: (V,) of every item, the place in an order of items; itself by default.
+        order: the events by user and time.
+        places: (V,) of every item, the place in an order of items.
     """
-    if order is None:
-        order = np.lexsort((times, users))
     pairs = max(len(order) - 1, 0)
     same_user, tied = np.zeros(pairs, dtype=bool), np.zeros(pairs, dtype=bool)
     ascending = descending = 0
@@ -108,7 +106,7 @@ def count_ties(
         of_user, at = users[some], times[some]
         same_user[part] = of_user[1:] == of_user[:-1]
         tied[part] = same_user[part] & (at[1:] == at[:-1])
-        item = items[some] if places is None else places[items[some]]
+        item = places[items[some]]
         ascending += int((item[1:] > item[:-1])[tied[part]].sum())
         descending += int((item[1:] < item[:-1])[tied[part]].sum())
     ends = np.flatnonzero(np.r_[~same_user, True]) if len(order) else np.zeros(0, np.int64)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from types import MappingProxyType, ModuleType
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -88,23 +87,6 @@ class Encoder(ABC):
             InputError: it is not there.
         """
         raise NotImplementedError
-
-
-def import_optional(module: str, extra: str) -> ModuleType:
-    """Import an optional library.
-
-    Raises:
-        InputError: it is not installed; the message names the extra that brings it.
-    """
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        if error.name != module:
-            raise
-        raise InputError(
-            f"this text encoder needs {module}: pip install 'recbole-hstu[{extra}]'; "
-            "text_encoder lsa needs nothing more"
-        ) from error
 
 
 def token_bar(total: int, name: str, progress: bool) -> tqdm:

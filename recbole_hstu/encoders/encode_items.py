@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from recbole_hstu import __version__
-from recbole_hstu.data.files.atomic_file import read_header
+from recbole_hstu.data.files.atomic_file import form_of, read_header
 from recbole_hstu.data.files.item_text import ItemText, read_item_texts
 from recbole_hstu.data.files.side_feature_file import write_text_features
 from recbole_hstu.encoders.base import Encoder
@@ -35,13 +35,12 @@ _CLASSES = {
 logger = logging.getLogger(__name__)
 
 
-def build_encoder(config: Mapping[str, Any] | TextOptions) -> Encoder:
+def build_encoder(options: TextOptions) -> Encoder:
     """The encoder that `text_encoder` names; this loads its library and its model.
 
     Raises:
-        InputError: wrong options, a library that is not installed, a model that is not there.
+        InputError: a library that is not installed, a model that is not there.
     """
-    options = _options(config)
     return _encoder_class(options)(options)
 
 
@@ -72,7 +71,7 @@ def ensure_text_features(
     Raises:
         InputError: anything that keeps the file from being made; what was encoded is kept.
     """
-    options = _options(config)
+    options = TextOptions.from_mapping(config)
     items = Path(folder) / f"{dataset}.item"
     item_text, known = _item_texts(items, config)
     wanted = WantedRows(known, tokens, options, _encoder_class(options))
@@ -86,18 +85,15 @@ def ensure_text_features(
             return path
         logger.info("text features: %s; encoding with %s", stale, options.model_name or "lsa")
         texts = {**(wanted.to_keep(header) if header else {}), **wanted.texts}
-        progress = _option(config, "show_progress") is not False
+        progress = config.get("show_progress") is not False
         _encode_and_write(path, texts, options, item_text, progress=progress)
     return path
 
 
 def _item_texts(path: Path, config: Mapping[str, Any]) -> tuple[ItemText, dict[str, str]]:
-    form = {
-        "item_field": _option(config, "ITEM_ID_FIELD") or "item_id",
-        "separator": _option(config, "field_separator") or "\t",
-        "encoding": _option(config, "encoding") or "utf-8",
-    }
-    given = _option(config, "item_text")
+    form = form_of({"field_separator": None, "encoding": None, **config})
+    form["item_field"] = config.get("ITEM_ID_FIELD") or "item_id"
+    given = config.get("item_text")
     columns = _text_columns(path, **form) if given is None and path.is_file() else ()
     item_text = ItemText.from_property(given, columns)
     return item_text, read_item_texts(path, item_text, **form)
@@ -124,7 +120,7 @@ def _locked(path: Path) -> Iterator[None]:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             held.enter_context(one_at_a_time(lock_file, waiting))
-        except (OSError, NotImplementedError) as error:
+        except OSError as error:
             raise InputError(f"{path.parent}: cannot be written ({in_a_line(error)})") from error
         try:
             yield
@@ -160,7 +156,7 @@ def scaled(vectors: np.ndarray, options: TextOptions) -> np.ndarray:
     return vectors / np.where(lengths == 0.0, 1.0, lengths)
 
 
-def file_name(dataset: str, options: TextOptions, wanted: WantedRows | None = None) -> str:
+def file_name(dataset: str, options: TextOptions, wanted: WantedRows) -> str:
     """`{dataset}.{encoder}.safetensors`; options of one's own give a file of their own.
 
     The encoder part is lsa, or tells the model from all others, followed by a hash where an option
@@ -169,8 +165,8 @@ def file_name(dataset: str, options: TextOptions, wanted: WantedRows | None = No
     Args:
         wanted: tells folders apart, and files in which items lack a row that others have.
     """
-    label = _model_label(options, wanted.revision if wanted else None)
-    if wanted and wanted.zeros:
+    label = _model_label(options, wanted.revision)
+    if wanted.zeros:
         label += "-zero"
     if not options.is_default:
         record = json.dumps([options.decisive, options.text_revision], sort_keys=True)
@@ -189,14 +185,6 @@ def _model_label(options: TextOptions, revision: str | None) -> str:
     if model == ENCODER_DEFAULTS[encoder]["text_model"]:
         return model.rpartition("/")[2]
     return re.sub(r"[^\w.-]", "-", model.replace("/", "--"))
-
-
-def _options(config: Mapping[str, Any] | TextOptions) -> TextOptions:
-    return config if isinstance(config, TextOptions) else TextOptions.from_mapping(config)
-
-
-def _option(config: Mapping[str, Any], key: str) -> Any:
-    return config[key] if key in config else None  # noqa: SIM401  RecBole's Config has no get
 
 
 def _encoder_class(options: TextOptions) -> type[Encoder]:

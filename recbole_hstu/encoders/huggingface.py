@@ -15,15 +15,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from recbole_hstu.encoders.base import Batch, Encoder, import_optional, log_truncated, token_bar
+from recbole_hstu.encoders.base import Batch, Encoder, log_truncated, token_bar
 from recbole_hstu.encoders.options import TextOptions
-from recbole_hstu.support.errors import InputError, in_a_line
+from recbole_hstu.support.errors import InputError, in_a_line, packages_needed
 
 LENGTH_STEP = 16
 BATCH_TOKENS = 4096
 _TOKENIZE = 1000  # texts at a time
 _SAME = 1e-5  # of the largest number: states that differ by less are one
 _MODEL_FILES = ("*.json", "*.safetensors", "*.bin", "*.model", "vocab*", "merges*")
+_WHO = "text_encoder huggingface (lsa needs nothing)"
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +43,8 @@ class HuggingFaceEncoder(Encoder):
     """
 
     def __init__(self, options: TextOptions) -> None:
-        transformers = import_optional("transformers", "text")
+        with packages_needed(_WHO, "text"):
+            import transformers
         source, self.revision = _locate(options)
         self.name = options.model_name or ""
         self._tokenizer, self._model = _load(transformers, source, self.revision, options)
@@ -159,7 +161,8 @@ def _locate(options: TextOptions) -> tuple[str, str]:
         return str(folder), _folder_hash(folder)
     if name.startswith(("/", ".", "~")):
         raise InputError(f"text_model {name}: there is no such folder")
-    hub = import_optional("huggingface_hub", "text")
+    with packages_needed(_WHO, "text"):
+        import huggingface_hub as hub
     try:
         try:  # what is here is taken as it is; a newer revision is asked for by its name
             config = hub.hf_hub_download(

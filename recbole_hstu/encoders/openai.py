@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from recbole_hstu.encoders.base import Batch, Encoder, import_optional, log_truncated, token_bar
+from recbole_hstu.encoders.base import Batch, Encoder, log_truncated, token_bar
 from recbole_hstu.encoders.options import TextOptions, public_url
-from recbole_hstu.support.errors import InputError, in_a_line
+from recbole_hstu.support.errors import InputError, in_a_line, packages_needed
 from recbole_hstu.support.secrets import MASK, masked
 
 API = "https://api.openai.com/v1"
@@ -42,7 +42,9 @@ class OpenAIEncoder(Encoder):
     """
 
     def __init__(self, options: TextOptions) -> None:
-        self._openai = import_optional("openai", "openai")
+        with packages_needed("text_encoder openai (lsa needs nothing)", "openai"):
+            import openai
+        self._openai = openai
         self._options = options
         self._url = options.text_base_url or API
         self._host = urlsplit(masked(self._url)).hostname or masked(self._url)

@@ -1,4 +1,4 @@
-"""the text options, their defaults and their checks, in one place."""
+"""The text options, their defaults and their checks, in one place."""
 
 from __future__ import annotations
 
@@ -9,17 +9,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from recbole_hstu.config.options import read_declarations
 from recbole_hstu.support.errors import InputError
+from recbole_hstu.support.files.installed import PROPERTIES
 from recbole_hstu.support.secrets import masked
 
-ENCODERS = ("lsa", "huggingface", "openai")
-CHOICES: dict[str, tuple[str, ...]] = {
-    "text_encoder": ENCODERS,
-    "text_pooling": ("cls", "mean"),
-    "text_dtype": ("float32", "float16", "bfloat16"),
-    "text_storage_dtype": ("float32", "float16"),
-    "text_missing": ("empty", "error", "zero"),
-}
+_DECLARED = read_declarations(PROPERTIES / "model" / "TextModel.yaml")
 
 # What an option left at None means; it depends on the encoder.
 ENCODER_DEFAULTS: dict[str, dict[str, Any]] = {
@@ -171,17 +166,10 @@ def public_url(url: str | None) -> str | None:
 
 
 def _check(name: str, value: Any) -> None:
-    if name in CHOICES and value not in CHOICES[name]:
-        raise InputError(f"{name}: {value!r} is not one of {', '.join(CHOICES[name])}")
-    if name in ("text_max_length", "text_batch_size", "text_dimensions"):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise InputError(f"{name}: {value!r} must be a whole number from 1 on")
-    elif name == "text_normalize":
-        if not isinstance(value, bool):
-            raise InputError(f"{name}: {value!r} must be true or false")
-    elif not isinstance(value, str) or not value:
+    _DECLARED[name].check(value)
+    if value == "":
         raise InputError(f"{name}: {value!r} must be a text")
-    elif name == "text_base_url" and not _is_address(value):
+    if name == "text_base_url" and not _is_address(value):
         shown = f"{public_url(value)!r} " if _splits(value) else ""
         raise InputError(f"{name}: {shown}is no address such as https://localhost:8000/v1")
 

@@ -14,7 +14,6 @@ import logging
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,7 +28,7 @@ CREATE TABLE IF NOT EXISTS identity (json TEXT NOT NULL, dim INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS vectors (text BLOB PRIMARY KEY, vector BLOB NOT NULL);
 """
 _WAIT_S = 60.0  # for another process to end its transaction, which takes milliseconds
-_TEXTS_A_QUERY = 500  # texts a query
+_TEXTS_A_QUERY = 500
 
 logger = logging.getLogger(__name__)
 
@@ -69,17 +68,15 @@ class VectorCache:
 
     Args:
         identity: all that decides a text's vector; equal identities share their vectors.
-        folder: where the files lie, `cache_folder()` by default.
 
     Raises:
         InputError: the folder cannot be written, or the file is damaged.
     """
 
-    def __init__(self, identity: Mapping[str, Any], folder: Path | None = None) -> None:
+    def __init__(self, identity: Mapping[str, Any]) -> None:
         self._identity = json.dumps(identity, sort_keys=True)
         digest = hashlib.sha256(self._identity.encode()).hexdigest()[:16]
-        folder = cache_folder() if folder is None else folder
-        self.path = folder / "vectors" / f"{digest}.sqlite"
+        self.path = cache_folder() / "vectors" / f"{digest}.sqlite"
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -101,7 +98,7 @@ class VectorCache:
             path = self.path.with_suffix(".lock")
             try:
                 held.enter_context(one_at_a_time(path, waiting))
-            except (OSError, NotImplementedError) as error:
+            except OSError as error:
                 raise InputError(f"{path}: cannot be locked ({in_a_line(error)})") from error
             yield
 

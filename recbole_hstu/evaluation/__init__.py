@@ -1,1 +1,1 @@
-"""Ranks, metrics, segments and significance: arrays in, figures out. Knows no RecBole."""
+"""Ranks, metrics, segments and significance: arrays in, figures out; a collector for RecBole."""

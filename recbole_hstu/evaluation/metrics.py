@@ -19,9 +19,6 @@ KINDS = ("hit", "recall", "precision", "ndcg", "mrr", "map")
 MRR_CAP = 2500
 """`mrr_capped`: ranks past this count as one more, missed targets too (HSTU's research code)."""
 
-PAPER_METRICS = ("hit@10", "hit@50", "hit@200", "ndcg@10", "ndcg@200", "mrr")
-"""The columns of HSTU-BLaIR's Table 2."""
-
 
 def user_metric(ranks: NDArray[np.int64], name: str) -> NDArray[np.float64]:
     """One metric for every user, `(users,)` in 0..1, from ranks `(users,)` counted from 1.

@@ -26,43 +26,30 @@ class TargetRanks(NamedTuple):
     ties: Tensor
 
 
-def target_ranks(
-    scores: Tensor, targets: Tensor, *, seen: tuple[Tensor, Tensor] | None = None
-) -> TargetRanks:
+def target_ranks(scores: Tensor, targets: Tensor) -> TargetRanks:
     """The place of each row's target when its candidates are sorted by score.
 
     Equal scores stand in the order of their ids, as a stable sort leaves them: a model that gives
     every item the same score gains nothing by it.
 
-    Candidates are all items but column 0 (padding), the row's seen items and items scored -inf
-    (RecBole's way to mask). A target that is no candidate itself has rank `MISSED`. `ties` counts
-    the other candidates that score exactly what the target scores, whatever their ids.
+    Candidates are all items but column 0 (padding) and items scored -inf (RecBole's way to mask).
+    A target that is no candidate itself has rank `MISSED`. `ties` counts the other candidates that
+    score exactly what the target scores, whatever their ids.
 
     Args:
         scores: `(B, V)` floating point, left as it is.
         targets: `(B,)` int64, item ids in `1..V-1`.
-        seen: `(row_index, item_id)`, both `(P,)` int64; repeats and padding ids are harmless.
 
     Raises:
         InputError: a score of a real item is NaN (a NaN compares false, and would rank first).
         ValueError: shapes do not fit, or an id lies outside the catalogue.
     """
     _check_shapes(scores, targets)
-    rows, width = scores.shape
     target_scores = scores.gather(1, targets[:, None])
     refuse_nan(scores[:, 1:].amax(dim=1))
     before, equal = counted(scores[:, 1:], target_scores, targets, first=1)
     ties = equal - 1  # the target itself makes one
     missed = target_scores[:, 0] == -torch.inf
-    if seen is not None:
-        row, item = _distinct_pairs(seen, rows, width)
-        seen_scores, own = scores[row, item], target_scores[row, 0]
-        is_target = item == targets[row]
-        equal = seen_scores == own
-        ahead = (seen_scores > own) | (equal & (item < targets[row]))
-        before.index_add_(0, row, -ahead.long())
-        ties.index_add_(0, row, -equal.long())
-        missed[row[is_target]] = True
     return TargetRanks((before + 1).masked_fill(missed, MISSED), ties.masked_fill(missed, 0))
 
 
@@ -129,15 +116,3 @@ def _check_shapes(scores: Tensor, targets: Tensor) -> None:
         )
     if len(targets) and (targets.min() < 1 or targets.max() >= scores.shape[1]):
         raise ValueError(f"targets must be item ids in 1..{scores.shape[1] - 1}")
-
-
-def _distinct_pairs(seen: tuple[Tensor, Tensor], rows: int, width: int) -> tuple[Tensor, Tensor]:
-    """Each (row, item) once, without padding: a history may hold an item twice."""
-    row, item = seen
-    if row.shape != item.shape or row.dim() != 1:
-        raise ValueError(f"seen must be two (P,) tensors, not {tuple(row.shape)}, {item.shape}")
-    if len(row) and (row.min() < 0 or row.max() >= rows or item.min() < 0 or item.max() >= width):
-        raise ValueError(f"seen must lie in rows 0..{rows - 1} and items 0..{width - 1}")
-    pair = torch.unique(row * width + item)
-    row, item = pair // width, pair % width
-    return row[item > 0], item[item > 0]

@@ -35,9 +35,7 @@ class PopularityBounds(NamedTuple):
     middle: int
 
 
-def user_segments(
-    history_length: NDArray[np.int64], *, low: int = 5, high: int = 13
-) -> NDArray[np.int64]:
+def user_segments(history_length: NDArray[np.int64], low: int, high: int) -> NDArray[np.int64]:
     """The place in `USER_SEGMENTS` of every user `(users,)`, from the events before the target.
 
     GLoSS (4.2.3, appendix C): with n the length of the user's whole sequence, short is n <= low,
@@ -54,23 +52,21 @@ def user_segments(
 
 
 def popularity_bounds(
-    train_counts: NDArray[np.int64], *, head: float = 0.5, middle: float = 0.8
+    train_counts: NDArray[np.int64], head: float, middle: float
 ) -> PopularityBounds:
-    """Where head and middle begin, from the training counts `(items,)`.
+    """Where head and middle begin, from the training counts `(items,)`, not all of them 0.
 
     The items most bought that together hold the share `head` of all interactions are the head,
     those that bring it to `middle` are the middle, other items seen in training are the tail.
     Items of one count stand together, in the better segment.
 
     Raises:
-        ValueError: not 0 < head < middle < 1, or there are no interactions.
+        ValueError: not 0 < head < middle < 1.
     """
     if not 0 < head < middle < 1:
         raise ValueError(f"need 0 < head < middle < 1, not head={head}, middle={middle}")
     falling = np.sort(np.asarray(train_counts))[::-1]
     held = np.cumsum(falling)
-    if len(held) == 0 or held[-1] == 0:
-        raise ValueError("no interactions in training: items have no popularity")
     place = np.searchsorted(held, np.array([head, middle]) * held[-1], side="left")
     return PopularityBounds(int(falling[place[0]]), int(falling[place[1]]))
 
@@ -94,14 +90,12 @@ def metrics_by_segment(
     """Every segment's size and mean metrics, in the order of `segment_names`.
 
     Args:
-        ranks: `(users,)`, from 1.
+        ranks: `(users,)`, from 1; there is a user.
         segment: `(users,)`, places in `segment_names`.
 
     Raises:
-        ValueError: no users, an unknown metric, or shapes that do not fit.
+        ValueError: an unknown metric.
     """
-    if ranks.shape != segment.shape or len(ranks) == 0:
-        raise ValueError(f"ranks {ranks.shape} and segments {segment.shape} must be (users,) > 0")
     result = []
     for place, name in enumerate(segment_names):
         chosen = ranks[segment == place]

@@ -19,7 +19,7 @@ from recbole_hstu.config.config import option
 from recbole_hstu.layers.codes.decoding import exact_scores
 from recbole_hstu.layers.codes.trie import CodeTrie
 from recbole_hstu.model.parts.generative_retriever import GenerativeRetriever
-from recbole_hstu.support.errors import InputError
+from recbole_hstu.support.errors import packages_needed
 
 # Cached keys and values that exist at once, as numbers: 128 MiB.
 MAX_CACHED = 1 << 25
@@ -154,12 +154,8 @@ def t5(config, n_tokens: int) -> nn.Module:
     Raises:
         InputError: transformers is not installed.
     """
-    try:
+    with packages_needed("--model=TIGER", "tiger"):
         from transformers import T5Config, T5ForConditionalGeneration
-    except ImportError as error:
-        raise InputError(
-            '--model=TIGER: needs transformers: pip install "recbole-hstu[tiger]"'
-        ) from error
     sizes = T5Config(
         vocab_size=n_tokens,
         d_model=option(config, "hidden_size"),

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -16,7 +14,7 @@ from safetensors import SafetensorError
 from tqdm import tqdm
 
 from recbole_hstu.queries.learned_from import FILE
-from recbole_hstu.support.errors import InputError, in_a_line
+from recbole_hstu.support.errors import InputError, in_a_line, packages_needed
 from recbole_hstu.support.files.whole_file import whole_folder, write_whole
 
 logger = logging.getLogger(__name__)
@@ -57,7 +55,8 @@ class LanguageModel:
         Raises:
             InputError: transformers is not installed, or the model is not there.
         """
-        transformers = _imported("transformers")
+        with packages_needed("llm", "llm"):
+            import transformers
         try:
             tokenizer = transformers.AutoTokenizer.from_pretrained(source)
             model = transformers.AutoModelForCausalLM.from_pretrained(source)
@@ -71,7 +70,8 @@ class LanguageModel:
         Raises:
             InputError: peft is not installed.
         """
-        peft = _imported("peft")
+        with packages_needed("llm", "llm"):
+            import peft
         settings = peft.LoraConfig(
             r=rank, lora_alpha=alpha, target_modules="all-linear", task_type="CAUSAL_LM"
         )
@@ -83,7 +83,8 @@ class LanguageModel:
         Raises:
             InputError: peft is not installed, or there are none that fit.
         """
-        peft = _imported("peft")
+        with packages_needed("llm", "llm"):
+            import peft
         try:
             self.model = peft.PeftModel.from_pretrained(self.model, str(folder))
         except _UNREADABLE as error:
@@ -185,12 +186,3 @@ def rate(step: int, steps: int, warmup: int) -> float:
     if step < warmup:
         return (step + 1) / warmup
     return (steps - step) / max(1, steps - warmup)
-
-
-def _imported(module: str) -> ModuleType:
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        raise InputError(
-            f'llm: needs {error.name}, which is not installed: pip install "recbole-hstu[llm]"'
-        ) from error

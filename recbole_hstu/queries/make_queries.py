@@ -10,7 +10,7 @@ from typing import Any
 from recbole.utils import init_seed
 
 from recbole_hstu.config.config import Config
-from recbole_hstu.config.properties import settings_file
+from recbole_hstu.config.properties import take_declared
 from recbole_hstu.data.data_set import load_dataset
 from recbole_hstu.data.files.item_text import texts_of_items
 from recbole_hstu.data.files.query_file import write_queries
@@ -77,10 +77,7 @@ def own_options(given: dict[str, Any]) -> dict[str, Any]:
     Raises:
         InputError: a value that makes no sense, or no model.
     """
-    declared = settings_file(PROPERTIES / "queries" / "llm.yaml").options
-    own = {name: given.pop(name, option.default) for name, option in declared.items()}
-    for name, option in declared.items():
-        option.check(own[name])
+    own = take_declared(PROPERTIES / "queries" / "llm.yaml", given)
     if own["llm"] is None:
         raise InputError("llm: name a causal language model, as in --llm=FOLDER")
     _check_room(own["new_tokens"], own["llm_max_length"])

@@ -87,17 +87,14 @@ def check_segment_options(config: Settings) -> None:
     Raises:
         InputError: they cannot.
     """
-    for key, segment, values in (
-        ("user_segments", user_segments, np.ones(1, dtype=np.int64)),
-        ("item_segments", popularity_bounds, np.ones(1, dtype=np.int64)),
-    ):
-        low_high = config[key]
+    one = np.ones(1, dtype=np.int64)
+    for key, segment in (("user_segments", user_segments), ("item_segments", popularity_bounds)):
         try:
-            low, high = low_high
-            names = ("low", "high") if key == "user_segments" else ("head", "middle")
-            segment(values, **dict(zip(names, (low, high), strict=True)))
-        except (TypeError, ValueError) as error:
-            raise InputError(f"{key}: {low_high}: expected two rising numbers ({error})") from error
+            segment(one, *config[key])
+        except ValueError as error:
+            raise InputError(
+                f"{key}: {config[key]}: expected two rising numbers ({error})"
+            ) from error
 
 
 def _train_counts(train: Any) -> np.ndarray:
@@ -129,11 +126,10 @@ def _rank_file(config: Settings, trainer: Any, test: Any, counts: np.ndarray) ->
 
 
 def _segments(config: Settings, ranks: RankFile, counts: np.ndarray) -> dict[str, list[Segment]]:
-    low, high = config["user_segments"]
-    head, middle = config["item_segments"]
     names = metric_names(config["topk"])
-    users = user_segments(ranks.history_length, low=low, high=high)
-    items = item_segments(ranks.target_count, popularity_bounds(counts, head=head, middle=middle))
+    users = user_segments(ranks.history_length, *config["user_segments"])
+    bounds = popularity_bounds(counts, *config["item_segments"])
+    items = item_segments(ranks.target_count, bounds)
     return {
         "users": metrics_by_segment(ranks.ranks, users, USER_SEGMENTS, names),
         "items": metrics_by_segment(ranks.ranks, items, ITEM_SEGMENTS, names),

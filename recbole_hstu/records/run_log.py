@@ -17,7 +17,8 @@ import colorlog
 from recbole.utils import ModelType, get_local_time
 from recbole.utils.logger import RemoveColorFilter, log_colors_config
 
-from recbole_hstu.config.config import CLICKS, Config
+from recbole_hstu.config.config import Config
+from recbole_hstu.config.option_checks import CLICKS
 from recbole_hstu.distributed import processes
 from recbole_hstu.support.errors import InputError
 from recbole_hstu.support.secrets import MaskSecrets

@@ -108,7 +108,7 @@ def write_record(folder: Path | str, record: RunRecord, *, name: str | None = No
         TypeError: a setting is not a plain value.
     """
     path = Path(folder) / f"{name or record_name(record)}{SUFFIX}"
-    content = {"version": VERSION, **_finite(asdict(record))}
+    content = {"version": VERSION, **finite(asdict(record))}
     text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
     with writing(path):
         return write_whole(path, text)
@@ -187,12 +187,13 @@ def read_records(folder: Path | str) -> list[RunRecord]:
     return [read_record(path) for path in paths]
 
 
-def _finite(value: Any) -> Any:
-    """JSON has no NaN and no infinity: they are written as text, which `float` reads."""
+def finite(value: Any) -> Any:
+    """A plain value as records hold it: JSON has no NaN and no infinity, they are written as text,
+    which `float` reads."""
     if isinstance(value, Mapping):
-        return {key: _finite(inner) for key, inner in value.items()}
+        return {key: finite(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(inner) for inner in value]
+        return [finite(inner) for inner in value]
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else str(value)
     return value

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from recbole_hstu.evaluation.metrics import tested_as
 from recbole_hstu.evaluation.significance import PairedTest
 from recbole_hstu.records.run_record import OK, RunRecord
-from recbole_hstu.support.errors import InputError
 
 SMALLER_IS_BETTER = ("averagepopularity", "giniindex", "tie_share")
 DIGITS = 4
+ALPHA = 0.05
 MANY_TIES = 0.9
 """The share of tied targets from which on a row is marked: equal scores are ranked by item id."""
 
@@ -54,7 +54,6 @@ class Table:
     protocol: str
     metrics: tuple[str, ...]
     rows: tuple[Row, ...]
-    baseline: str | None
     legend: tuple[str, ...]
 
 
@@ -64,33 +63,28 @@ def comparison_table(
     *,
     baseline: str | None = None,
     tests: Mapping[tuple[str, str], PairedTest] | None = None,
-    alpha: float = 0.05,
 ) -> Table:
     """One row a label, in the order of first appearance, over all its seeds.
 
     Runs that failed do not enter the means; the remark tells of them.
 
     Args:
+        records: at least one, all of one data set and protocol.
         metrics: the columns; every metric of any record, in order of appearance, if not given.
-        baseline: the label that gains are counted from; None leaves gains out.
+        baseline: the label among them that gains are counted from; None leaves gains out.
         tests: (label, metric) -> test, from `significance.paired_tests_against_best`.
-
-    Raises:
-        InputError: no records, more than one data set or protocol, or an unknown baseline.
     """
-    dataset, protocol = _dataset_and_protocol(records)
     runs: dict[str, list[RunRecord]] = {}
     for record in records:
         runs.setdefault(record.label, []).append(record)
-    if baseline is not None and baseline not in runs:
-        raise InputError(f"unknown baseline {baseline!r}: choose among {', '.join(runs)}")
     names = tuple(metrics or dict.fromkeys(name for r in records for name in r.metrics))
-    columns = [_column(name, runs, baseline, tests or {}, alpha) for name in names]
+    columns = [_column(name, runs, baseline, tests or {}) for name in names]
     rows = tuple(
         _row(label, labelled, tuple(column[label] for column in columns))
         for label, labelled in runs.items()
     )
-    return Table(dataset, protocol, names, rows, baseline, _legend(rows, baseline, tests, alpha))
+    legend = _legend(rows, baseline, tests)
+    return Table(records[0].dataset, records[0].protocol, names, rows, legend)
 
 
 def _column(
@@ -98,7 +92,6 @@ def _column(
     runs: Mapping[str, Sequence[RunRecord]],
     baseline: str | None,
     tests: Mapping[tuple[str, str], PairedTest],
-    alpha: float,
 ) -> dict[str, Cell]:
     """A metric's cell for each label."""
     values = {
@@ -116,9 +109,11 @@ def _column(
         cells[label] = Cell(
             mean=mean,
             std=_std(values[label]),
-            gain=_gain(mean, means[baseline]) if baseline in alike and baseline != label else None,
+            gain=relative_gain(mean, means[baseline])
+            if baseline in alike and baseline != label
+            else None,
             best=mean is not None and round(mean, DIGITS) == best,
-            mark=_mark(metric, test, alpha),
+            mark=_mark(metric, test),
             p=test.adjusted if test else None,
         )
     return cells
@@ -139,17 +134,6 @@ def one_line(text: str) -> str:
     return "".join(
         c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(text.split())
     )
-
-
-def _dataset_and_protocol(records: Sequence[RunRecord]) -> tuple[str, str]:
-    """Those that all records share."""
-    pairs = sorted({(r.dataset, r.protocol) for r in records})
-    if len(pairs) != 1:
-        raise InputError(
-            "a table compares runs on one data set under one protocol, not "
-            + (", ".join(f"{d} ({p})" for d, p in pairs) or "no runs at all")
-        )
-    return pairs[0]
 
 
 def _row(label: str, runs: Sequence[RunRecord], cells: tuple[Cell, ...]) -> Row:
@@ -217,7 +201,8 @@ def _std(values: Sequence[float]) -> float | None:
     return statistics.stdev(values) if len(values) > 1 else None
 
 
-def _gain(mean: float | None, base: float | None) -> float | None:
+def relative_gain(mean: float | None, base: float | None) -> float | None:
+    """In percent of the base; None where one of them is not known or the base is 0."""
     return None if mean is None or not base else 100 * (mean - base) / abs(base)
 
 
@@ -229,8 +214,8 @@ def _best(name: str, means: Sequence[float | None]) -> float | None:
     return min(shown) if smaller_is_better(name) else max(shown)
 
 
-def _mark(name: str, test: PairedTest | None, alpha: float) -> str:
-    if test is None or not test.adjusted < alpha:
+def _mark(name: str, test: PairedTest | None) -> str:
+    if test is None or not test.adjusted < ALPHA:
         return ""
     return "better" if (test.difference > 0) != smaller_is_better(name) else "worse"
 
@@ -239,7 +224,6 @@ def _legend(
     rows: Sequence[Row],
     baseline: str | None,
     tests: Mapping[tuple[str, str], PairedTest] | None,
-    alpha: float,
 ) -> tuple[str, ...]:
     lines = []
     if any(cell.std is not None for row in rows for cell in row.cells):
@@ -251,6 +235,6 @@ def _legend(
         n_tests = len({(label, tested_as(metric)) for label, metric in tests})
         lines.append(
             f"† better, ‡ worse than the best baseline ({references}): paired t-test over users, "
-            f"Holm's correction for {n_tests} comparisons, p < {alpha:g}."
+            f"Holm's correction for {n_tests} comparisons, p < {ALPHA:g}."
         )
     return tuple(lines)

@@ -7,13 +7,13 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from recbole_hstu.records.run_record import RunRecord
 from recbole_hstu.reports.comparison_formats import cell_texts, cost_texts, headings
 from recbole_hstu.reports.comparison_table import Table, one_line
 from recbole_hstu.reports.plots import TEXT_COLOUR
+from recbole_hstu.support.templates import templates
 
 
 @dataclass(frozen=True)
@@ -27,22 +27,15 @@ class Section:
     beyond: Table | None = None
 
 
-def html_page(title: str, sections: Sequence[Section]) -> str:
+def html_page(sections: Sequence[Section]) -> str:
     """The whole page as text; it follows the reader's light or dark setting.
 
     Everything is escaped but the plots: their SVG must come from `plots.svg`.
     """
-    environment = Environment(
-        loader=PackageLoader("recbole_hstu.reports"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    environment = templates("recbole_hstu.reports", "templates")
     functions = (headings, cell_texts, cost_texts, one_line, inline_svg, facts, config_json)
     environment.globals |= {function.__name__: function for function in functions}
-    return environment.get_template("comparison.html").render(title=title, sections=sections)
+    return environment.get_template("comparison.html").render(sections=sections)
 
 
 def facts(record: RunRecord) -> Iterator[tuple[str, str]]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recbole_hstu.records.run_record import OK, RunRecord
-from recbole_hstu.support.errors import InputError, writing
+from recbole_hstu.support.errors import InputError, packages_needed, writing
 from recbole_hstu.support.files.whole_file import write_whole
 
 if TYPE_CHECKING:
@@ -173,14 +173,10 @@ def svg(figure: Figure, background: str = "none") -> str:
 @contextmanager
 def new_figure(width: float, height: float) -> Iterator[Figure]:
     """A figure in the house style, without pyplot and so without a display or global state."""
-    try:
+    with packages_needed("plots", "plot"):
         import matplotlib as mpl
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
-    except ImportError as error:
-        raise InputError(
-            'plots need matplotlib: install it with pip install "recbole-hstu[plot]"'
-        ) from error
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasAgg(figure)

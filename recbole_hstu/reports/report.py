@@ -24,6 +24,7 @@ from recbole_hstu.reports.study_table import (
     study_table,
     write_tables,
 )
+from recbole_hstu.support.commands.command_options import known_options
 from recbole_hstu.support.errors import InputError, writing
 from recbole_hstu.support.files.whole_file import write_whole
 
@@ -39,11 +40,7 @@ def report(folder: Path | str, options: Mapping[str, Any]) -> list[Path]:
     Raises:
         InputError: an unknown option, or see `write_report`.
     """
-    unknown = sorted(set(options) - {"out", "baseline", "metrics", "plot_metric"})
-    if unknown:
-        raise InputError(
-            f"report: unknown option '{unknown[0]}'; known are out, baseline, metrics, plot_metric"
-        )
+    options = known_options(options, ("out", "baseline", "metrics", "plot_metric"), ())
     records = read_records(folder)
     known = list(dict.fromkeys(name for record in records for name in record.metrics))
     metrics, baselines = (_comma_separated(options.get(key)) for key in ("metrics", "baseline"))
@@ -121,7 +118,7 @@ def write_report(folder: Path | str, out: Path | str, options: ReportOptions) ->
             drawn.append((caption, plots.svg(figure)))
         sections.append(Section(table, records, drawn, beyond_table(records)))
     with writing(out):
-        return [*written, write_whole(out / "index.html", html_page("Comparison", sections))]
+        return [*written, write_whole(out / "index.html", html_page(sections))]
 
 
 def _by_dataset_and_protocol(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,15 +9,12 @@ from typing import Any
 import numpy as np
 
 from recbole_hstu.data.files.semantic_id_file import codes_by_token, read_quantiser
+from recbole_hstu.semantic_ids import residual_kmeans, rqvae
 from recbole_hstu.support.errors import InputError
 
-_MODULES = {"rkmeans": "residual_kmeans", "rqvae": "rqvae"}
+# The modules of the methods, each with its `quantise` and `codes_by`.
+MODULES = {"rkmeans": residual_kmeans, "rqvae": rqvae}
 _MOVED = 0.01  # share of the items that may have another nearest code by rounding
-
-
-def method_module(method: str) -> Any:
-    """The module of a method, with its `quantise` and `codes_by`."""
-    return importlib.import_module(f"recbole_hstu.semantic_ids.{_MODULES[method]}")
 
 
 def with_options_of(path: str | Path, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -28,7 +24,7 @@ def with_options_of(path: str | Path, given: Mapping[str, Any]) -> dict[str, Any
         InputError: no such file, one without a quantiser, or other options are given.
     """
     tensors, made = read_quantiser(path)
-    if not tensors or made.get("method") not in _MODULES:
+    if not tensors or made.get("method") not in MODULES:
         raise InputError(
             f"--quantiser={path}: holds codes, but nothing that gives further items theirs; name a "
             "file of recbole-hstu ids"
@@ -51,7 +47,7 @@ def further_ids(path: str | Path, tokens: Sequence[str], vectors: np.ndarray) ->
     tensors, made = read_quantiser(path)
     nearest = None
     if made["text_features"]["width"] == vectors.shape[1]:
-        nearest = method_module(made["method"]).codes_by(tensors, vectors, made["options"])
+        nearest = MODULES[made["method"]].codes_by(tensors, vectors, made["options"])
     if nearest is None or _moved(tokens, nearest, kept) > _MOVED:
         raise InputError(
             f"--quantiser={path}: its items have other codes by these vectors, which are of "

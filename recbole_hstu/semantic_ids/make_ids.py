@@ -12,9 +12,9 @@ import numpy as np
 
 from recbole_hstu import __version__
 from recbole_hstu.config.config import Config
-from recbole_hstu.config.properties import settings_file
+from recbole_hstu.config.properties import take_declared
 from recbole_hstu.data.data_set import load_dataset
-from recbole_hstu.data.files.atomic_file import read_header
+from recbole_hstu.data.files.atomic_file import column_names, form_of
 from recbole_hstu.data.files.item_rows import first_ten, rows_of
 from recbole_hstu.data.files.item_text import read_items
 from recbole_hstu.data.files.semantic_id_file import (
@@ -27,7 +27,7 @@ from recbole_hstu.data.files.side_feature_file import TextFeatures, read_text_fe
 from recbole_hstu.encoders import ensure_text_features
 from recbole_hstu.model.parts.text_model import text_config
 from recbole_hstu.records.run_log import RunLog
-from recbole_hstu.semantic_ids.further_ids import further_ids, method_module, with_options_of
+from recbole_hstu.semantic_ids.further_ids import MODULES, further_ids, with_options_of
 from recbole_hstu.semantic_ids.quantised import told_apart
 from recbole_hstu.semantic_ids.residual_kmeans import unit_length
 from recbole_hstu.semantic_ids.worth import Worth, worth
@@ -81,7 +81,7 @@ def make_ids(
             ids, note = further_ids(earlier, features.tokens, vectors), ""
             tensors, before = read_quantiser(earlier)
         else:
-            made = method_module(method).quantise(vectors, own, config["seed"])
+            made = MODULES[method].quantise(vectors, own, config["seed"])
             ids, note, tensors, before = told_apart(made.codes), made.note, made.tensors, {}
         value = worth(ids[:, :-1], own["level_sizes"], categories, config["seed"])
         provenance = _provenance(method, own, before.get("seed", config["seed"]), features)
@@ -100,10 +100,7 @@ def split_options(given: Mapping[str, Any]) -> tuple[str, dict[str, Any], dict[s
     method = rest.pop("method", METHODS[0])
     if method not in METHODS:
         raise InputError(f"--method={method}: is not one of {', '.join(METHODS)}")
-    declared = settings_file(PROPERTIES / "ids" / f"{method}.yaml").options
-    own = {name: rest.pop(name, option.default) for name, option in declared.items()}
-    for name, option in declared.items():
-        option.check(own[name])
+    own = take_declared(PROPERTIES / "ids" / f"{method}.yaml", rest)
     for name in ("level_sizes", "hidden_sizes"):
         sizes = own.get(name, [1])
         least = 2 if name == "level_sizes" else 1
@@ -158,14 +155,14 @@ def _categories(config: Config, features: TextFeatures, field: str | None) -> li
     path = Path(config["data_path"]) / f"{config['dataset']}.item"
     if not path.is_file() and field is None:
         return None  # the vectors came in a file of their own
-    reading = {"separator": config["field_separator"], "encoding": config["encoding"] or "utf-8"}
-    columns = [name.partition(":")[0] for name in read_header(path, **reading)]
+    form = form_of(config)
+    columns = column_names(path, **form)
     if field is not None and field not in columns:
         raise InputError(f"category_field: {path} has no column {field}; {', '.join(columns)}")
     found = field or next((name for name in _CATEGORIES if name in columns), None)
     if found is None:
         return None
-    frame = read_items(path, [found], item_field=config["ITEM_ID_FIELD"], **reading)
+    frame = read_items(path, [found], item_field=config["ITEM_ID_FIELD"], **form)
     values = frame[found].reindex(features.tokens)
     if field is not None and not values.notna().any():
         raise InputError(f"category_field: {path}: the column {field} holds no category")

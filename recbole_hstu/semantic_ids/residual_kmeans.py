@@ -5,7 +5,7 @@ Residuals are scaled to length 1 before they are clustered, so that every level 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -24,22 +24,18 @@ def quantise(vectors: np.ndarray, options: Mapping[str, Any], seed: int) -> Quan
         codebooks.append(centroids(left, size, options["max_iterations"], seed))
         left = left - codebooks[-1][_nearest(left, codebooks[-1])]
     tensors = {f"codebook.{level}": book for level, book in enumerate(codebooks)}
-    return Quantised(codes_of(vectors, codebooks), tensors)
+    return Quantised(codes_by(tensors, vectors, options), tensors)
 
 
 def codes_by(
     tensors: Mapping[str, np.ndarray], vectors: np.ndarray, options: Mapping[str, Any]
 ) -> np.ndarray:
-    """(n, levels) codes of vectors (n, dim), which may be others than those of `quantise`."""
-    return codes_of(vectors, [tensors[f"codebook.{level}"] for level in range(len(tensors))])
-
-
-def codes_of(vectors: np.ndarray, codebooks: Sequence[np.ndarray]) -> np.ndarray:
-    """(n, levels): the nearest centroid of each level."""
+    """(n, levels) codes of vectors (n, dim), which may be others than those of `quantise`: the
+    nearest centroid of each level."""
     codes = []
     left = vectors
-    for book in codebooks:
-        left = unit_length(left)
+    for level in range(len(tensors)):
+        book, left = tensors[f"codebook.{level}"], unit_length(left)
         codes.append(_nearest(left, book))
         left = left - book[codes[-1]]
     return np.stack(codes, axis=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +10,8 @@ from typing import Any
 
 from recbole_hstu.records.run_record import FAILED, RunRecord
 from recbole_hstu.records.same_terms import NOT_DECISIVE
-from recbole_hstu.reports.comparison_table import DIGITS, Table
+from recbole_hstu.reports.comparison_formats import NO_VALUE, cell_texts
+from recbole_hstu.reports.comparison_table import DIGITS, Cell, Table, relative_gain
 from recbole_hstu.reports.study_table import ReportOptions, study_table, write_tables
 from recbole_hstu.reports.text_tables import escape_markdown, markdown_table, terminal_table
 from recbole_hstu.studies.compare import check_many_trainings
@@ -142,10 +144,13 @@ def _rows(paper: Published, chosen: Any) -> list[str]:
 
 def _lines(table: Table, paper: Published) -> list[list[str]]:
     """The heading, then the lines of every row."""
-    rows = {row.label: dict(zip(table.metrics, row.cells, strict=True)) for row in table.rows}
+    rows = {
+        row.label: defaultdict(Cell, zip(table.metrics, row.cells, strict=True))
+        for row in table.rows
+    }
     lines, first = [["", *paper.metrics]], next(iter(paper.models))
     for label, cells in rows.items():
-        lines.append([label, *(_shown(cells.get(metric)) for metric in paper.metrics)])
+        lines.append([label, *(_shown(cells[metric]) for metric in paper.metrics)])
         if paper.figures:
             lines += _beside_figures(cells, paper.figures[label], paper.metrics)
         elif first in rows and label != first:
@@ -155,26 +160,22 @@ def _lines(table: Table, paper: Published) -> list[list[str]]:
 
 def _beside_figures(cells: Mapping, figures: Mapping[str, float], metrics) -> list[list[str]]:
     theirs = [f"{figures[metric]:.{DIGITS}f}" for metric in metrics]
-    differences = [_difference(cells.get(metric), figures[metric]) for metric in metrics]
+    differences = [_difference(cells[metric], figures[metric]) for metric in metrics]
     return [["  paper", *theirs], ["  difference", *differences]]
 
 
 def _beside_first(cells: Mapping, first: Mapping, metrics: Sequence[str]) -> list[str]:
-    means = {metric: getattr(first.get(metric), "mean", None) for metric in metrics}
-    return ["  difference", *(_difference(cells.get(m), mean) for m, mean in means.items())]
+    return ["  difference", *(_difference(cells[m], first[m].mean) for m in metrics)]
 
 
-def _shown(cell: Any) -> str:
-    if cell is None or cell.mean is None:
-        return "-"
-    spread = f" ± {cell.std:.{DIGITS}f}" if cell.std is not None else ""
-    return f"{cell.mean:.{DIGITS}f}{spread}"
+def _shown(cell: Cell) -> str:
+    mean, spread, _ = cell_texts(cell)
+    return " ".join([mean, *spread])
 
 
-def _difference(cell: Any, other: float | None) -> str:
-    if cell is None or cell.mean is None or not other:
-        return "-"
-    return f"{100 * (cell.mean / other - 1):+.1f}%"
+def _difference(cell: Cell, other: float | None) -> str:
+    gain = relative_gain(cell.mean, other)
+    return NO_VALUE if gain is None else f"{gain:+.1f}%"
 
 
 def _notes(

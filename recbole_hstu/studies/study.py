@@ -1,4 +1,4 @@
-"""A study: planned runs, one after the other, in a folder that remembers which are finished."""
+"""A study: planned runs, some at a time, in a folder that remembers which are finished."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import logging
 import shutil
 import threading
 
@@ -41,13 +42,13 @@ def mirror(server, monkeypatch, tmp_path, raw):
     return manners
 
 
-def test_a_known_name_is_made_from_files_at_hand(raw, tmp_path):
-    said = []
-    assert convert_by_name("musical_instruments", tmp_path / "d", raw=raw, say=said.append)
+def test_a_known_name_is_made_from_files_at_hand(raw, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    assert convert_by_name("musical_instruments", tmp_path / "d", raw=raw)
     folder = tmp_path / "d" / "musical_instruments"
     assert stats_of(folder)["interactions"] == 26
-    assert "57,439 users, 24,587 items, 511,835 interactions" in said[-1]
-    assert "they differ" in said[-1]
+    assert "57,439 users, 24,587 items, 511,835 interactions" in caplog.messages[-1]
+    assert "they differ" in caplog.messages[-1]
     before = (folder / "musical_instruments.inter").stat().st_mtime_ns
     assert convert_by_name("musical_instruments", tmp_path / "d", raw=raw)
     assert (folder / "musical_instruments.inter").stat().st_mtime_ns == before
@@ -59,16 +60,16 @@ def test_other_names_are_left_alone(tmp_path, name):
     assert not (tmp_path / "d").exists()
 
 
-def test_it_says_what_it_downloads_and_how_large_it_is(mirror, tmp_path, data):
+def test_it_says_what_it_downloads_and_how_large_it_is(mirror, tmp_path, data, caplog):
     mirror.body = (data / "Electronics_few.csv").read_bytes()
-    said = []
+    caplog.set_level(logging.INFO)
     with pytest.raises(ConversionError, match="malformed"):
         # The server has one file only, so the metadata is none.
-        convert_by_name("video_games", tmp_path / "d", say=said.append)
+        convert_by_name("video_games", tmp_path / "d")
     cached = tmp_path / "d" / "raw" / "amazon2023" / "Video_Games.csv"
     assert cached.read_bytes() == mirror.body
-    assert any("/Video_Games.csv (0.0 MB)" in line for line in said)
-    assert any("/meta_Video_Games.jsonl (0.0 MB)" in line for line in said)
+    assert "/Video_Games.csv (0.0 MB)" in caplog.text
+    assert "/meta_Video_Games.jsonl (0.0 MB)" in caplog.text
     assert not (tmp_path / "d" / "video_games").exists()
     # With the true metadata in the cache, no further request is made.
     packed = (data / "meta_Electronics_few.jsonl.gz").read_bytes()

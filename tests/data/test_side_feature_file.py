@@ -7,16 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from recbole_hstu.data.files.side_feature_file import (
-    align,
+    item_rows,
     read_text_features,
     read_text_header,
     text_hash,
     write_text_features,
 )
+from recbole_hstu.layers.items.mapped_text import MappedText
 from recbole_hstu.support.errors import InputError
 from recbole_hstu.support.files import whole_file
 
@@ -61,8 +63,13 @@ def test_content_hash_follows_vectors_and_tokens_not_provenance(file, tmp_path):
     assert other({"b": "two", "c": "one", "Ünï": "three"}, VECTORS, {}) != first
 
 
-def test_align_goes_by_token(file):
-    table = align(read_text_features(file), np.array(["[PAD]", "Ünï", "b"]))
+def table_of(features, tokens):
+    rows = torch.from_numpy(item_rows(features, tokens, zeros=True))
+    return MappedText.of_file(torch.from_numpy(features.vectors), rows)[:].numpy()
+
+
+def test_a_table_goes_by_token(file):
+    table = table_of(read_text_features(file), np.array(["[PAD]", "Ünï", "b"]))
     np.testing.assert_array_equal(table, np.float32([[0, 0], [5, 6], [1, 2]]))
     assert table.dtype == np.float32
 
@@ -71,7 +78,7 @@ def test_align_goes_by_token(file):
     deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40
 )
 @given(data=st.data())
-def test_align_any_order_and_any_subset(tmp_path, data):
+def test_a_table_of_any_order_and_any_subset(tmp_path, data):
     label = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=6)
     tokens = data.draw(st.lists(label, min_size=1, max_size=20, unique=True))
     tokens = [t for t in tokens if t != "[PAD]"] or ["x"]
@@ -79,7 +86,7 @@ def test_align_any_order_and_any_subset(tmp_path, data):
     path = tmp_path / "any.safetensors"
     write_text_features(path, dict.fromkeys(tokens, "t"), vectors, {})
     asked = data.draw(st.permutations(tokens))[: data.draw(st.integers(1, len(tokens)))]
-    table = align(read_text_features(path), ["[PAD]", *asked])
+    table = table_of(read_text_features(path), ["[PAD]", *asked])
     assert not table[0].any()
     for row, token in zip(table[1:], asked, strict=True):
         np.testing.assert_array_equal(row, vectors[tokens.index(token)])
@@ -90,7 +97,7 @@ def test_float16_on_disk_is_float16_in_memory(tmp_path):
     write_text_features(path, TEXTS, VECTORS / 3, {}, storage_dtype="float16")
     features = read_text_features(path)
     assert features.vectors.dtype == np.float16
-    table = align(features, ["[PAD]", "a"])
+    table = table_of(features, ["[PAD]", "a"])
     assert table.dtype == np.float16
     assert not table[0].any()
     np.testing.assert_allclose(table[1], VECTORS[1] / 3, rtol=1e-3)
@@ -100,10 +107,10 @@ def test_missing_items_are_named_or_counted(file, caplog):
     features = read_text_features(file)
     tokens = ["[PAD]", "a", *(f"n{i}" for i in range(12))]
     with pytest.raises(InputError, match=r"12 of 13 items .* n0, .*n9, \.\.\. \(2 more\)") as error:
-        align(features, tokens)
+        item_rows(features, tokens)
     assert "n10" not in str(error.value) and "\n" not in str(error.value)
     with caplog.at_level(logging.WARNING):
-        table = align(features, tokens, missing="zero")
+        table = table_of(features, tokens)
     assert "12 of 13 items" in caplog.text
     assert table[1].any() and not table[2:].any()
 
@@ -111,9 +118,9 @@ def test_missing_items_are_named_or_counted(file, caplog):
 def test_tokens_without_padding_or_twice_are_refused(file):
     features = read_text_features(file)
     with pytest.raises(InputError, match="PAD"):
-        align(features, ["a", "b"])
+        item_rows(features, ["a", "b"])
     with pytest.raises(InputError, match="twice: a"):
-        align(features, ["[PAD]", "a", "a"])
+        item_rows(features, ["[PAD]", "a", "a"])
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

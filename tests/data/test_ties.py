@@ -102,29 +102,35 @@ def test_a_files_pattern_is_told_and_gone_when_hashed(caplog):
     assert 0.4 < data.ties.share_ascending < 0.6
 
 
+def ties_of(users, items, times, places=None):
+    order = np.lexsort((times, users))
+    return count_ties(users, items, times, order, np.arange(1000) if places is None else places)
+
+
 def test_ties_by_hand():
     users = np.array([1, 1, 2, 1, 2, 3, 1])
     items = np.array([5, 4, 9, 6, 9, 1, 8])
     times = np.array([0, 3, 1, 3, 1, 4, 2])
-    ties = count_ties(users, items, times)  # 1: 5 8 (4 6); 2: (9 9); 3: 1
+    ties = ties_of(users, items, times)  # 1: 5 8 (4 6); 2: (9 9); 3: 1
     assert (ties.neighbours, ties.tied, ties.ascending, ties.descending) == (4, 2, 1, 0)
     assert ties.last == pytest.approx(2 / 3)
     assert not ties.pattern  # one pair may be chance
-    again = count_ties(np.ones(3), np.ones(3), np.ones(3))  # one item alone ties with itself
+    again = ties_of(np.ones(3), np.ones(3, int), np.ones(3))  # one item alone ties with itself
     assert (again.tied, again.share_ascending, again.pattern) == (2, 0.5, False)
-    none = count_ties(users, items, np.arange(7))
+    none = ties_of(users, items, np.arange(7))
     assert str(none) == "no neighbouring events of a user have the same time"
 
 
 @pytest.mark.parametrize("sign", [1, -1])
 def test_a_pattern_needs_many_ties_and_more_than_chance(sign):
-    users, items = np.repeat(np.arange(500), 2), np.arange(1000) * sign
-    assert count_ties(users, items, np.zeros(1000, np.int64)).pattern
+    users, items = np.repeat(np.arange(500), 2), np.arange(1000)
+    falling_or_rising = np.arange(1000) * sign
+    assert ties_of(users, items, np.zeros(1000, np.int64), falling_or_rising).pattern
     few = np.arange(1000)
     few[:30] = 0
-    assert not count_ties(users, items, few).pattern
+    assert not ties_of(users, items, few, falling_or_rising).pattern
     even = np.random.default_rng(0).permutation(1000)
-    assert not count_ties(users, even, np.zeros(1000, np.int64)).pattern
+    assert not ties_of(users, even, np.zeros(1000, np.int64)).pattern
 
 
 def test_items_are_ordered_as_numbers_or_as_text():

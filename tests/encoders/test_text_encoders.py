@@ -9,13 +9,17 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from embeddings_server import config as openai_config
-from text_files import texts_of, write_items
+from text_files import encoder_of, texts_of, write_items
 
-from recbole_hstu.data.files.side_feature_file import align, read_text_features
-from recbole_hstu.encoders import TextOptions, build_encoder, ensure_text_features
+from recbole_hstu.data.files.side_feature_file import item_rows, read_text_features
+from recbole_hstu.encoders import TextOptions, ensure_text_features
 from recbole_hstu.encoders.encode_items import file_name
+from recbole_hstu.encoders.lsa import LSAEncoder
 from recbole_hstu.encoders.vector_cache import VectorCache, cache_folder
+from recbole_hstu.encoders.wanted_rows import WantedRows
+from recbole_hstu.layers.items.mapped_text import MappedText
 from recbole_hstu.support.errors import InputError
 
 ITEM_TEXT = {"fields": ["title"]}
@@ -34,18 +38,9 @@ def test_importing_the_package_loads_no_encoder_library():
 @pytest.mark.parametrize("encoder", ["huggingface", "openai"])
 def test_a_library_that_is_not_installed_is_a_clear_error(encoder, monkeypatch):
     module = {"huggingface": "transformers", "openai": "openai"}[encoder]
-    import importlib
-
-    original = importlib.import_module
-
-    def without(name, package=None):
-        if name == module:
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-        return original(name, package)
-
-    monkeypatch.setattr(importlib, "import_module", without)
-    with pytest.raises(InputError, match=r"pip install 'recbole-hstu\[.*lsa needs nothing"):
-        build_encoder({"text_encoder": encoder})
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(InputError, match=r'lsa needs nothing.*pip install "recbole-hstu\['):
+        encoder_of({"text_encoder": encoder})
 
 
 def test_defaults_by_encoder():
@@ -81,9 +76,14 @@ def test_bad_settings_are_refused_by_name(config):
         TextOptions.from_mapping(config)
 
 
+def name_of(config):
+    options = TextOptions.from_mapping(config)
+    return file_name("toy", options, WantedRows({"i": "text"}, None, options, LSAEncoder))
+
+
 def test_other_settings_give_another_file():
     names = [
-        file_name("toy", TextOptions.from_mapping(config))
+        name_of(config)
         for config in (
             {},
             {"text_dimensions": 64},
@@ -103,21 +103,21 @@ def test_other_settings_give_another_file():
     assert names[8] == "toy.a--bge.safetensors"
     assert len(set(names)) == len(names)
     same = {"text_batch_size": 3, "text_device": "cpu", "text_encoder": "huggingface"}
-    assert file_name("toy", TextOptions.from_mapping(same)) == names[3]
+    assert name_of(same) == names[3]
 
 
 def test_lsa_is_deterministic_and_indifferent_to_order_and_repeats():
     texts = texts_of(60)
-    encoder = build_encoder(LSA)
+    encoder = encoder_of(LSA)
     table = encoder.encode(texts)
     assert table.shape == (60, 8) and table.dtype == np.float32
     np.testing.assert_array_equal(encoder.encode(texts[::-1] + texts[:5])[:60][::-1], table)
-    np.testing.assert_array_equal(build_encoder(LSA).encode(texts), table)
+    np.testing.assert_array_equal(encoder_of(LSA).encode(texts), table)
 
 
 def test_lsa_puts_like_with_like():
     texts = ["guitar strings steel", "guitar strings nylon", "piano bench", "piano bench padded"]
-    table = build_encoder({"text_dimensions": 2}).encode(texts)
+    table = encoder_of({"text_dimensions": 2}).encode(texts)
     table /= np.linalg.norm(table, axis=1, keepdims=True)
     same, other = table[0] @ table[1], abs(table[0] @ table[2])
     assert same > 0.9 > 0.1 > other
@@ -125,12 +125,12 @@ def test_lsa_puts_like_with_like():
 
 def test_lsa_tells_what_it_cannot_do(caplog):
     with caplog.at_level(logging.WARNING):
-        table = build_encoder({}).encode(["one two", "two three", ""])
+        table = encoder_of({}).encode(["one two", "two three", ""])
     assert table.shape == (3, 2)
     assert "at most 2 dimensions, not text_dimensions 256" in caplog.text
     assert "1 texts have no word" in caplog.text
     with pytest.raises(InputError, match="no word"):
-        build_encoder({}).encode(["", "! ?"])
+        encoder_of({}).encode(["", "! ?"])
 
 
 def test_a_file_is_made_once_and_again_when_a_text_changes(tmp_path, caplog):
@@ -158,8 +158,9 @@ def test_a_filtered_data_set_has_the_vectors_of_the_whole(tmp_path):
     part = ensure_text_features("toy", folder, LSA, tokens=some, output_folder=tmp_path / "a")
     whole = ensure_text_features("toy", folder, LSA, output_folder=tmp_path / "b")
     assert part.read_bytes() == whole.read_bytes()
-    table = align(read_text_features(part), np.array(some))
-    np.testing.assert_array_equal(table[1], read_text_features(whole).vectors[4])
+    features = read_text_features(part)
+    row = item_rows(features, some)[1]
+    np.testing.assert_array_equal(features.vectors[row], read_text_features(whole).vectors[4])
 
 
 def without_text(tmp_path):
@@ -191,9 +192,9 @@ def test_items_without_text(tmp_path, caplog):
     def table(missing):
         config = {**LSA, "text_missing": missing}
         path = ensure_text_features("toy", folder, config, tokens=tokens)
-        return align(
-            read_text_features(path), tokens, missing="zero" if missing == "zero" else "error"
-        )
+        features = read_text_features(path)
+        rows = torch.from_numpy(item_rows(features, tokens, zeros=missing == "zero"))
+        return MappedText.of_file(torch.from_numpy(features.vectors), rows)[:]
 
     with pytest.raises(InputError, match="2 of 3 items have no text: i3, unknown"):
         table("error")

@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 
 from recbole_hstu.layers.blocks.hstu_block import _Lookup, dropout
 from recbole_hstu.layers.blocks.packing import Packing
-from recbole_hstu.layers.items.item_encoder import FusedEncoder
 from recbole_hstu.layers.losses import l2_normalise, sampled_softmax
 from recbole_hstu.layers.picked_products import PickedProducts
 from recbole_hstu.model.hstu import HSTU
@@ -304,12 +303,6 @@ def test_text_is_in_no_checkpoint_and_its_hash_is_checked(text_file, tmp_path):
     other = text_model(write_text_file(other_folder, vectors))
     with pytest.raises(InputError, match="other text vectors"):
         other.load_state_dict(state)
-
-
-@pytest.mark.parametrize("key", ["fusion", "negative_projection"])
-def test_unknown_fusion(key):
-    with pytest.raises(InputError, match=f"{key}: mean; known are"):
-        FusedEncoder(text=torch.ones(3, 2), text_hash="", hidden_size=2, **{key: "mean"})
 
 
 def test_without_the_targets_time_nothing_depends_on_it():

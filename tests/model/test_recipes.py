@@ -1,4 +1,4 @@
-"""eSASRec and gSASRec: what holds whatever their weights, and the LiGR layer by plain torch."""
+"""eSASRec, gSASRec, SASRecSS: what holds whatever their weights, and LiGR by plain torch."""
 
 import pytest
 import torch
@@ -14,9 +14,10 @@ from recbole_hstu.layers.blocks.packing import Packing
 from recbole_hstu.layers.blocks.softmax_block import SoftmaxLayer, same_row_mask
 from recbole_hstu.model.esasrec import eSASRec
 from recbole_hstu.model.gsasrec import gSASRec
+from recbole_hstu.model.sasrecss import SASRecSS
 from recbole_hstu.support.errors import InputError
 
-MODELS = [eSASRec, gSASRec]
+MODELS = [eSASRec, gSASRec, SASRecSS]
 
 
 def recipe(cls, **changes):

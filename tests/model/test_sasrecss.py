@@ -4,26 +4,13 @@ import math
 
 import pytest
 import torch
-from golden_model import SIZES, Settings, check_company_and_padding, dataset
-from hstu_batches import WIDTH, make_batch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hstu_batches import make_batch, make_model
 from small_data import small_config
 
 from recbole_hstu.config.config import Config
 from recbole_hstu.layers.blocks.packing import Packing
 from recbole_hstu.model.sasrecss import SASRecSS, SoftmaxLayer
 from recbole_hstu.support.errors import InputError
-
-
-def make_model(**changes):
-    sizes = {**SIZES, "qk_size": None, "v_size": None, "inner_size": 24, **changes}
-    torch.manual_seed(0)
-    model = SASRecSS(Settings(sizes), dataset()).double().eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.normal_(std=0.5)
-    return model
 
 
 def test_attention_drops_weights_in_training_alone():
@@ -34,25 +21,8 @@ def test_attention_drops_weights_in_training_alone():
     assert not torch.allclose(layer.train().attend(qkv, None), kept)
 
 
-@given(st.lists(st.integers(1, WIDTH), min_size=1, max_size=12), st.integers(0, 99))
-@settings(max_examples=25, deadline=None)
-def test_scores_do_not_depend_on_company_or_padding(lengths, seed):
-    check_company_and_padding(make_model(), make_batch(lengths, seed))
-
-
-@pytest.mark.parametrize("position", range(WIDTH - 1))
-def test_nothing_depends_on_the_future(position):
-    model, batch = make_model(), make_batch([WIDTH])
-    before, _ = model.forward(batch, model.items()[0])
-    changed = {k: v.clone() for k, v in batch.items()}
-    changed["item_id_list"][0, position + 1 :] = 7
-    after, _ = model.forward(changed, model.items()[0])
-    assert torch.equal(before[: position + 1], after[: position + 1])
-    assert not torch.allclose(before[position + 1 :], after[position + 1 :])
-
-
 def test_times_are_not_read():
-    model, batch = make_model(), make_batch([5, 9])
+    model, batch = make_model(cls=SASRecSS, inner_size=24), make_batch([5, 9])
     later = {
         **batch,
         "timestamp_list": batch["timestamp_list"] * 3,
@@ -99,7 +69,7 @@ def test_an_option_of_hstu_alone_is_refused():
     with pytest.raises(InputError, match="qk_size: SASRecSS has no such option; a head is hidden"):
         Config("SASRecSS", "ml-1m", config_dict={"qk_size": 8})
     with pytest.raises(InputError, match="n_heads: 3 must divide hidden_size: 16"):
-        make_model(n_heads=3)
+        make_model(cls=SASRecSS, inner_size=24, n_heads=3)
 
 
 def test_it_learns(toy):

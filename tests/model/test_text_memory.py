@@ -13,6 +13,7 @@ from small_data import weights
 
 from recbole_hstu import Recommender
 from recbole_hstu.cli import main
+from recbole_hstu.config.checkpoint_settings import check_settings
 from recbole_hstu.data.files.side_feature_file import read_text_features, write_text_features
 from recbole_hstu.layers.items.mapped_text import MappedText
 from recbole_hstu.model import hstutext
@@ -44,7 +45,7 @@ def test_a_training_is_the_same_and_either_way_goes_on_with_the_other():
     assert other.equals(one)
     state = checkpoint.load_checkpoint(mapped["checkpoint"])
     plain = state["config"] | {"text_memory": "own"}
-    checkpoint.check_settings(state, mapped["checkpoint"], SimpleNamespace(plain=lambda: plain))
+    check_settings(state, mapped["checkpoint"], SimpleNamespace(plain=lambda: plain))
 
 
 @pytest.mark.parametrize("missing", [False, True])

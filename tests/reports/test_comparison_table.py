@@ -24,7 +24,6 @@ from recbole_hstu.reports.comparison_formats import (
 )
 from recbole_hstu.reports.comparison_table import comparison_table
 from recbole_hstu.reports.text_tables import escape_markdown
-from recbole_hstu.support.errors import InputError
 
 
 def run(label, seed, **metrics):
@@ -143,16 +142,6 @@ def test_rehearsals_and_tied_scores_are_marked_in_every_format():
     assert f",{rehearsal}\n" in to_csv(table)
     assert escape_latex(rehearsal) in to_latex(table)
     assert "limit_users=100" in to_text(table)
-
-
-def test_one_table_never_mixes_settings():
-    other = RunRecord("HSTU", "toys", 1, "recbole", metrics={"mrr": 0.1})
-    with pytest.raises(InputError, match=r"toys \(paper\), toys \(recbole\)"):
-        comparison_table([*RECORDS, other])
-    with pytest.raises(InputError, match="no runs at all"):
-        comparison_table([])
-    with pytest.raises(InputError, match="choose among SASRec, HSTU, LIS"):
-        comparison_table(RECORDS, baseline="GRU4Rec")
 
 
 any_text = st.text(max_size=30)

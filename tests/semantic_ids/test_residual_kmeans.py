@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from semantic_ids import hierarchy
 
-from recbole_hstu.semantic_ids.residual_kmeans import codes_of, quantise
+from recbole_hstu.semantic_ids.residual_kmeans import codes_by, quantise
 
 OPTIONS = {"level_sizes": [4, 4, 4], "max_iterations": 50}
 
@@ -32,12 +32,11 @@ def test_a_seed_fixes_the_codes_and_further_vectors_find_theirs():
     options = {**OPTIONS, "level_sizes": [3, 3, 3]}
     made, again = quantise(vectors, options, 5), quantise(vectors, options, 5)
     np.testing.assert_array_equal(made.codes, again.codes)
-    books = [made.tensors[f"codebook.{level}"] for level in range(3)]
-    assert all((books[i] == again.tensors[f"codebook.{i}"]).all() for i in range(3))
+    assert all((book == again.tensors[name]).all() for name, book in made.tensors.items())
     others, their_paths = hierarchy(branches=3, seed=9)
     code_of = dict(zip(map(tuple, paths.tolist()), made.codes.tolist(), strict=True))
     expected = [code_of[tuple(path)] for path in their_paths.tolist()]
-    assert codes_of(others, books).tolist() == expected
+    assert codes_by(made.tensors, others, options).tolist() == expected
 
 
 def test_fewer_distinct_vectors_than_codes():

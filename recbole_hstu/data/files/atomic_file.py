@@ -13,7 +13,7 @@ import re
 from collections.abc import Collection, Iterator
 from operator import methodcaller
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -53,6 +53,14 @@ class _Source(NamedTuple):
     def line_of(self, row: int) -> int:
         """The line on which a row behind the header, counted from 0, begins."""
         return next(itertools.islice(self.rows(), row + 1, None))[0]
+
+
+def form_of(config: Any) -> dict[str, str]:
+    """How a data set's files are written, by its options: the arguments of the readers below."""
+    return {
+        "separator": config["field_separator"] or "\t",
+        "encoding": config["encoding"] or "utf-8",
+    }
 
 
 FIELD_TYPES = ("token", "token_seq", "float", "float_seq")
@@ -97,6 +105,12 @@ def read_header(path: str | Path, *, separator: str = "\t", encoding: str = "utf
             "give every column its own name"
         )
     return columns
+
+
+def column_names(path: str | Path, *, separator: str = "\t", encoding: str = "utf-8") -> list[str]:
+    """Names of an atomic file's columns, in file order; errors: see `read_header`."""
+    header = read_header(path, separator=separator, encoding=encoding)
+    return [column.partition(":")[0] for column in header]
 
 
 def read_atomic(

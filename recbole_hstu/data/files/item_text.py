@@ -20,7 +20,7 @@ from typing import Any
 
 import pandas as pd
 
-from recbole_hstu.data.files.atomic_file import read_atomic, read_header
+from recbole_hstu.data.files.atomic_file import column_names, form_of, read_atomic
 from recbole_hstu.data.files.item_rows import first_ten
 from recbole_hstu.support.errors import InputError
 
@@ -136,9 +136,7 @@ def read_items(
         InputError: no such file, a column that is not there, an item twice or without a token.
     """
     path = Path(path)
-    columns = [
-        c.partition(":")[0] for c in read_header(path, separator=separator, encoding=encoding)
-    ]
+    columns = column_names(path, separator=separator, encoding=encoding)
     absent = [f for f in (item_field, *fields) if f not in columns]
     if absent:
         where = "ITEM_ID_FIELD" if item_field in absent else "the data set's item_text: fields"
@@ -166,8 +164,7 @@ def texts_of_items(config: Any, dataset: Any) -> list[str]:
         Path(config["data_path"]) / f"{config['dataset']}.item",
         ItemText.from_property(config["item_text"]),
         item_field=config["ITEM_ID_FIELD"],
-        separator=config["field_separator"],
-        encoding=config["encoding"] or "utf-8",
+        **form_of(config),
     )
     tokens = [str(token) for token in dataset.field2id_token[dataset.iid_field][1:]]
     empty = [token for token in tokens if not known.get(token)]

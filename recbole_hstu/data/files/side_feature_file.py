@@ -153,54 +153,28 @@ def read_encoder_state(path: str | Path) -> dict[str, np.ndarray]:
         return {name.removeprefix(_OF_ENCODER): file.get_tensor(name).numpy() for name in names}
 
 
-def align(
-    features: TextFeatures,
-    tokens: Sequence[str] | np.ndarray,
-    *,
-    missing: Literal["error", "zero"] = "error",
-) -> np.ndarray:
-    """The vectors in the order of RecBole's item ids.
-
-    Args:
-        features, tokens, missing: of `item_rows`.
-
-    Returns:
-        (n_items, dim), float32 or float16 as stored; row 0, the padding, is zero.
-
-    Raises:
-        InputError: see `item_rows`.
-    """
-    rows = item_rows(features, tokens, missing=missing)
-    table = np.take(features.vectors, rows, axis=0, mode="clip")
-    table[rows < 0] = 0.0
-    return table
-
-
 def item_rows(
-    features: TextFeatures,
-    tokens: Sequence[str] | np.ndarray,
-    *,
-    missing: Literal["error", "zero"] = "error",
+    features: TextFeatures, tokens: Sequence[str] | np.ndarray, *, zeros: bool = False
 ) -> np.ndarray:
     """Where the vectors of RecBole's items stand in the file.
 
     Args:
         features: the file.
         tokens: `dataset.field2id_token[iid_field]`, whose entry 0 is "[PAD]".
-        missing: what to do with an item that has no row: raise, or log how many have zeros.
+        zeros: whether items may have no row; how many, and that they get zeros, is logged.
 
     Returns:
         (n_items,) int64; -1 for the padding and for an item without a row.
 
     Raises:
-        InputError: an item without a row, a token twice, entry 0 is not the padding.
+        InputError: an item without a row and not `zeros`, a token twice, entry 0 is no padding.
     """
     rows = rows_of(features.tokens, tokens)
     absent = np.flatnonzero(rows[1:] < 0) + 1
     if len(absent):
         what = f"{len(absent):,} of {len(rows) - 1:,} items have no text vector"
         named = first_ten([tokens[row] for row in absent])
-        if missing != "zero":
+        if not zeros:
             raise InputError(
                 f"{features.path}: {what}: {named}; encode the item text "
                 "again, or accept zero rows with text_missing: zero"

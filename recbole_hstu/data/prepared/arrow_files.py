@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from recbole_hstu.support.errors import in_a_line
 
@@ -37,8 +38,6 @@ def write_table(folder: Path, name: str, columns: dict[str, Any] | pd.DataFrame)
     Raises:
         OSError: the disk is full, or the folder cannot be written.
     """
-    import pyarrow as pa
-
     if isinstance(columns, pd.DataFrame):
         table = pa.Table.from_pandas(columns, preserve_index=False)
     else:
@@ -51,9 +50,7 @@ def write_table(folder: Path, name: str, columns: dict[str, Any] | pd.DataFrame)
         writer.write_table(table, max_chunksize=max(1, table.num_rows))
 
 
-def _array(values: Any) -> Any:
-    import pyarrow as pa
-
+def _array(values: Any) -> pa.Array | pa.ChunkedArray:
     if isinstance(values, np.ndarray) and values.dtype.kind == "U":
         parts = (values[k : k + _ROWS_AT_ONCE] for k in range(0, len(values), _ROWS_AT_ONCE))
         return pa.chunked_array(
@@ -84,21 +81,19 @@ def read_state(folder: Path) -> dict[str, Any]:
     return state
 
 
-def map_table(folder: Path, name: str) -> Any:
-    """A `pyarrow.Table` whose columns lie in the file.
+def map_table(folder: Path, name: str) -> pa.Table:
+    """A table whose columns lie in the file.
 
     Raises:
         NotWhole: the file is none of Arrow's.
     """
-    import pyarrow as pa
-
     try:
         return pa.ipc.open_file(pa.memory_map(str(folder / f"{name}.arrow"))).read_all()
     except (OSError, pa.ArrowInvalid) as error:
         raise NotWhole(f"{name}.arrow: {in_a_line(error)}") from error
 
 
-def mapped(table: Any, field: str) -> np.ndarray:
+def mapped(table: pa.Table, field: str) -> np.ndarray:
     """A column of numbers `(E,)` where it lies; it cannot be written to."""
     column = table[field]
     return column.chunk(0).to_numpy() if column.num_chunks else column.to_numpy()

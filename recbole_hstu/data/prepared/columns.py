@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+from pyarrow import csv
 
 _BLOCK = 1 << 22
 _NOT_PLAIN = (b'"', b"\r")
@@ -31,8 +33,6 @@ def read_columns(
     Args:
         header: the type of every column, in file order.
     """
-    import pyarrow as pa
-
     if len(separator) != 1 or _has(Path(path), _NOT_PLAIN):
         return None
     columns = {}
@@ -50,9 +50,6 @@ class _NotPlain(Exception):
 
 
 def _column(path: Any, names: list[str], field: str, ftype: str, separator: str) -> Any:
-    import pyarrow as pa
-    from pyarrow import csv
-
     table = csv.read_csv(
         path,
         csv.ReadOptions(block_size=_BLOCK, skip_rows=1, column_names=names),

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import torch
 from recbole.utils import FeatureSource, FeatureType
 
@@ -172,8 +173,6 @@ class PreparedSet:
         return Events(columns, _tensor(mapped(self._starts, "start")))
 
     def _sorted(self, field: str) -> np.ndarray:
-        import pyarrow as pa
-
         column = self._inter[field]
         is_list = pa.types.is_list(column.type)
         return column.to_pandas().to_numpy() if is_list else mapped(self._inter, field)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from dataset_converters.reading.lines import sha256_of
 from recbole_hstu.support.errors import InputError
 from recbole_hstu.support.files.whole_file import write_whole
 
-_BLOCK = 1 << 24
 _SETTLED_S = 2.0  # a file may change again within one tick of its file system's clock
 
 
@@ -36,12 +35,13 @@ def content_hashes(files: Sequence[Path], kept: Path) -> dict[str, str]:
         InputError: a file cannot be read.
     """
     known, now = _read(kept), stamps(files)
-    hashes = {
-        file.name: known[file.name]["sha256"]
-        if known.get(file.name, {}).get("stamp") == now[file.name]
-        else _sha256(file)
-        for file in files
-    }
+    hashes = {}
+    for file in files:
+        same = known.get(file.name, {}).get("stamp") == now[file.name]
+        try:
+            hashes[file.name] = known[file.name]["sha256"] if same else sha256_of(file)
+        except OSError as error:
+            raise InputError(f"{file}: cannot be read ({error.strerror})") from error
     settled = time.time_ns() - _SETTLED_S * 1e9
     entries = {
         name: {"stamp": stamp, "sha256": hashes[name]}
@@ -58,14 +58,3 @@ def _read(kept: Path) -> dict[str, dict]:
         return json.loads(kept.read_bytes())
     except (OSError, ValueError):
         return {}
-
-
-def _sha256(file: Path) -> str:
-    digest = hashlib.sha256()
-    try:
-        with file.open("rb") as stream:
-            while block := stream.read(_BLOCK):
-                digest.update(block)
-    except OSError as error:
-        raise InputError(f"{file}: cannot be read ({error.strerror})") from error
-    return digest.hexdigest()

@@ -15,8 +15,6 @@ from recbole_hstu.layers.items.semantic_codes import SemanticCodes
 from recbole_hstu.layers.items.stand_in_ids import stand_in_ids
 from recbole_hstu.support.errors import InputError
 
-FUSIONS = ("sum", "gate", "text_only")
-NEGATIVE_PROJECTIONS = ("shared", "separate")
 # Items in one product of `_Project`.
 BLOCK_ITEMS = 2048
 # Blocks of text that are gathered, and float32, at once.
@@ -104,9 +102,6 @@ class FusedEncoder(nn.Module):
         negative_projection: `shared` uses one W everywhere, as the research code does;
             `separate` gives negatives and candidates a W of their own, as the paper says.
         sparse: as in `IdEncoder`.
-
-    Raises:
-        InputError: an unknown fusion or projection.
     """
 
     text: torch.Tensor | MappedText
@@ -122,12 +117,6 @@ class FusedEncoder(nn.Module):
         sparse: bool = False,
     ):
         super().__init__()
-        for key, value, known in (
-            ("fusion", fusion, (*FUSIONS, "id_only")),
-            ("negative_projection", negative_projection, NEGATIVE_PROJECTIONS),
-        ):
-            if value not in known:
-                raise InputError(f"{key}: {value}; known are {', '.join(known)}")
         n_items, width = text.shape
         self.text_hash = text_hash
         if isinstance(text, MappedText):

@@ -10,7 +10,7 @@ import scipy.sparse
 
 from recbole_hstu.config.config import option
 from recbole_hstu.data.files.item_text import texts_of_items
-from recbole_hstu.support.errors import InputError
+from recbole_hstu.support.errors import InputError, packages_needed
 
 
 class BM25:
@@ -27,12 +27,8 @@ class BM25:
     """
 
     def __init__(self, texts: Sequence[str], *, k1: float, b: float):
-        try:
+        with packages_needed("retriever: bm25", "bm25"):
             import bm25s
-        except ImportError as error:
-            raise InputError(
-                'retriever: bm25 needs bm25s: pip install "recbole-hstu[bm25]"'
-            ) from error
         self._tokenize = bm25s.tokenize
         words = self._words(texts)
         self._vocabulary = {word: id for id, word in enumerate(sorted(set().union(*words)))}

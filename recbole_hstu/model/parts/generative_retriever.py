@@ -36,7 +36,7 @@ class GenerativeRetriever:
     prefixes_at_once: Any
 
     def read_decoding_options(self, config, dataset) -> None:
-        """Of `properties/model/TIGERSmall.yaml`.
+        """Of `properties/model/TIGERSmall.yaml` and `TIGER.yaml`.
 
         Raises:
             InputError: no ids, or a beam that is narrower than a cut-off.

@@ -57,11 +57,7 @@ class ScoreTerms:
             )
 
     def score_terms(self) -> list[RecentCounts | TransitionTerm]:
-        return [term for _, term in self._named()]
-
-    def _named(self) -> list[tuple[str, Any]]:
-        named = [("recent", self.recent), ("transitions", self.transitions)]
-        return [(name, term) for name, term in named if term is not None]
+        return [term for term in (self.recent, self.transitions) if term is not None]
 
     def term_keys(self, interaction) -> torch.Tensor:
         """(B, F) int64, what the terms read of each row's request."""

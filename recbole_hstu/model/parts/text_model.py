@@ -5,18 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import torch
 
 from recbole_hstu.config.config import Config, option
-from recbole_hstu.data.files.side_feature_file import (
-    TextFeatures,
-    align,
-    item_rows,
-    read_text_features,
-)
+from recbole_hstu.data.files.side_feature_file import item_rows, read_text_features
 from recbole_hstu.layers.items.mapped_text import MappedText
 from recbole_hstu.support.errors import InputError
 
@@ -66,9 +60,8 @@ class TextModel:
         Raises:
             InputError: no text vectors, or none for some items.
         """
-        table = torch.from_numpy(align(*_file_and_items(config, dataset), missing=_missing(config)))
-        self.text_width = table.shape[1]
-        return table, _hash_of(table)
+        text, digest = self.mapped_text(config, dataset)
+        return text[:], digest
 
     def mapped_text(self, config, dataset) -> tuple[MappedText, str]:
         """What `text_vectors` gives, but the vectors stay where their file lies.
@@ -76,23 +69,15 @@ class TextModel:
         Raises:
             InputError: see `text_vectors`.
         """
-        features, tokens = _file_and_items(config, dataset)
-        rows = torch.from_numpy(item_rows(features, tokens, missing=_missing(config)))
-        text = MappedText.of_file(torch.from_numpy(features.vectors), rows)
+        features = read_text_features(option(config, "text_features_file"))
+        tokens = dataset.field2id_token[dataset.iid_field]
+        rows = item_rows(features, tokens, zeros=config["text_missing"] == "zero")
+        text = MappedText.of_file(torch.from_numpy(features.vectors), torch.from_numpy(rows))
         self.text_width = features.dim
         return text, _hash_of(text)
 
 
-def _file_and_items(config, dataset) -> tuple[TextFeatures, np.ndarray]:
-    features = read_text_features(option(config, "text_features_file"))
-    return features, dataset.field2id_token[dataset.iid_field]
-
-
-def _missing(config) -> Literal["error", "zero"]:
-    return "zero" if config["text_missing"] == "zero" else "error"
-
-
-def _hash_of(text: torch.Tensor | MappedText) -> str:
+def _hash_of(text: MappedText) -> str:
     digest = hashlib.sha256()
     for start in range(0, len(text), _HASHED_ROWS):
         digest.update(text[start : start + _HASHED_ROWS].float().numpy().data)

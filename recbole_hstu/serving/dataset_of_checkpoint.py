@@ -15,7 +15,7 @@ class NeedsDataset(InputError):
     """A model that is built from more than a checkpoint holds."""
 
 
-class StandIn:
+class DatasetOfCheckpoint:
     """Stands in for RecBole's data set: sizes and tokens, no interaction.
 
     Args:

@@ -1,4 +1,4 @@
-"""What `recommend` and `export` check of their options before anything is read."""
+"""What some commands check of their options before anything is read."""
 
 from __future__ import annotations
 
