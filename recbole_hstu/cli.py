@@ -208,7 +208,7 @@ def _recommend(arguments: Sequence[str]) -> int:
 
 
 def _serve(arguments: Sequence[str]) -> int:
-    with packages_needed("serve"):
+    with packages_needed("serve", "serve"):
         from recbole_hstu.service.serve import serve
 
     _named("serve", "CHECKPOINT", arguments[:1])

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from recbole_hstu import __version__
 from recbole_hstu.support.errors import INSTALLED_AS, how_to_install
+from recbole_hstu.support.files.writable import hindrance
 
 OK, NOTE, BAD = "ok", "note", "BAD"
 
@@ -230,8 +231,8 @@ def _folder(name: str) -> Finding:
     mend = "run from a folder of your own"
     if name == "saved":
         mend += ", or choose another with --checkpoint_dir"
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        return Finding(BAD, f"{name}/", f"cannot be written ({there} is in the way)", mend)
+    if reason := hindrance(there):
+        return Finding(BAD, f"{name}/", f"cannot be written ({reason})", mend)
     free = shutil.disk_usage(there).free
     found = (
         f"{'can be written' if there == folder else 'can be made'}, {free / 2**30:,.1f} GiB free"

@@ -152,6 +152,7 @@ def _prepared(config: Config, log: RunLog) -> tuple[Any, Any, Any, Any, Any]:
     if config["log_wandb"]:
         with packages_needed("log_wandb"):
             importlib.import_module("wandb")
+    check_run_folders(config)
     words.info(config)
     data = processes.main_first(lambda: load_dataset(config))
     words.info(data)
@@ -161,7 +162,6 @@ def _prepared(config: Config, log: RunLog) -> tuple[Any, Any, Any, Any, Any]:
     if config["resume"]:
         state = checkpoint.load_resumable(config["resume"])
         checkpoint.check_tokens(state, config["resume"], train._dataset)
-    check_run_folders(config)
     processes.main_first(lambda: provide_text(config, train._dataset))
     network = build_model(config, train._dataset)
     words.info(network)

@@ -1,4 +1,4 @@
-"""What of a checkpoint's configuration goes into a new one."""
+"""What of a checkpoint's configuration goes into a new one, and has to be the same there."""
 
 from __future__ import annotations
 
@@ -24,6 +24,15 @@ _COUNTED = (
     *("recent_days", "recent_share", "transition_steps", "max_distance", "distance_decay"),
     *("half_life", "backward", "popularity_exponent", "n_neighbours"),
 )
+
+# What a resumed run may set anew: how long it goes on, where it runs and what it shows.
+_MAY_CHANGE = {
+    *("epochs", "train_seconds", "stopping_step", "resume", "show_progress", "verbose"),
+    *("state", "worker", "prepared"),
+    *("checkpoint_dir", "data_path", "output_path", "device", "gpu_id", "use_gpu", "log_wandb"),
+    *("text_features_file", "semantic_ids", "eval_batch_size", "config_files", "metrics", "topk"),
+    *("text_batch_size", "text_device", "text_memory", "nproc", "max_restarts", "item_table"),
+}
 
 
 def check_evaluation(
@@ -70,3 +79,27 @@ def checkpoint_settings(plain: Mapping[str, Any], protocol: Any = None) -> dict[
             for key in ("protocol", *(protocol_settings(name) if name else ())):
                 base.pop(key, None)
     return base
+
+
+def changed_settings(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What is not the same in two plain configurations, but for what a resumed run may set anew."""
+    return [key for key in sorted(set(was) & set(now) - _MAY_CHANGE) if was[key] != now[key]]
+
+
+def check_settings(state: Mapping[str, Any], path: str | Path, config: Any) -> None:
+    """Whether a training that goes on has the settings that it began with.
+
+    Raises:
+        InputError: it has not; the message names all that differ.
+    """
+    was, now = state["config"], config.plain()
+    differ = changed_settings(was, now)
+    changed = [key for key in ("model", "dataset") if key in differ] or differ
+    if changed:
+        before, after = (
+            ", ".join(f"--{key}={values[key]}" for key in changed) for values in (was, now)
+        )
+        raise InputError(
+            f"{path}: a checkpoint of {before}, not of {after}; --resume={path} alone goes on with "
+            "the same settings"
+        )

@@ -28,8 +28,8 @@ from recbole.utils.argument_list import (
 )
 from scipy.sparse import dok_matrix
 
-from recbole_hstu.config.model_registry import address, find_model
-from recbole_hstu.config.option_checks import check_options, unlisted_options
+from recbole_hstu.config.model_registry import address, check_methods, find_model
+from recbole_hstu.config.option_checks import CLICKS, check_options, unlisted_options
 from recbole_hstu.config.properties import (
     PROPERTIES,
     dataset_settings,
@@ -43,7 +43,7 @@ from recbole_hstu.config.properties import (
 )
 from recbole_hstu.distributed import processes
 from recbole_hstu.support.errors import InputError, UnknownOption, refused_by_recbole
-from recbole_hstu.support.plain_values import plain_value
+from recbole_hstu.support.plain_values import plain_value, python_value
 from recbole_hstu.support.secrets import masked
 from recbole_hstu.support.settings import Settings
 from recbole_hstu.support.yaml_values import (
@@ -53,9 +53,6 @@ from recbole_hstu.support.yaml_values import (
     merged,
     parse_value,
 )
-
-# They predict clicks; ranking the catalogue is not their task.
-CLICKS = (ModelType.CONTEXT, ModelType.DECISIONTREE)
 
 
 class Config(RecBoleConfig):
@@ -80,7 +77,7 @@ class Config(RecBoleConfig):
         config_dict: Mapping[str, Any] | None = None,
         base: Mapping[str, Any] | None = None,
     ):
-        self._base = dict(base or {})
+        self.base = dict(base or {})
         with refused_by_recbole("configuration"):
             super().__init__(model, dataset, config_file_list, config_dict)
 
@@ -131,8 +128,9 @@ class Config(RecBoleConfig):
 
     def _convert_config_dict(self, config_dict: Mapping[str, Any]) -> dict[str, Any]:
         # RecBole fills in what mappings lack: the caller's stay as they are.
-        given = {k: str(v) if isinstance(v, Path) else v for k, v in config_dict.items()}
-        given = {k: dict(v) if isinstance(v, Mapping) else v for k, v in given.items()}
+        given = {
+            k: str(v) if isinstance(v, Path) else python_value(v) for k, v in config_dict.items()
+        }
         return {k: parse_value(k, v) if isinstance(v, str) else v for k, v in given.items()}
 
     def _get_model_and_dataset(
@@ -145,8 +143,9 @@ class Config(RecBoleConfig):
             raise InputError(f"--{missing} is missing; name one, as in --{missing}=NAME")
         cls = model if isinstance(model, type) else find_model(str(model))
         self._reference = address(cls) if isinstance(model, type) else str(model)
+        check_methods(cls, self._reference)
         name = cls.__name__ if ":" in self._reference else self._reference
-        return self._base.pop("model", name), cls, str(dataset)
+        return self.base.pop("model", name), cls, str(dataset)
 
     def _load_internal_config_dict(self, model: str, model_class: Any, dataset: str) -> None:
         overall = settings_file(PROPERTIES / "overall.yaml")
@@ -154,9 +153,9 @@ class Config(RecBoleConfig):
         self._declared = declared_options([overall, *files])
         of_dataset = dataset_settings(dataset)
         beside = self._settings_beside_data(overall.settings, dataset)
-        text_encoder = {**self._base, **self.external_config_dict}.get("text_encoder")
+        text_encoder = {**self.base, **self.external_config_dict}.get("text_encoder")
         of_model = model_settings(files, dataset, text_encoder)
-        own = [overall.settings, of_dataset, beside, *of_model, self._base]
+        own = [overall.settings, of_dataset, beside, *of_model, self.base]
         protocol = self._protocol(model_class, own)
         defaults = recbole_defaults(recbole_name(model_class), model_class.type.name, dataset)
         layers = (*defaults, own[0], protocol, *own[1:])
@@ -170,7 +169,7 @@ class Config(RecBoleConfig):
 
     def _settings_beside_data(self, ours: Mapping[str, Any], dataset: str) -> dict[str, Any]:
         """`NAME.yaml` beside the atomic files: their conversion writes it."""
-        layers = (self.external_config_dict, self._base, ours, {"data_path": "dataset"})
+        layers = (self.external_config_dict, self.base, ours, {"data_path": "dataset"})
         folder = next(str(layer["data_path"]) for layer in layers if layer.get("data_path"))
         file = Path(folder) / dataset / f"{dataset}.yaml"
         return load_yaml(file) if file.is_file() else {}
@@ -231,7 +230,7 @@ class Config(RecBoleConfig):
             self.internal_config_dict["train_neg_sample_args"] = None
             if "train_neg_sample_args" not in self.external_config_dict:
                 final["train_neg_sample_args"] = None
-        given_path = self.external_config_dict.get("data_path", self._base.get("data_path"))
+        given_path = self.external_config_dict.get("data_path", self.base.get("data_path"))
         # Where files made from a data set go; the data set itself may be read only.
         final["output_path"] = final["data_path"]
         super()._set_default_parameters()

@@ -18,9 +18,10 @@ from typing import Any
 
 import recbole.model
 import torch
+from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import ModelType
 
-from recbole_hstu.config.properties import named_configurations
+from recbole_hstu.config.properties import named_configurations, recbole_name
 from recbole_hstu.support.commands.invocation import command
 from recbole_hstu.support.errors import InputError, missing_package
 from recbole_hstu.support.files.installed import PROPERTIES
@@ -121,6 +122,26 @@ def _at(place: str, name: str) -> type:
             "recbole.model.abstract_recommender.SequentialRecommender (docs/extending.md)"
         )
     return found
+
+
+def check_methods(model_class: Any, name: str) -> None:
+    """Whether a model of one's own can train and rank, before any data are read.
+
+    Raises:
+        InputError: a method is missing.
+    """
+    if not recbole_name(model_class).endswith("Recommender"):  # derived from a whole model
+        return
+
+    def lacks(method: str) -> bool:
+        return getattr(model_class, method) is getattr(AbstractRecommender, method)
+
+    if lacks("calculate_loss"):
+        raise InputError(f"--model={name}: has no method calculate_loss (docs/extending.md)")
+    if lacks("full_sort_predict") and lacks("predict"):
+        raise InputError(
+            f"--model={name}: has no method full_sort_predict, nor predict (docs/extending.md)"
+        )
 
 
 def _unknown_model(name: str) -> InputError:

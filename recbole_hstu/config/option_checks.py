@@ -19,6 +19,8 @@ from recbole_hstu.config.options import Option, read_kind
 from recbole_hstu.config.properties import recbole_name
 from recbole_hstu.support.errors import InputError
 
+# They predict clicks; ranking the catalogue is not their task.
+CLICKS = (ModelType.CONTEXT, ModelType.DECISIONTREE)
 _KINDS = {
     "int, from 1": ("epochs", "train_batch_size", "MAX_ITEM_LIST_LENGTH"),
     "int, from 0": (
@@ -89,7 +91,7 @@ def unlisted_options(model_class: Any) -> tuple[str, ...]:
     return (*_UNLISTED, *_UNLISTED_OF.get(recbole_name(model_class), ()), *clicks)
 
 
-def check_options(options: Mapping[str, Any], model_class: type) -> None:
+def check_options(options: Mapping[str, Any], model_class: Any) -> None:
     """Check the values of RecBole's options whose range is known.
 
     Raises:
@@ -102,13 +104,16 @@ def check_options(options: Mapping[str, Any], model_class: type) -> None:
                 optional = name not in options or name in _NONE_MEANS_NOT_SET
                 Option(name, None, read_kind(text), optional=optional).check(options.get(name))
     _check_parts(options)
+    if model_class.type not in CLICKS:
+        _check_ids(options)
     dense = model_class.__module__.startswith(("recbole.", "recbole_hstu."))
     learners = _LEARNERS if dense else (*_LEARNERS, "sparse_adam")
     _check_known("learner", [options.get("learner")], learners)
     metrics = options.get("metrics")
     metrics = metrics if isinstance(metrics, list | tuple) else [metrics]
-    if not metrics:
-        raise InputError("metrics: [] names none; give some, as in --metrics=[Hit,NDCG]")
+    if not metrics or None in metrics:
+        given = options.get("metrics")
+        raise InputError(f"metrics: {given} names none; give some, as in --metrics=[Hit,NDCG]")
     _check_known("metrics", metrics, [metric.__name__ for metric in metrics_dict.values()])
     _check_known("state", [options.get("state")], _LEVELS)
     _check_evaluation(options.get("eval_args") or {})
@@ -151,6 +156,18 @@ def _check_columns(load_col: Mapping[str, Any] | None) -> None:
             raise InputError(f"load_col: {kind}: {columns!r} must be a list of columns, or '*'")
     if load_col is not None and not load_col.get("inter"):
         raise InputError("load_col: names no columns of inter, as in {inter: [user_id, item_id]}")
+
+
+def _check_ids(options: Mapping[str, Any]) -> None:
+    """Users and items are read from the interactions."""
+    columns = (options.get("load_col") or {}).get("inter", "*")
+    for key in ("USER_ID_FIELD", "ITEM_ID_FIELD"):
+        field = options.get(key)
+        if field is not None and columns != "*" and field not in columns:
+            raise InputError(
+                f"load_col: inter: lacks {field}, the column of {key}; name it, as in "
+                "{inter: [user_id, item_id]}"
+            )
 
 
 def _check_evaluation(eval_args: Mapping[str, Any]) -> None:

@@ -144,7 +144,7 @@ def read_kind(text: str) -> Kind | None:
     )
 
 
-def read_options(path: Path, *, strict: bool = True) -> dict[str, Option]:
+def read_declarations(path: Path, *, strict: bool = True) -> dict[str, Option]:
     """The options of a YAML file by name, in its order.
 
     Args:

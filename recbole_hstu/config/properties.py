@@ -11,7 +11,7 @@ from typing import Any
 import recbole.config
 
 from dataset_converters import source_of
-from recbole_hstu.config.options import Option, inherit, read_options
+from recbole_hstu.config.options import Option, inherit, read_declarations
 from recbole_hstu.support.errors import InputError
 from recbole_hstu.support.files.installed import PROPERTIES
 from recbole_hstu.support.yaml_values import load_yaml
@@ -96,11 +96,24 @@ def model_settings(
 
 
 def settings_file(path: Path, *, strict: bool = True) -> SettingsFile:
-    """A YAML file and what it declares (`strict`: see `read_options`)."""
-    options = read_options(path, strict=strict)
+    """A YAML file and what it declares (`strict`: see `read_declarations`)."""
+    options = read_declarations(path, strict=strict)
     settings = {key: option.default for key, option in options.items()}
     declared = {key: option for key, option in options.items() if key not in _NO_OPTIONS}
     return SettingsFile(str(path), settings, declared)
+
+
+def take_declared(path: Path, given: dict[str, Any]) -> dict[str, Any]:
+    """The options that a file declares, taken out of those given; the others are the defaults.
+
+    Raises:
+        InputError: a value that is not what the file declares.
+    """
+    declared = settings_file(path).options
+    own = {name: given.pop(name, option.default) for name, option in declared.items()}
+    for name, option in declared.items():
+        option.check(own[name])
+    return own
 
 
 def declared_options(files: list[SettingsFile]) -> dict[str, Option]:

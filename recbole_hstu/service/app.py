@@ -9,7 +9,7 @@ from importlib.resources import files
 from typing import Annotated, Any
 
 import orjson
-from fastapi import APIRouter, FastAPI, Path, Query, Request, Security
+from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request, Security
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from fastapi.security import HTTPBearer
@@ -32,7 +32,7 @@ _PAGE = {
     "/page.js": ("page.js", "text/javascript"),
     "/questions.js": ("questions.js", "text/javascript"),
 }
-_BODY = (400, 401, 408, 409, 413, 415, 422, 429)
+_BODY = (401, 408, 409, 413, 415, 422, 429)
 # Longer words of an error only repeat what was sent.
 _MAX_DETAIL = 400
 
@@ -72,6 +72,7 @@ def make_app(
     _add_pages(app)
     app.add_exception_handler(InputError, _refused)
     app.add_exception_handler(RequestValidationError, _malformed)
+    app.add_exception_handler(400, _unreadable)
     return Guard(app, token=token, max_waiting=max_waiting, metrics=metrics)
 
 
@@ -98,6 +99,7 @@ def _add_answers(app: APIRouter, models: dict[str, ServedModel], batcher: Batche
         "/similar/{item:path}",
         response_model=m.Similar,
         responses=m.problems(401, 404, 409, 422, 429),
+        dependencies=[Depends(_known_query)],
     )
     async def similar(
         item: Annotated[str, Path(min_length=1, max_length=256)],
@@ -119,7 +121,12 @@ def _add_lookups(app: APIRouter, models: dict[str, ServedModel], metrics: Metric
         """The models that are served, the default first."""
         return _json({"models": [model.described() for model in models.values()]})
 
-    @app.get("/items", response_model=m.FoundItems, responses=m.problems(401, 404, 422, 429))
+    @app.get(
+        "/items",
+        response_model=m.FoundItems,
+        responses=m.problems(401, 404, 422, 429),
+        dependencies=[Depends(_known_query)],
+    )
     def items(
         query: Annotated[str, Query(max_length=200)] = "",
         limit: Annotated[int, Query(ge=1, le=50)] = 20,
@@ -141,6 +148,7 @@ def _add_lookups(app: APIRouter, models: dict[str, ServedModel], metrics: Metric
 def _add_pages(app: FastAPI) -> None:
     """What needs no token."""
 
+    @app.head("/healthz", include_in_schema=False)  # monitors and balancers ask so
     @app.get("/healthz", response_model=m.Health)
     async def healthz() -> Response:
         """Whether the service answers."""
@@ -153,11 +161,26 @@ def _add_pages(app: FastAPI) -> None:
     folder = files("recbole_hstu.service") / "page"
     for path, (name, media_type) in _PAGE.items():
         page = Response((folder / name).read_bytes(), media_type=f"{media_type}; charset=utf-8")
-        app.add_api_route(path, partial(_page, page), include_in_schema=False)
+        methods = ["GET", "HEAD"]
+        app.add_api_route(path, partial(_page, page), methods=methods, include_in_schema=False)
 
 
 def _page(page: Response) -> Response:
     return page
+
+
+def _known_query(request: Request) -> None:
+    """A misspelt parameter must not be passed over; of one given twice nobody knows which counts.
+
+    Raises:
+        RequestValidationError: there is one.
+    """
+    known = [parameter.alias for parameter in request.scope["route"].dependant.query_params]
+    given = [name for name, _ in request.query_params.multi_items()]
+    for name in given:
+        if name not in known or given.count(name) > 1:
+            msg = "is given twice" if name in known else f"unknown; known are {', '.join(known)}"
+            raise RequestValidationError([{"loc": ("query", name), "msg": msg}])
 
 
 def _find(models: dict[str, ServedModel], name: str | None) -> ServedModel:
@@ -183,8 +206,20 @@ async def _malformed(request: Request, error: Exception) -> JSONResponse:
         return JSONResponse({"detail": "the body must be application/json"}, 415)
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
+    kind = first.get("type")
+    if kind == "json_invalid":
+        place = first["loc"][1] + 1
+        return JSONResponse({"detail": f"the body is no JSON, at character {place}"}, 422)
+    # One with a bracket is a type inside pydantic, or a field that nobody knows.
+    parts = [p for p in map(str, first["loc"]) if "[" not in p or kind == "extra_forbidden"]
+    where = ".".join(parts)
     return JSONResponse({"detail": _shortened(f"{where}: {first['msg']}")}, 422)
+
+
+async def _unreadable(_: Request, error: Exception) -> JSONResponse:
+    """FastAPI's 400, of a body that is no text, or too deep or too long a number to be read."""
+    detail = "the body cannot be read; send JSON in UTF-8, not deep, without very long numbers"
+    return JSONResponse({"detail": detail}, 422)
 
 
 def _shortened(detail: str) -> str:

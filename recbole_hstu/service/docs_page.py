@@ -6,18 +6,11 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from recbole_hstu.support.templates import templates
 
 
 def docs_page(schema: Mapping[str, Any]) -> str:
     """Operations and messages of an OpenAPI schema as HTML, everything escaped."""
-    environment = Environment(
-        loader=PackageLoader("recbole_hstu.service", "page"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     operations = [
         (method.upper(), path, operation)
         for path, methods in schema["paths"].items()
@@ -27,4 +20,5 @@ def docs_page(schema: Mapping[str, Any]) -> str:
         name: json.dumps(message, indent=2)
         for name, message in schema["components"]["schemas"].items()
     }
-    return environment.get_template("docs.html").render(operations=operations, messages=shown)
+    page = templates("recbole_hstu.service", "page").get_template("docs.html")
+    return page.render(operations=operations, messages=shown)

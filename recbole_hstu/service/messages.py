@@ -144,7 +144,6 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 _PROBLEMS = {
-    400: "The body is no text",
     401: "No bearer token, or another one",
     404: "No such item or model",
     408: "The body did not come in time",

@@ -17,8 +17,8 @@ from recbole_hstu.service.connection import Connection
 from recbole_hstu.service.item_titles import ItemTitles, read_titles
 from recbole_hstu.service.served_model import ServedModel
 from recbole_hstu.serving.approximate_index import ApproximateIndex
-from recbole_hstu.serving.files.command_options import known_options
 from recbole_hstu.serving.recommender import Recommender
+from recbole_hstu.support.commands.command_options import known_options
 from recbole_hstu.support.errors import InputError
 
 TOKEN_VARIABLE = "RECBOLE_HSTU_TOKEN"
@@ -37,7 +37,7 @@ _STOP_SECONDS = 30
 
 
 def serve(checkpoints: Sequence[str], options: Mapping[str, Any]) -> None:
-    """Serve until SIGTERM or Ctrl-C, then finish what is at work; see `recbole-hstu --help`.
+    """Serve until SIGTERM or Ctrl-C, then finish what is at work; see `recbole-hstu serve --help`.
 
     Raises:
         InputError: bad options, a checkpoint that cannot be loaded, a port that cannot be opened.

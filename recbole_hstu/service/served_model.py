@@ -11,12 +11,13 @@ import numpy as np
 import torch
 
 from recbole_hstu.data.files.item_rows import first_ten
-from recbole_hstu.service.item_titles import ItemTitles, time_unit
+from recbole_hstu.service.item_titles import ItemTitles
 from recbole_hstu.service.messages import MAX_LISTED, AddEvents, Explain, Recommend
 from recbole_hstu.serving.cached.history_cache import HistoryCache
 from recbole_hstu.serving.histories import Histories, joined, of_users_alone
 from recbole_hstu.serving.recommender import Recommender
 from recbole_hstu.support.errors import InputError
+from recbole_hstu.support.time_unit import unit_name
 
 Row = dict[str, Any]
 Outcome = Row | InputError
@@ -50,7 +51,7 @@ class ServedModel:
     def __init__(self, name: str, rec: Recommender, titles: ItemTitles, cache_bytes: int):
         self.name, self.rec, self.titles = name, rec, titles
         self.cache = HistoryCache(rec, cache_bytes)
-        self.time_unit = time_unit(rec.saved.config)
+        self.time_unit = unit_name(rec.saved.newest_time)
 
     def described(self) -> Row:
         """`Model`."""
@@ -120,8 +121,11 @@ class ServedModel:
         is_kept = request.users is not None
         times = rec.request_times(request.at, given, request.users or everybody)
         # Only some items: the request is computed by itself. Items left out are barred by the row.
-        columns = rec.columns(request.candidates, None)
-        rec.check_k(request.k, columns)
+        columns = left = rec.columns(request.candidates, None)
+        n_allowed = rec.scorer.n_items - 1 if columns is None else len(columns)
+        if n_allowed - len(request.exclude or ()) < request.k:  # of a large catalogue it takes long
+            left = rec.columns(request.candidates, request.exclude)
+        rec.check_k(request.k, left)
         places = list(everybody) if is_kept else given.users
         return _Asked(given, times, is_kept, places, request, columns)
 

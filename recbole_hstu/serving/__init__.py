@@ -1,1 +1,1 @@
-"""A checkpoint -> recommendations: loading, lists, cached histories, new items, export, service."""
+"""A checkpoint -> recommendations: loading, lists, cached histories, new items, export."""

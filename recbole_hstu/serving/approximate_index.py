@@ -33,7 +33,7 @@ class ApproximateIndex:
     """
 
     def __init__(self, recommender: Any, probes: int = 32):
-        with packages_needed("an approximate index"):
+        with packages_needed("an approximate index", "ann"):
             import faiss
 
         scorer = recommender.scorer

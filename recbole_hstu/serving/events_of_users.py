@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from recbole_hstu.data.files.atomic_file import read_atomic
+from recbole_hstu.data.files.atomic_file import form_of, read_atomic
 from recbole_hstu.data.files.item_rows import first_ten
 from recbole_hstu.data.ties import in_hashed_order
+from recbole_hstu.serving.checks import check_token_columns, token_list
 from recbole_hstu.serving.times import refuse_other_unit, whole_numbers
 from recbole_hstu.support.errors import InputError
 
@@ -43,13 +44,8 @@ def read_events(config: Any, dataset: str | Path | pd.DataFrame | None = None) -
         )
     time = config["TIME_FIELD"]
     names = {config["USER_ID_FIELD"]: "user", config["ITEM_ID_FIELD"]: "item", time: "time"}
-    table = read_atomic(
-        path,
-        fields=names,
-        separator=config["field_separator"] or "\t",
-        time_field=time,
-        encoding=config["encoding"] or "utf-8",
-    ).rename(columns=names)
+    table = read_atomic(path, fields=names, time_field=time, **form_of(config))
+    table = table.rename(columns=names)
     table = _of_user_and_item(table, path)
     if config["tie_order"] == "hash" and "time" in table:
         table = in_hashed_order(table, "user", "item", "time")
@@ -123,6 +119,7 @@ class EventsOfUsers:
                 f"dataset: no column {', '.join(lacking)}; expected a table with the columns user, "
                 "item, time"
             )
+        check_token_columns(events, "dataset")
         events = events.assign(user=events["user"].astype(str))
         self.new_users = pd.Index([], dtype=object)
         if further is not None:
@@ -150,7 +147,7 @@ class EventsOfUsers:
         Raises:
             InputError: nobody is named, one twice, or one who has no event.
         """
-        wanted = pd.Index([str(user) for user in users], dtype=object)
+        wanted = pd.Index([str(user) for user in token_list(users, "users")], dtype=object)
         if not wanted.is_unique:
             raise InputError(f"users twice: {first_ten(wanted[wanted.duplicated()].unique())}")
         if not len(wanted):

@@ -12,7 +12,8 @@ import pandas as pd
 import torch
 
 from recbole_hstu.data.files.item_rows import first_ten
-from recbole_hstu.serving.times import whole_numbers
+from recbole_hstu.serving.checks import check_token_columns
+from recbole_hstu.serving.times import check_unit, whole_numbers
 from recbole_hstu.support.errors import InputError
 
 ON_UNKNOWN = ("raise", "warn", "ignore")
@@ -78,7 +79,12 @@ class Histories:
 
 
 def read_histories(
-    given: Any, items: pd.Index, *, needs_time: bool, on_unknown: str = "raise"
+    given: Any,
+    items: pd.Index,
+    *,
+    needs_time: bool,
+    on_unknown: str = "raise",
+    newest: int | None = None,
 ) -> Histories:
     """Check histories and find their items.
 
@@ -89,10 +95,11 @@ def read_histories(
         needs_time: whether every event must have a time.
         on_unknown: events with unknown items are an error (`raise`), or are left out, with a
             warning (`warn`) or without (`ignore`); so are users who have no other event.
+        newest: time of the training, if it is known, whose unit the times must have.
 
     Raises:
         InputError: histories of another form, an empty one, an unknown item, a time that is no
-            whole number, is missing, or lies before the one of the event before it.
+            whole number, is missing, of another unit, or lies before the one of the event before.
     """
     if on_unknown not in ON_UNKNOWN:
         raise InputError(f"on_unknown: {on_unknown!r} is not one of {', '.join(ON_UNKNOWN)}")
@@ -109,6 +116,8 @@ def read_histories(
         )
     owner = np.repeat(np.arange(len(users)), counts)
     exact = None if times is None else _exact_times(times, owner, users)
+    if exact is not None and newest is not None:
+        check_unit(exact, newest, "histories: time ")
     ids = items.get_indexer(pd.Index(tokens, dtype=object))
     ids[ids == 0] = -1  # the padding is no item
     found = _known_only(users, owner, ids, tokens, exact, on_unknown)
@@ -147,9 +156,10 @@ def _from_table(table: pd.DataFrame) -> tuple[list[Any], np.ndarray, np.ndarray,
     if lacking:
         raise InputError(f"histories: no column {', '.join(lacking)}; expected {_FORM}")
     for name in ("user", "item"):
-        missing = np.flatnonzero(table[name].isna())
+        missing = np.flatnonzero(table[[name]].isna().any(axis=1))
         if len(missing):
             raise InputError(f"histories: row {missing[0] + 1}: no {name}")
+    check_token_columns(table, "histories")
     code, users = pd.factorize(table["user"])
     order = np.argsort(code, kind="stable")
     counts = np.bincount(code, minlength=len(users))

@@ -204,7 +204,10 @@ def _value(token: str, value: Any) -> str:
 def _vector(token: str, value: Any, width: int) -> np.ndarray:
     try:
         with np.errstate(over="ignore"):
-            vector = np.asarray(value, dtype=np.float32)
+            given = np.asarray(value)
+            if given.dtype.kind not in "fiu":
+                raise TypeError(given.dtype)
+            vector = given.astype(np.float32)
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(
             f"add_items: item {token}: neither fields nor a vector; expected {_FORM}"
@@ -216,4 +219,6 @@ def _vector(token: str, value: Any, width: int) -> np.ndarray:
         )
     if not np.isfinite(vector).all():
         raise InputError(f"add_items: item {token}: the vector holds a number that is not finite")
+    if not np.isfinite(np.linalg.norm(vector)):  # it would be divided by infinity
+        raise InputError(f"add_items: item {token}: the vector's length is not finite in float32")
     return vector

@@ -13,13 +13,14 @@ import torch
 from recbole_hstu.data.files.item_rows import first_ten
 from recbole_hstu.evaluation.top_k import check_k, top_k
 from recbole_hstu.serving.batches import Batches
+from recbole_hstu.serving.checks import token_list, true_or_false
 from recbole_hstu.serving.events_of_users import EventsOfUsers, read_events
 from recbole_hstu.serving.histories import Histories, of_users_alone, read_histories, users_of
 from recbole_hstu.serving.new_events import add_events
 from recbole_hstu.serving.new_items import add_items
 from recbole_hstu.serving.request_times import request_times
 from recbole_hstu.serving.saved_model import SavedModel, load_model
-from recbole_hstu.serving.scorers import index_of, likeness, scorer_of
+from recbole_hstu.serving.scorers import index_of, most_alike, scorer_of
 from recbole_hstu.support.errors import InputError
 
 
@@ -115,6 +116,7 @@ class Recommender:
                 by name needs none with `exclude_seen=False`.
             Others, and errors: as for `recommend`.
         """
+        tokens = token_list(tokens, "users")
         if not self.saved.is_sequential and not exclude_seen and dataset is None:
             given = of_users_alone(tokens)
         else:
@@ -135,16 +137,8 @@ class Recommender:
         """
         id = int(self.ids([item])[0])
         with torch.inference_mode():
-            vectors = self.scorer.vectors()
-            n_others = len(vectors) - 1
-            check_k(k, n_others - 1)
-            own = (torch.zeros(1, dtype=torch.int64), torch.tensor([id - 1]))
-
-            def score(start: int, stop: int) -> torch.Tensor:
-                return likeness(vectors, id, slice(start + 1, stop + 1))
-
-            best, column = top_k(score, 1, n_others, k, own)
-        found = {"item": self.items[column[0].cpu().numpy() + 1], "score": best[0].cpu()}
+            best, ids = most_alike(self.scorer.vectors(), id, k)
+        found = {"item": self.items[ids.cpu().numpy()], "score": best.cpu()}
         return pd.DataFrame({**found, "rank": np.arange(1, k + 1)})
 
     def scores(self, history: Any, items: Sequence[Any], at: Any = None) -> np.ndarray:
@@ -179,13 +173,17 @@ class Recommender:
     def read(self, histories: Any, on_unknown: str = "raise") -> Histories:
         """Check histories and find their items; see `read_histories`."""
         return read_histories(
-            histories, self.items, needs_time=self.needs_time, on_unknown=on_unknown
+            histories,
+            self.items,
+            needs_time=self.needs_time,
+            on_unknown=on_unknown,
+            newest=self.saved.newest_time,
         )
 
     def request_times(self, at: Any, given: Histories, users: Sequence[Any]) -> np.ndarray | None:
         """(B,) the times of the requests; see `request_times.request_times`, also for errors."""
         needed_by = self.saved.config["model"] if self.needs_time else None
-        return request_times(at, given, users, needed_by)
+        return request_times(at, given, users, needed_by, self.saved.newest_time)
 
     def ids(self, tokens: Sequence[Any]) -> np.ndarray:
         """(n,) int64 ids of item tokens.
@@ -193,8 +191,9 @@ class Recommender:
         Raises:
             InputError: one is unknown, or there is none.
         """
-        if isinstance(tokens, str | bytes) or not len(tokens):
-            raise InputError(f"items: {tokens!r} is not a list of item tokens")
+        tokens = token_list(tokens, "items")
+        if not tokens:
+            raise InputError("items: the list is empty; name an item or more")
         found = self.items.get_indexer(pd.Index([str(token) for token in tokens], dtype=object))
         unknown = [token for token, id in zip(tokens, found, strict=True) if id < 1]
         if unknown:
@@ -212,8 +211,8 @@ class Recommender:
         kept = np.arange(1, self.scorer.n_items)
         if candidates is not None:
             kept = np.unique(self.ids(candidates))
-        if exclude is not None and len(exclude):
-            kept = np.setdiff1d(kept, self.ids(exclude))
+        if exclude is not None and (excluded := token_list(exclude, "exclude")):
+            kept = np.setdiff1d(kept, self.ids(excluded))
         if not len(kept):
             raise InputError("exclude: no item is left to recommend; allow more or exclude fewer")
         return torch.from_numpy(kept).to(self.device)
@@ -237,11 +236,12 @@ class Recommender:
             InputError: a k out of range, a user that the model does not know.
         """
         self.check_k(k, columns)
+        is_left_out = true_or_false(exclude_seen, "exclude_seen")
         for start in range(0, len(given), self.scorer.rows_at_once):
             stop = min(start + self.scorer.rows_at_once, len(given))
             with torch.inference_mode():
                 prepared = self.scorer.prepare(self.batch(given, times, start, stop))
-                seen = given.seen(start, stop) if exclude_seen else None
+                seen = given.seen(start, stop) if is_left_out else None
                 best, ids = self.best(prepared, k, seen, columns)
             yield slice(start, stop), best, ids
 

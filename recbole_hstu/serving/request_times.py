@@ -10,12 +10,16 @@ import pandas as pd
 
 from recbole_hstu.data.files.item_rows import first_ten
 from recbole_hstu.serving.histories import Histories
-from recbole_hstu.serving.times import refuse_other_unit, whole_numbers
+from recbole_hstu.serving.times import check_unit, refuse_other_unit, whole_numbers
 from recbole_hstu.support.errors import InputError
 
 
 def request_times(
-    at: Any, histories: Histories, users_before: Sequence[Any], needed_by: str | None = None
+    at: Any,
+    histories: Histories,
+    users_before: Sequence[Any],
+    needed_by: str | None = None,
+    newest: int | None = None,
 ) -> np.ndarray | None:
     """The time of each user's request, (B,) int64.
 
@@ -24,6 +28,7 @@ def request_times(
             None where the model reads no times.
         users_before: everybody in the request, also those who were left out.
         needed_by: the model, if it reads the time.
+        newest: time of the training, if it is known, whose unit the times must have.
 
     Raises:
         InputError: none where the model reads it, not a whole number, too few or too many, before
@@ -36,23 +41,30 @@ def request_times(
             f"at: {needed_by} reads the time of the request, in the unit of the events; give one "
             "(--at=881251000)"
         )
-    if isinstance(at, Mapping | pd.Series):
-        at = {**{str(user): time for user, time in at.items()}, **dict(at)}
-        lacking = [user for user in histories.users if user not in at]
-        if lacking:
-            raise InputError(f"at: has no time for the users {first_ten(lacking)}")
-        at = [at[user] for user in histories.users]
-    elif not np.ndim(at):
-        at = [at] * len(histories)
-    elif len(at) != len(users_before):
-        raise InputError(f"at: {len(at)} times for {len(users_before)} users")
-    elif len(histories) < len(users_before):
-        kept = set(histories.users)
-        at = [time for user, time in zip(users_before, at, strict=True) if user in kept]
-    times = whole_numbers(at, "at: ")
+    times = whole_numbers(_of_users(at, histories.users, users_before), "at: ")
+    if newest is not None:
+        check_unit(times, newest, "at: ")
     if histories.last_times is not None:
         _check_last(times, histories.last_times, histories.users)
     return times
+
+
+def _of_users(at: Any, users: list[Any], users_before: Sequence[Any]) -> Any:
+    """What `at` gives for each of the users that are left, (B,)."""
+    if isinstance(at, Mapping | pd.Series):
+        at = {**{str(user): time for user, time in at.items()}, **dict(at)}
+        lacking = [user for user in users if user not in at]
+        if lacking:
+            raise InputError(f"at: has no time for the users {first_ten(lacking)}")
+        return [at[user] for user in users]
+    if not np.ndim(at):
+        return [at] * len(users)
+    if len(at) != len(users_before):
+        raise InputError(f"at: {len(at)} times for {len(users_before)} users")
+    if len(users) == len(users_before):
+        return at
+    kept = set(users)
+    return [time for user, time in zip(users_before, at, strict=True) if user in kept]
 
 
 def _check_last(times: np.ndarray, last: np.ndarray, users: list[Any]) -> None:

@@ -19,7 +19,7 @@ from recbole_hstu.config.properties import model_files
 from recbole_hstu.data.loaders import create_dataset
 from recbole_hstu.layers.items.semantic_codes import kept_ids
 from recbole_hstu.model.parts.text_model import reads_text
-from recbole_hstu.serving.stand_in import NeedsDataset, StandIn
+from recbole_hstu.serving.dataset_of_checkpoint import DatasetOfCheckpoint, NeedsDataset
 from recbole_hstu.support.errors import InputError, in_a_line
 from recbole_hstu.support.random_states import random_states, restore_random_states
 from recbole_hstu.training import checkpoint
@@ -62,6 +62,11 @@ class SavedModel:
     item_tokens: list[str]
     user_tokens: list[str]
     state: dict[str, Any]
+
+    @property
+    def newest_time(self) -> int | None:
+        """Of the training's events; None where it had no times, or the checkpoint is older."""
+        return self.state.get("newest_time")
 
     @property
     def of_recbole(self) -> bool:
@@ -139,7 +144,7 @@ def saved_config(
     try:
         config["device"] = torch.device(device)
         torch.empty(1, device=config["device"])
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, TypeError) as error:
         raise InputError(f"device: {device}: {in_a_line(error)[:200]}") from error
     config["torch_compile"] = False  # for a few requests compiling takes longer than it saves
     if dataset is not None:
@@ -153,7 +158,8 @@ def saved_config(
 def _build(path, config, dataset, state, user_tokens) -> Any:
     item_tokens = state["item_tokens"]
     kind = config["model_class"]
-    data: Any = StandIn(config, item_tokens, user_tokens, kept_ids(state["state_dict"]))
+    ids = kept_ids(state["state_dict"])
+    data: Any = DatasetOfCheckpoint(config, item_tokens, user_tokens, ids)
     _find_text_file(path, kind, config)
     seed = config["seed"] or 0
     try:

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import torch
 import torch.nn.functional as F
 
-from recbole_hstu.evaluation.top_k import BLOCK_SCORES, Pairs
+from recbole_hstu.evaluation.top_k import BLOCK_SCORES, Pairs, check_k, top_k
 from recbole_hstu.model.hstu import HSTU
 from recbole_hstu.model.parts.generative_retriever import GenerativeRetriever
 from recbole_hstu.serving.batches import Batch
@@ -199,7 +199,20 @@ def index_of(scorer: Scorer) -> Beam | None:
     return Beam() if isinstance(scorer, GenerativeScorer) else None
 
 
-def likeness(vectors: torch.Tensor, item: int, others: slice) -> torch.Tensor:
-    """(1, n) cosine between an item's vector and others'."""
-    own = F.normalize(vectors[item : item + 1], dim=1)
-    return own @ F.normalize(vectors[others], dim=1).t()
+def most_alike(vectors: torch.Tensor, id: int, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The k items whose vectors (V, D) are most like an item's, but for itself and the padding:
+    cosines (k,) and ids (k,).
+
+    Raises:
+        InputError: there are no k of them.
+    """
+    n_others = len(vectors) - 1
+    check_k(k, n_others - 1)
+    own = F.normalize(vectors[id : id + 1], dim=1)
+
+    def score(start: int, stop: int) -> torch.Tensor:
+        return own @ F.normalize(vectors[start + 1 : stop + 1], dim=1).t()
+
+    itself = (torch.zeros(1, dtype=torch.int64), torch.tensor([id - 1]))
+    best, column = top_k(score, 1, n_others, k, itself)
+    return best[0], column[0] + 1

@@ -27,11 +27,14 @@ def whole_numbers(values: Any, what: str = "") -> np.ndarray:
     Raises:
         InputError: one is no whole number, or above 2**62.
     """
-    array = np.asarray(values)
+    try:
+        array = np.asarray(values)
+    except ValueError as error:  # lists of different lengths
+        raise _no_number(values[0], what) from error
     mixed = array.dtype.kind == "f" and not hasattr(values, "dtype")  # perhaps ints beside floats
     if array.dtype.kind == "O" or mixed:
         array = np.array([_number(value, what) for value in values])
-    if array.dtype.kind not in "iuf":
+    if array.dtype.kind not in "iuf" or array.ndim != 1:
         raise _no_number(values[0], what)
     with np.errstate(invalid="ignore"):
         bad = ~(np.abs(array.astype(np.float64)) < LARGEST_TIME) | (array != np.floor(array))
@@ -82,7 +85,7 @@ def refuse_other_unit(time: int, newest: int, *, what: str, whose: str) -> None:
         whose: the others, as the line calls them.
 
     Raises:
-        InputError: one is of seconds, and the other of milliseconds.
+        InputError: one is of seconds, for example, and the other of milliseconds.
     """
     units = _unit(time), _unit(newest)
     alike = time // 10 <= newest and newest // 10 <= time
@@ -93,11 +96,17 @@ def refuse_other_unit(time: int, newest: int, *, what: str, whose: str) -> None:
         )
 
 
+def check_unit(times: np.ndarray, newest: int, what: str) -> None:
+    """`refuse_other_unit` for the first and the last of many times (n,), beside the training's."""
+    for time in (times.min(), times.max()) if len(times) else ():
+        refuse_other_unit(int(time), newest, what=what, whose="the training")
+
+
 def _unit(time: int) -> str | None:
     """None where it cannot be told."""
     if time < _CLEAR_FROM:
         return None
     try:
         return "seconds" if ticks_a_second(time) == 1 else "milliseconds"
-    except InputError:  # a finer one
-        return None
+    except InputError:
+        return "microseconds or nanoseconds"

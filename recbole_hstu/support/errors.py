@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -53,10 +54,12 @@ class ProcessDied(RuntimeError):
     """Another process of the training ended before its work was done; the message says which."""
 
 
-def missing_package(error: ImportError) -> str:
-    """The line for a package that is not installed."""
+def missing_package(error: ImportError, extra: str | None = None) -> str:
+    """The line for a package that is not installed, and the extra of ours that brings it, if any
+    does."""
     name = str(error.name or error).partition(".")[0]
-    return f"needs the package {name}; {how_to_install(name)}"
+    how = f'pip install "recbole-hstu[{extra}]"' if extra else how_to_install(name)
+    return f"needs the package {name}; {how}"
 
 
 def is_no_way_in(error: OSError) -> bool:
@@ -82,16 +85,17 @@ def writing(path: object) -> Iterator[None]:
 
 
 @contextmanager
-def packages_needed(by: str) -> Iterator[None]:
+def packages_needed(by: str, extra: str | None = None) -> Iterator[None]:
     """A package that is missing inside the block becomes an `InputError` of one line.
 
     Args:
         by: who needs it, as in `--model=KGAT`.
+        extra: of ours that brings it, if any does.
     """
     try:
         yield
     except ModuleNotFoundError as error:
-        raise InputError(f"{by}: {missing_package(error)}") from error
+        raise InputError(f"{by}: {missing_package(error, extra)}") from error
 
 
 @contextmanager
@@ -116,8 +120,16 @@ def refused_by_recbole(
         if place is None:
             raise
         kind = "" if isinstance(error, REFUSALS) else f"{type(error).__name__}: "
-        words = in_a_line(error.args[0] if error.args else "no reason is given")
-        raise InputError(f"{what}: {kind}{words}{place}") from error
+        raise InputError(f"{what}: {kind}{_reason(error)}{place}") from error
+
+
+def _reason(error: Exception) -> str:
+    if error.args:
+        return in_a_line(error.args[0])
+    if isinstance(error, NotImplementedError):  # RecBole's, in the place of a model's own method
+        method = traceback.extract_tb(error.__traceback__)[-1].name
+        return f"the model has no method {method} (docs/extending.md)"
+    return "no reason is given"
 
 
 def _place(error: BaseException, packages: set[str]) -> str | None:

@@ -9,6 +9,17 @@ from typing import Any
 import numpy as np
 
 
+def python_value(value: Any) -> Any:
+    """A copy of a value, numpy's numbers and arrays in it as those of Python."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    if isinstance(value, Mapping):
+        return {key: python_value(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [python_value(item) for item in value]
+    return value
+
+
 def plain_value(value: Any) -> Any:
     """A value as YAML, JSON and `torch.load(weights_only=True)` know it; a path is text."""
     if isinstance(value, Mapping):

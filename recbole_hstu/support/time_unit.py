@@ -22,3 +22,11 @@ def ticks_a_second(time: float) -> int:
             "one of these"
         )
     return 1000 if time >= _MILLISECONDS_FROM else 1
+
+
+def unit_name(time: float | None) -> str | None:
+    """`ms` or `s`; None where no time is given, or one of a finer unit."""
+    try:
+        return None if time is None else "ms" if ticks_a_second(time) == 1000 else "s"
+    except InputError:
+        return None

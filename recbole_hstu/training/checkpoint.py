@@ -1,5 +1,5 @@
 """Checkpoints of tensors and plain values: written whole or not at all, read without pickle's
-dangers (`torch.load(weights_only=True)`) by every torch from 2.4 on, for RecBole's models too."""
+dangers (`torch.load(weights_only=True)`) by every torch from 2.5 on, for RecBole's models too."""
 
 from __future__ import annotations
 
@@ -16,18 +16,9 @@ import scipy.sparse
 import torch
 from recbole.utils import ModelType
 
-from recbole_hstu.support.errors import CannotWrite, InputError
+from recbole_hstu.support.errors import CannotWrite, InputError, in_a_line
 from recbole_hstu.support.files.whole_file import is_abandoned, whole_file
 from recbole_hstu.training.tables import table_folder
-
-# What a resumed run may set anew: how long it goes on, where it runs and what it shows.
-_MAY_CHANGE = {
-    *("epochs", "train_seconds", "stopping_step", "resume", "show_progress", "verbose"),
-    *("state", "worker", "prepared"),
-    *("checkpoint_dir", "data_path", "output_path", "device", "gpu_id", "use_gpu", "log_wandb"),
-    *("text_features_file", "semantic_ids", "eval_batch_size", "config_files", "metrics", "topk"),
-    *("text_batch_size", "text_device", "text_memory", "nproc", "max_restarts", "item_table"),
-}
 
 
 @contextmanager
@@ -87,8 +78,10 @@ def save_checkpoint(path: str | Path, state: dict[str, Any]) -> None:
     except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
         if isinstance(error.__context__, KeyboardInterrupt):
             raise error.__context__ from None  # torch cannot end a file that Ctrl-C cut short
+        why = error.__context__ if isinstance(error.__context__, OSError) else error
+        words = in_a_line(getattr(why, "strerror", None) or why)
         kept = "; the previous checkpoint is kept" if path.exists() else ""
-        raise CannotWrite(f"{path}: the checkpoint cannot be written ({error}){kept}") from error
+        raise CannotWrite(f"{path}: the checkpoint cannot be written ({words}){kept}") from error
 
 
 def load_checkpoint(
@@ -166,25 +159,6 @@ def load_resumable(path: str | Path) -> dict[str, Any]:
     return state
 
 
-def check_settings(state: dict[str, Any], path: str | Path, config: Any) -> None:
-    """Whether a training that goes on has the settings that it began with.
-
-    Raises:
-        InputError: it has not; the message names all that differ.
-    """
-    was, now = state["config"], config.plain()
-    differ = [key for key in sorted(set(was) & set(now) - _MAY_CHANGE) if was[key] != now[key]]
-    changed = [key for key in ("model", "dataset") if key in differ] or differ
-    if changed:
-        before, after = (
-            ", ".join(f"--{key}={values[key]}" for key in changed) for values in (was, now)
-        )
-        raise InputError(
-            f"{path}: a checkpoint of {before}, not of {after}; --resume={path} alone goes on with "
-            "the same settings"
-        )
-
-
 def check_tokens(state: dict[str, Any], path: str | Path, dataset: Any) -> None:
     """Whether a checkpoint's items and users are those of this data set, in this order.
 
@@ -237,7 +211,8 @@ def user_tokens(dataset: Any) -> list[str]:
 
 def tokens_kept(dataset: Any, model: Any) -> dict[str, Any]:
     """What a checkpoint holds of a data set: the item tokens, the user tokens if the model has
-    weights of users, and of both how many there are (padding included) and a hash."""
+    weights of users, of both how many there are (padding included) and a hash, and the newest
+    time, which tells the unit."""
     items, users = item_tokens(dataset), dataset.field2id_token[dataset.uid_field]
     of_users = {dataset.user_num, dataset.user_num + dataset.item_num}
     tensors = [value for value in model.state_dict().values() if torch.is_tensor(value)]
@@ -250,7 +225,14 @@ def tokens_kept(dataset: Any, model: Any) -> dict[str, Any]:
             "items": [len(items), _hash_of(items)],
             "users": [len(users), _hash_of(users)],
         },
+        "newest_time": _newest_time(dataset),
     }
+
+
+def _newest_time(dataset: Any) -> int | None:
+    """None where no times are loaded."""
+    events = getattr(dataset, "event_feat", dataset.inter_feat)
+    return int(events[dataset.time_field].max()) if dataset.time_field in events else None
 
 
 def _hash_of(tokens: Iterable[str]) -> str:

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import init_seed
 
-from recbole_hstu.config.checkpoint_settings import checkpoint_settings
+from recbole_hstu.config.checkpoint_settings import check_settings, checkpoint_settings
 from recbole_hstu.config.config import Config
 from recbole_hstu.config.model_registry import address
 from recbole_hstu.config.properties import recbole_name
@@ -19,6 +20,7 @@ from recbole_hstu.model.parts.text_model import reads_text
 from recbole_hstu.support.errors import InputError, refused_by_recbole
 from recbole_hstu.support.yaml_values import merge_yaml
 from recbole_hstu.training import checkpoint
+from recbole_hstu.training.checked_answers import check_answers
 from recbole_hstu.training.trainer import trainer_class
 
 logger = logging.getLogger(__name__)
@@ -49,7 +51,7 @@ def configuration(
         base = base if named in (before["model"], before["model_class"]) else {}
     model, dataset = model or before["model_class"], dataset or given.get("dataset")
     config = Config(model, dataset or before["dataset"], config_file_list, config_dict, base)
-    checkpoint.check_settings(state, path, config)
+    check_settings(state, path, config)
     return config
 
 
@@ -66,7 +68,7 @@ def take_up_launch(config: Config) -> None:
     if found is None:
         return
     try:
-        checkpoint.check_settings(checkpoint.load_resumable(found), found, config)
+        check_settings(checkpoint.load_resumable(found), found, config)
     except InputError as error:
         raise InputError(
             f"--rdzv_id={launch}: a job of this name has trained already; take a new name for a "
@@ -116,6 +118,8 @@ def build_model(config: Config, dataset: Any) -> Any:
     package = config.model_class.__module__.partition(".")[0]
     with refused_by_recbole(f"--model={config['model']}", package):
         model = config.model_class(config, dataset).to(config["device"])
+    if package not in ("recbole", "recbole_hstu") and isinstance(model, AbstractRecommender):
+        check_answers(model, config["model"], dataset.item_num)
     further = _FURTHER_STATE.get(recbole_name(config.model_class), ())
     if further:  # checkpoints hold what is named there
         model.other_parameter_name = [*getattr(model, "other_parameter_name", ()), *further]

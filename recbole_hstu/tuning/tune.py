@@ -17,19 +17,17 @@ from recbole_hstu.studies.plan import PlannedRun, named_models, plan_runs
 from recbole_hstu.studies.run_identity import run_identity
 from recbole_hstu.studies.side_by_side import on_gpu, side_by_side
 from recbole_hstu.studies.study_log import study_log
-from recbole_hstu.support.errors import InputError
-from recbole_hstu.support.files.writable import check_folders
+from recbole_hstu.support.errors import InputError, packages_needed
+from recbole_hstu.support.files.writable import check_file, check_folders
 from recbole_hstu.support.secrets import masked
 from recbole_hstu.training.preparation import provide_text
 from recbole_hstu.tuning.space import Space, read_space
 
-try:
+with packages_needed("tuning", "hyper"):
     from recbole_hstu.tuning.search import ALGORITHMS, Search, SearchPlan
     from recbole_hstu.tuning.storage import storage_failures
     from recbole_hstu.tuning.trials import work, work_on
     from recbole_hstu.tuning.trials_report import plot, write_results
-except ImportError as error:
-    raise InputError('tuning needs optuna: pip install "recbole-hstu[hyper]"') from error
 
 logger = logging.getLogger(__name__)
 
@@ -183,11 +181,8 @@ def _check_search_options(options: Mapping[str, Any], search: Mapping[str, Any])
         raise InputError(f"--defaults_first={search['defaults_first']}: expected True or False")
     if search["defaults_first"] and search["algo"] == "exhaustive":
         raise InputError("--defaults_first: exhaustive tries every combination; leave it out")
-    out = search["output_file"]
-    if out is not None:
-        if not isinstance(out, str) or Path(out).is_dir():
-            raise InputError(f"--output_file={out}: expected a file, such as hyper.result")
-        check_folders(str(Path(out).parent), option="--output_file")
+    if search["output_file"] is not None:
+        check_file(Path(str(search["output_file"])), option="--output_file")
     if search["algo"] not in ALGORITHMS:
         raise InputError(f"--algo={search['algo']}: known are {', '.join(ALGORITHMS)}")
 

@@ -41,6 +41,12 @@ def test_unknown_dataset(toy, capfd):
     refused(capfd, command(dataset="toi"), "--dataset=toi", "did you mean toy?")
 
 
+def test_a_name_that_is_no_hint(capfd):
+    Path("empty").mkdir()
+    words = "empty/ml-1m/ml-1m.inter does not exist; did you mean ml-100k? "
+    refused(capfd, command(dataset="ml-1m", data_path="empty"), words)
+
+
 def test_unknown_option(toy, capfd):
     refused(capfd, command("--learningrate=1"), "'learningrate'", "did you mean 'learning_rate'")
 
@@ -210,6 +216,18 @@ def test_weights_of_other_options(trained, capfd):
     assert capfd.readouterr().err.endswith(expected)
 
 
+@pytest.mark.parametrize("way", ["evaluate", "resume"])
+def test_a_checkpoint_whose_data_lie_elsewhere_now(trained, last, capfd, monkeypatch, way):
+    file, resumed = trained.resolve(), last.resolve()
+    Path("away").mkdir()
+    monkeypatch.chdir("away")
+    capfd.readouterr()
+    words = "dataset/toy/toy.inter does not exist; the checkpoint was trained on it, seen from the"
+    line = ["evaluate", str(file)] if way == "evaluate" else ["run", f"--resume={resumed}"]
+    refused(capfd, line, words, "say where toy/ lies now, with --data_path=FOLDER")
+    refused(capfd, [*line, "--data_path=nope"], "--data_path=nope: there is no such folder")
+
+
 def test_a_checkpoint_with_a_changed_byte(trained, capfd):
     content = bytearray(trained.read_bytes())
     with zipfile.ZipFile(trained) as archive:
@@ -246,6 +264,13 @@ def test_a_folder_that_cannot_be_written(toy, capfd, name):
     choice = "or choose another with --checkpoint_dir" if name == "saved" else "of your own"
     refused(capfd, command(), f"{name}: the folder cannot be written", choice)
     refused(capfd, command(model="Pop,HSTU"), f"{name}: the folder cannot be written")
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="no /proc on this system")
+def test_a_folder_where_nothing_can_be_made(capfd):
+    """Root, too, has all rights there. It is said before any data are read."""
+    words = "/proc/x: the folder cannot be written (/proc: No such file or directory); run from a"
+    refused(capfd, command(checkpoint_dir="/proc/x"), words)
 
 
 def test_a_checkpoint_of_other_settings(last, capfd):
@@ -313,6 +338,15 @@ def test_the_best_checkpoint_is_missing(trained, last, capfd):
         ("eval_args={mode: uni0}", "eval_args: mode: 'uni0' must be full"),
         ("eval_args={group_by: bogus}", "eval_args: group_by: 'bogus' must be user or none"),
         ("load_col={item: [item_id]}", "load_col: names no columns of inter"),
+        (
+            "load_col={inter: [user_id]}",
+            "load_col: inter: lacks item_id, the column of ITEM_ID_FIELD",
+        ),
+        (
+            "load_col={inter: [item_id]}",
+            "load_col: inter: lacks user_id, the column of USER_ID_FIELD",
+        ),
+        ("metrics=~", "metrics: None names none; give some"),
         ("clip_grad_norm={max_norm: 5, norm_type: x}", "norm_type: 'x' must be a number above 0"),
         ("topk=" + "[" * 3000, "topk: too many brackets"),
         ("learner=sparse_adam", "learner: 'sparse_adam' is unknown"),

@@ -4,6 +4,7 @@ import dataclasses
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -260,6 +261,15 @@ def test_mappings_of_the_caller_stay_as_they_are():
     given = {"train_neg_sample_args": {"sample_num": 2}}
     assert Config("BPR", "ml-100k", None, given)["train_neg_sample_args"]["sample_num"] == 2
     assert given == {"train_neg_sample_args": {"sample_num": 2}}
+
+
+def test_values_of_numpy_are_those_of_python():
+    given = {"seed": np.int64(3), "topk": np.array([5, 10]), "learning_rate": np.float32(0.5)}
+    given |= {"mask_seen": np.bool_(True), "adam_betas": [np.float32(0.5), 0.75]}
+    config = Config("HSTU", "toy", config_dict={**given, "valid_metric": np.str_("NDCG@5")})
+    found = [config[key] for key in (*given, "valid_metric")]
+    assert found == [3, [5, 10], 0.5, True, [0.5, 0.75], "NDCG@5"]
+    assert [type(value) for value in found] == [int, list, float, bool, list, str]
 
 
 def test_settings_beside_the_atomic_files(toy):

@@ -1,10 +1,13 @@
 """Models that stand elsewhere and options that are declared once: known wherever they are named."""
 
+import re
 import sys
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 from small_data import command, small_options
 
 from recbole_hstu.cli import main
@@ -15,6 +18,7 @@ from recbole_hstu.config.option_tables import options_page
 from recbole_hstu.quick_start import evaluate, run
 from recbole_hstu.studies.compare import compare_models
 from recbole_hstu.support.errors import InputError
+from recbole_hstu.training.checked_answers import check_answers
 
 ROOT = Path(__file__).parents[2]
 # It reads its option in a way that no search of its source would find.
@@ -133,6 +137,110 @@ def test_a_package_gives_its_model_a_name(module, monkeypatch):
         find_model("SASRec")
     address = model_registry.recbole_models()["SASRec"] + ":SASRec"
     assert model_registry.address(find_model(address)) == address
+
+
+# Right as it stands; tests spoil one answer.
+PLAIN = """
+import torch
+from recbole.model.abstract_recommender import SequentialRecommender
+
+class Plain(SequentialRecommender):
+    options = {"loss_type": "CE", "train_neg_sample_args": None}
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        self.weight = torch.nn.Parameter(torch.zeros(self.n_items))
+
+    def full_sort_predict(self, rows):
+        scores = self.weight.expand(len(rows), -1).clone()
+        return SCORES
+
+    def calculate_loss(self, rows):
+        loss = (self.weight**2).mean()
+        return LOSS
+"""
+
+
+def plain(monkeypatch, scores="scores", loss="loss"):
+    notebook = {"__name__": "__main__"}
+    exec(PLAIN.replace("SCORES", scores).replace("LOSS", loss), notebook)
+    monkeypatch.setattr(sys.modules["__main__"], "Plain", notebook["Plain"], raising=False)
+    return notebook["Plain"]
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        ("calculate_loss", "has no method calculate_loss (docs/extending.md)"),
+        ("full_sort_predict", "has no method full_sort_predict, nor predict (docs/extending.md)"),
+    ],
+)
+def test_a_method_that_is_missing(monkeypatch, method, message):
+    kind = plain(monkeypatch)
+    delattr(kind, method)
+    with pytest.raises(InputError, match=re.escape(f"--model=__main__:Plain: {message}")):
+        Config(kind, "toy")
+
+
+def test_a_method_that_only_this_evaluation_asks_for(toy, monkeypatch):
+    given = small_options("Plain", epochs=1, eval_args={"mode": "uni5"}, mask_seen=False)
+    expected = re.escape("--model=Plain: the model has no method predict (docs/extending.md)")
+    with pytest.raises(InputError, match=expected):
+        run(plain(monkeypatch), "toy", config_dict=given)
+
+
+def test_flat_scores_and_losses_of_several_parts_will_do(toy, monkeypatch):
+    model = plain(monkeypatch, "scores.flatten()", "(loss, loss.detach().reshape(1))")
+    result = run(model, "toy", config_dict=small_options("Plain", epochs=1))
+    assert len(result["record"].history) == 1
+    assert result["test_result"]
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "message"),
+    [
+        (
+            {"scores": "scores[:, 1:]"},
+            "full_sort_predict gave (40, 30) of float32, expected (40, 31)",
+        ),
+        ({"loss": "None"}, "calculate_loss gave None, expected a tensor of one number"),
+    ],
+)
+def test_a_run_with_answers_of_a_wrong_shape(toy, monkeypatch, spoilt, message):
+    with pytest.raises(InputError, match=re.escape(f"--model=Plain: {message}")):
+        run(plain(monkeypatch, **spoilt), "toy", config_dict=small_options("Plain", epochs=1))
+
+
+@pytest.mark.parametrize(
+    ("scores", "message"),
+    [
+        (torch.zeros(1, 31), "gave (1, 31) of float32, expected (40, 31) of floats"),
+        (torch.zeros(40, 31, dtype=torch.int64), "gave (40, 31) of int64, expected (40, 31) of"),
+        (None, "gave None, expected (40, 31) of floats"),
+    ],
+)
+@torch.no_grad()
+def test_scores_of_a_wrong_shape(scores, message):
+    model = SimpleNamespace(full_sort_predict=lambda rows: scores, calculate_loss=None)
+    check_answers(model, "Plain", 31)
+    with pytest.raises(InputError, match=re.escape(f"--model=Plain: full_sort_predict {message}")):
+        model.full_sort_predict(range(40))
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        (torch.zeros(31, requires_grad=True), "gave (31,) of float32, expected a tensor of one"),
+        (torch.zeros(()), "gave () of float32 without a gradient, expected a tensor of one"),
+        ((torch.zeros((), requires_grad=True), 0.5), "gave () of float32, 0.5, expected"),
+        (0.5, "gave 0.5, expected a tensor of one number with a gradient"),
+    ],
+)
+def test_losses_of_a_wrong_shape(loss, message):
+    model = SimpleNamespace(full_sort_predict=None, calculate_loss=lambda rows: loss)
+    check_answers(model, "Plain", 31)
+    with pytest.raises(InputError, match=re.escape(f"--model=Plain: calculate_loss {message}")):
+        model.calculate_loss(range(40))
 
 
 def test_the_page_of_options_is_what_the_files_declare():

@@ -1,5 +1,7 @@
-"""A disk that is full while a checkpoint is written: the error is the kernel's, by /dev/full."""
+"""A disk that is full while a checkpoint is written: the error is the kernel's, by /dev/full or a
+limit on the size of files."""
 
+import resource
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ from small_data import small_options
 
 from recbole_hstu.cli import main
 from recbole_hstu.quick_start import run
+from recbole_hstu.support.errors import CannotWrite
 from recbole_hstu.support.files import whole_file
 from recbole_hstu.training import checkpoint
 
@@ -47,3 +50,15 @@ def test_the_previous_checkpoint_stays_and_the_run_goes_on_from_it(toy, capfd, m
     expected = checkpoint.load_checkpoint(whole["checkpoint"])["state_dict"]
     for name, value in checkpoint.load_checkpoint(resumed["checkpoint"])["state_dict"].items():
         assert torch.equal(value, expected[name]), name
+
+
+def test_a_disk_that_is_full_amid_a_tensor():
+    """torch then speaks of an unexpected position, not of the disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        with pytest.raises(CannotWrite) as refused:
+            checkpoint.save_checkpoint("x.pth", {"a": torch.zeros(1_000_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert str(refused.value) == "x.pth: the checkpoint cannot be written (File too large)"

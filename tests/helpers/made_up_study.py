@@ -28,9 +28,12 @@ def finished_run(label, seed, dataset, users, level):
     counts = np.random.default_rng(2).geometric(0.02, users).astype(np.int64) - 1
     file = RankFile(np.array([f"u{i}" for i in range(users)]), ranks, ranks * 0, history, counts)
     segments = {
-        "users": metrics_by_segment(ranks, user_segments(history), USER_SEGMENTS, METRICS),
+        "users": metrics_by_segment(ranks, user_segments(history, 5, 13), USER_SEGMENTS, METRICS),
         "items": metrics_by_segment(
-            ranks, item_segments(counts, popularity_bounds(counts)), ITEM_SEGMENTS, METRICS
+            ranks,
+            item_segments(counts, popularity_bounds(counts, 0.5, 0.8)),
+            ITEM_SEGMENTS,
+            METRICS,
         ),
     }
     epochs = 12 + seed * 2

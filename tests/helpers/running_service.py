@@ -45,7 +45,7 @@ class Client:
         finally:
             connection.close()
         kind = answer.headers.get("content-type", "")
-        return answer.status, answer.headers, json.loads(text) if "json" in kind else text
+        return answer.status, answer.headers, json.loads(text) if text and "json" in kind else text
 
     def get(self, path, **headers):
         return self.raw("GET", path, **headers)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from recbole_hstu.encoders import Encoder, TextOptions, build_encoder
+
 WORDS = ["guitar", "string", "amp", "pedal", "drum", "stick", "piano", "cable", "violin", "reed"]
 
 
@@ -21,3 +23,8 @@ def write_items(folder: Path, texts: list[str], name: str = "toy") -> Path:
     rows = "".join(f"i{n}\t{text}\n" for n, text in enumerate(texts))
     (folder / f"{name}.item").write_text("item_id:token\ttitle:token_seq\n" + rows, "utf-8")
     return folder
+
+
+def encoder_of(config: dict) -> Encoder:
+    """The encoder of some `text_*` options."""
+    return build_encoder(TextOptions.from_mapping(config))

@@ -30,7 +30,11 @@ GOOD = {"histories": [HISTORY], "at": 20, "k": 3}
         ({"users": ["anna"]}, 409, "give histories or users"),
         ({"histories": None, "users": ["stranger"]}, 409, "nothing is known of the users stranger"),
         ({"histories": [[["i1", 7], ["i2", 5]]]}, 409, "oldest first"),
-        ({"histories": [[["i1", 7.5]]]}, 422, "integer"),
+        (
+            {"histories": [[["i1", 7.5]]]},
+            422,
+            "body.histories.0.0.1: Input should be a valid integer",
+        ),
         ({"histories": [[["i1", float("nan")]]]}, 422, "integer"),
         ({"histories": [[["i1", float("inf")]]]}, 422, "integer"),
         ({"histories": [[["i1", 10**30]]]}, 422, "less than or equal"),
@@ -42,17 +46,21 @@ GOOD = {"histories": [HISTORY], "at": 20, "k": 3}
         ({"at": None}, 409, "reads the time of the request"),
         ({"at": 6}, 409, "6 lies before the last event"),
         ({"at": [20, 20]}, 409, "2 times for 1 users"),
-        ({"at": "20"}, 422, "at"),
+        ({"at": "20"}, 422, "body.at: Input should be a valid integer"),
         ({"k": 0}, 422, "k: Input should be greater than or equal to 1"),
         ({"k": 31}, 409, "1 to the 30 items"),
         ({"histories": [HISTORY] * MAX_USERS, "k": 1000}, 409, "ask for fewer users at once"),
         ({"k": 10**9}, 422, "k: Input should be less than or equal to 1000"),
         ({"candidates": ["i1", "i2"]}, 409, "the 2 items"),
         ({"candidates": []}, 422, "candidates"),
+        ({"candidates": ["i5", "i6"], "exclude": ["i5", "i6"], "k": 2}, 409, "no item is left"),
+        ({"candidates": ["i5", "i6", "i7"], "exclude": ["i5"]}, 409, "the 2 items"),
+        ({"exclude": [f"i{n}" for n in range(30)]}, 409, "no item is left"),
         ({"exclude": ["gone"]}, 409, "does not know: gone"),
         ({"on_unknown": "warn"}, 422, "'raise' or 'ignore'"),
         ({"model": "other"}, 404, "no model other"),
         ({"kk": 3}, 422, "body.kk: Extra inputs"),
+        ({"k[0]": 3}, 422, "body.k[0]: Extra inputs"),
         ({"\ud800" * 1000: 3}, 422, "unicode"),
     ],
 )
@@ -65,21 +73,40 @@ def test_bad_requests(service, changes, status, words):
 
 
 @pytest.mark.parametrize(
-    ("body", "status"),
+    ("body", "words"),
     [
-        ("", 422),
-        ("{", 422),
-        ("[" * 100_000, (400, 422)),
-        ('{"a":' * 50_000, (400, 422)),
-        ("1" * 10_000, (400, 422)),
-        (b"\xff\xfe", (400, 422)),
-        (b"\x80\x04\x95cos\nsystem\n", (400, 422)),  # a pickle
+        ("", "body: Field required"),
+        ("{", "the body is no JSON, at character 2"),
+        ("[" * 100_000, "the body"),
+        ('{"a":' * 50_000, "the body"),
+        ("1" * 10_000, "the body"),
+        (b"\xff\xfe", "the body"),
+        (b"\x80\x04\x95cos\nsystem\n", "the body cannot be read"),  # a pickle
     ],
 )
-def test_bodies_that_are_no_json(service, body, status):
-    found, _, problem = service.post("/recommend", body)
-    assert found in (status if isinstance(status, tuple) else (status,))
-    assert problem["detail"]
+def test_bodies_that_are_no_json(service, body, words):
+    status, _, problem = service.post("/recommend", body)
+    assert status == 422
+    assert problem["detail"].startswith(words)
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("/items?q=red", "query.q: unknown; known are query, limit, model"),
+        ("/similar/i1?K=1", "query.K: unknown; known are k, model"),
+        ("/similar/i1?k=2&k=3", "query.k: is given twice"),
+    ],
+)
+def test_parameters_that_nobody_knows(service, path, words):
+    status, _, problem = service.get(path)
+    assert (status, problem["detail"]) == (422, words)
+
+
+def test_who_asks_for_the_head_alone_gets_it(service):
+    for path in ("/healthz", "/"):
+        status, _, body = service.raw("HEAD", path)
+        assert (status, body) == (200, "")
 
 
 def test_other_methods_paths_and_kinds_of_content(service):

@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from served import toy_with_text, trained
+from served import events, toy_with_text, trained
 
 from recbole_hstu import Recommender
+from recbole_hstu.serving.cached.history_cache import HistoryCache
 from recbole_hstu.support.errors import InputError
 from recbole_hstu.training import checkpoint
 
@@ -80,6 +81,7 @@ def test_bad_histories(models, histories, words):
         ({"at": 6}, ["6 lies before the last event of user 0 .7."]),
         ({"at": float("nan")}, ["at: nan"]),
         ({"at": [9, 9]}, ["2 times for 1 users"]),
+        ({"at": [[9]]}, ["at: .9. is not a whole number"]),
         ({"at": {"other": 9}}, ["no time for the users 0"]),
         ({"at": "soon"}, ["at: 'soon' is not a whole number$"]),
         ({"at": "2024-07-03"}, ["in the unit of the data set: in seconds it is 1719964800 .UTC.$"]),
@@ -97,8 +99,9 @@ def test_bad_histories(models, histories, words):
         ({"exclude": [f"i{n}" for n in range(30)]}, ["no item is left to recommend; allow more"]),
         ({"candidates": ["i1"], "exclude": ["i1"]}, ["no item is left to recommend"]),
         ({"candidates": ["nothing"]}, ["does not know: nothing"]),
-        ({"candidates": []}, ["not a list of item tokens"]),
-        ({"candidates": "i1"}, ["not a list of item tokens"]),
+        ({"candidates": []}, ["items: the list is empty"]),
+        ({"candidates": "i1"}, ["items: 'i1' is not a list of tokens"]),
+        ({"exclude": "i1"}, ["exclude: 'i1' is not a list of tokens"]),
         ({"exclude": ["nothing"]}, ["does not know: nothing"]),
         ({"on_unknown": "skip"}, ["'skip' is not one of raise, warn, ignore"]),
     ],
@@ -117,15 +120,56 @@ def test_bad_options(models, options, words):
         (7, 1_720_000_000_000, None),
         (1_719_000_000_000_000, 1_720_000_000_000_000, None),
         (1_719_000_000_000_000, 1_720_000_000_000_000_000, None),
+        (1_719_000_000, 1_720_000_000_000_000_000, "is in microseconds or nanoseconds, and "),
     ],
 )
-def test_the_unit_of_a_request(models, last, at, words):
+def test_the_unit_of_a_request(models, monkeypatch, last, at, words):
     """It is that of the user's last event, as far as their size tells it."""
+    monkeypatch.setitem(models["HSTU"].saved.state, "newest_time", None)  # an older checkpoint
     histories, times = [*GOOD, [("i1", 5), ("i2", last)]], [9, at]
     if words:
         refused(lambda: models["HSTU"].recommend(histories, k=3, at=times), f"at: {at} {words}")
     else:
         assert len(models["HSTU"].recommend(histories, k=3, at=times)) == 6
+
+
+@pytest.mark.parametrize("name", ["HSTU", "SASRec"])
+def test_times_have_the_unit_of_the_training(models, name):
+    """Milliseconds; those of the training are of 2020."""
+    rec, second, words = models[name], 1_719_000_000, "1719000000 is in seconds, .* the training"
+    both = [[("i1", second), ("i2", second * 1000)]]
+    refused(lambda: rec.recommend(both, k=3, at=second * 1000), f"histories: time {words}")
+    refused(lambda: rec.recommend(GOOD, k=3, at=second), f"at: {words}")
+    finer = second * 10**9
+    refused(lambda: rec.recommend(GOOD, k=3, at=finer), f"at: {finer} is in microseconds or nano")
+    table = pd.DataFrame({"user": ["u1"], "item": ["i1"], "time": [second]})
+    refused(lambda: rec.add_events(table), f"histories: time {words}")
+    cache = HistoryCache(rec)
+    refused(lambda: cache.append("anna", "i1", second), f"histories: time {words}")
+    assert "anna" not in cache
+
+
+def test_a_token_alone_is_no_list(models):
+    users = models["SASRec"].recommend_users
+    for tokens in ("u1", b"u1", 1, None, {"u1": 5}):
+        refused(lambda tokens=tokens: users(tokens), "users: .* is not a list of tokens")
+    lists = users((token for token in ["u1"]), events(), k=2, exclude=(item for item in ["i1"]))
+    assert set(lists["user"]) == {"u1"}
+
+
+@pytest.mark.parametrize("given", ["no", [], None, 1])
+def test_a_switch_is_true_or_false(models, given):
+    call = models["HSTU"].recommend
+    refused(lambda: call(GOOD, k=3, at=10, exclude_seen=given), "exclude_seen: .* True or False")
+
+
+def test_tokens_that_pandas_made_decimal(models):
+    table = pd.DataFrame({"user": [1.0], "item": ["i1"], "time": [5]})
+    words = "the column user holds decimal numbers .1.0.; make them whole"
+    refused(lambda: models["HSTU"].add_events(table), f"histories: {words}")
+    refused(lambda: models["HSTU"].recommend_users(["1"], table, at=9), f"dataset: {words}")
+    twice = pd.concat([table, table], axis=1)
+    refused(lambda: models["HSTU"].recommend(twice, at=9), "the column user stands there twice")
 
 
 def test_unknown_items_are_left_out_and_counted(models, caplog):
@@ -165,7 +209,7 @@ def test_the_most_similar_item_alone(models):
 def test_unknown_similar_items(models):
     refused(lambda: models["HSTU"].similar_items("nothing"), "does not know: nothing")
     refused(lambda: models["HSTU"].similar_items("i1", k=30), "k: 30")
-    refused(lambda: models["HSTU"].scores(GOOD[0], [], at=10), "not a list of item tokens")
+    refused(lambda: models["HSTU"].scores(GOOD[0], [], at=10), "items: the list is empty")
 
 
 @pytest.fixture

@@ -55,7 +55,7 @@ def export(results, model, *options, out="bundle"):
 
 def history(draw, n_events):
     items = [f"i{item}" for item in draw.integers(0, 30, n_events)]
-    return list(zip(items, np.sort(draw.integers(10**9, 2 * 10**9, n_events)), strict=True))
+    return list(zip(items, np.sort(draw.integers(10**12, 2 * 10**12, n_events)), strict=True))
 
 
 def padded(histories, at, width):
@@ -102,14 +102,14 @@ def test_the_whole_bundle(results, in_empty_folder, capsys):
     Path("a/bundle").rename("bundle")
     assert not list(Path("a").iterdir())
     rec = Recommender.load(results["HSTU"]["checkpoint"])
-    events = [("i3", 10**9), ("i7", 10**9 + 5)]
-    fields = padded([events], [10**9 + 7], 2)
+    events = [("i3", 10**12), ("i7", 10**12 + 5)]
+    fields = padded([events], [10**12 + 7], 2)
     program = torch.export.load("bundle/model.pt2").module()
     order = ("item_id_list", "item_length", "timestamp_list", "timestamp")
     users = program(*(torch.from_numpy(fields[name]) for name in order)).numpy()
     assert users == pytest.approx(run_onnx(fields), abs=1e-5)
     scores, ids = faiss.read_index("bundle/items.faiss").search(users, 5)
-    lists = rec.recommend([events], k=5, at=10**9 + 7, exclude_seen=False)
+    lists = rec.recommend([events], k=5, at=10**12 + 7, exclude_seen=False)
     assert rec.items[ids[0]].tolist() == lists["item"].tolist()
     assert scores[0] == pytest.approx(lists["score"].to_numpy(), abs=1e-5)
     card = Path("bundle/README.md").read_text("utf-8")
@@ -161,6 +161,36 @@ def test_a_record_of_seed_0_is_that_of_its_checkpoint(results, in_empty_folder):
     rec = Recommender.load(results["HSTU"]["checkpoint"])
     rec.saved.config["seed"] = 0
     assert bundle._record(str(write_record(".", record)), rec).seed == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "valid", "words"),
+    [
+        (
+            {"limit_users": 9},
+            {},
+            "of a run with limit_users 9, and the checkpoint of one with None",
+        ),
+        (
+            {"epochs": 40},
+            {"ndcg@5": 2.0},
+            "of a run with epochs 40, and the checkpoint of one with 1",
+        ),
+        ({}, {"ndcg@5": 2.0}, "of a run with ndcg@5 2 on validation, and the checkpoint has"),
+        ({"epochs": 40}, {}, None),  # resumed, and no better than before
+    ],
+)
+def test_a_record_of_another_run_of_the_model(results, options, valid, words, in_empty_folder):
+    own = read_record(results["HSTU"]["record"])
+    other = replace(
+        own, config={**own.config, **options}, valid_metrics={**own.valid_metrics, **valid}
+    )
+    path, rec = str(write_record(".", other)), Recommender.load(results["HSTU"]["checkpoint"])
+    if words is None:
+        assert bundle._record(path, rec) == other
+        return
+    with pytest.raises(InputError, match=re.escape(words)):
+        bundle._record(path, rec)
 
 
 @pytest.mark.parametrize(

@@ -198,11 +198,14 @@ def test_the_command_takes_them_from_a_file(files, in_empty_folder, capsys):
         ({"new1": {"titel": "red"}}, "unknown fields titel; .* made from title"),
         ({"new1": {"title": float("nan")}}, "nan is not a text"),
         ({"new1": "red thing"}, "neither fields nor a vector"),
-        ({"new1": None}, r"a vector of shape \(\)"),
+        ({"new1": None}, "neither fields nor a vector"),
         ({"new1": [1.0] * 5}, r"shape \(5,\); the model's text vectors have 6"),
         ({"new1": [[1.0] * 6]}, r"shape \(1, 6\)"),
         ({"new1": [1.0] * 5 + [float("nan")]}, "not finite"),
         ({"new1": [1.0] * 5 + [1e39]}, "not finite"),
+        ({"new1": [1e25] * 6}, "the vector's length is not finite"),
+        ({"new1": ["1"] * 6}, "neither fields nor a vector"),
+        ({"new1": [1j] * 6}, "neither fields nor a vector"),
     ],
 )
 def test_bad_items_change_nothing(files, items, words):

@@ -110,7 +110,7 @@ def test_histories_of_every_kind(model, kind, rows_at_once, monkeypatch):
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
 def test_users_without_a_time_of_their_own_have_that_of_the_option(model, kind, capsys):
-    own = 2**60 + 1  # which no float holds
+    own = 1_700_000_000_001  # which no float32 holds
     table = pd.DataFrame({"user": ["a", "a", "b"], "item": ["i1", "i2", "i3"], "time": [5, 6, 7]})
     at = pd.Series([own, own, None], dtype="Int64")
     if kind == "jsonl":
@@ -322,6 +322,21 @@ def test_bad_lines(model, line, words, capsys):
     assert error.count("\n") == 1
     assert words in error
     assert not Path("recs.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "changed", "words"),
+    [
+        ("csv", {"At": [9]}, "unknown column 'At'; in small letters it is read"),
+        ("parquet", {"At": [9]}, "unknown column 'At'"),
+        ("parquet", {"user": [1.5]}, "the column user holds decimal numbers (1.5); make them"),
+    ],
+)
+def test_bad_columns(kind, changed, words):
+    table = pd.DataFrame({"user": ["a"], "item": ["i1"], "time": [5]} | changed)
+    with pytest.raises(InputError) as caught:
+        list(request_files.read_history_file(histories_file(kind, table)))
+    assert words in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ class EventStore:
 
     Args:
         width: N.
-        max_users: S, places for users; each takes 16 * N bytes.
+        max_users: S, at least one place for users; each takes 16 * N bytes.
 
     Attributes:
         items, times: (S, N) int64, oldest first.
@@ -30,8 +30,6 @@ class EventStore:
     """
 
     def __init__(self, width: int, max_users: int):
-        if max_users < 1:
-            raise InputError(f"max_users: {max_users} must be 1 or more")
         self.width, self.max_users = width, max_users
         self.items = torch.zeros(max_users, width, dtype=torch.int64)
         self.times = torch.zeros(max_users, width, dtype=torch.int64)

@@ -15,7 +15,6 @@ import torch
 import torch.nn.functional as F
 
 from recbole_hstu.layers.blocks.hstu_block import HIDDEN, N_TIME_BUCKETS, HSTULayer, time_buckets
-from recbole_hstu.layers.losses import l2_normalise
 from recbole_hstu.serving.cached.event_store import EventStore
 
 # Scores of attention that exist at once, a head.
@@ -94,7 +93,7 @@ class KeyValueRows:
             bias = _bias(layer, distance, buckets)
             x = layer.finish(x, u, _attend(layer, q, old_k, old_v, bias))
         last = x[torch.arange(len(places)), lengths - 1 - first]
-        return l2_normalise(last) if model.item_l2_norm else last
+        return model.normalised(last)
 
     def _context(self, places, rows, at, n_keys: int) -> tuple[torch.Tensor, torch.Tensor]:
         """(B, Q, K) distances k - j and time buckets; the keys after a row are hidden."""

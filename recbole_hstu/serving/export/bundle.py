@@ -9,27 +9,30 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 
-from recbole_hstu.records.run_record import RunRecord, read_record
+from recbole_hstu.config.checkpoint_settings import changed_settings
+from recbole_hstu.records.run_record import RunRecord, finite, read_record
 from recbole_hstu.serving.export.model_card import model_card
 from recbole_hstu.serving.export.programs import Programs
-from recbole_hstu.serving.files.command_options import known_options
 from recbole_hstu.serving.recommender import Recommender
+from recbole_hstu.support.commands.command_options import known_options
 from recbole_hstu.support.errors import InputError, packages_needed, writing
 from recbole_hstu.support.files.whole_file import whole_folder
 
-# What a bundle may hold, and the packages that write it.
-FORMATS = {
+# What a bundle may hold, and the packages of extras that write it.
+FORMATS: dict[str, tuple[str, ...]] = {
     "onnx": ("onnx", "onnxruntime"),
-    "torch": ("torch",),
-    "parquet": ("pyarrow",),
+    "torch": (),
+    "parquet": (),
     "faiss": ("faiss",),
 }
 _OPTIONS = ("out", "formats", "record", "licence", "new_items", "stand_in", "text_features_file")
 
 
 def export(checkpoint: str | Path, options: Mapping[str, Any]) -> str:
-    """Write the bundle of a checkpoint; see `recbole-hstu --help` for the options.
+    """Write the bundle of a checkpoint; see `recbole-hstu export --help`.
 
     Returns:
         One line about what was written.
@@ -84,9 +87,6 @@ def _write_json(path: Path, value: Any) -> None:
 
 
 def _write_parquet(path: Path, tokens: list[str], vectors: np.ndarray) -> None:
-    import pyarrow
-    import pyarrow.parquet
-
     flat = pyarrow.array(vectors.ravel())
     columns = {
         "id": pyarrow.array(np.arange(1, len(tokens) + 1)),
@@ -131,4 +131,26 @@ def _record(path: str, rec: Recommender) -> RunRecord:
             raise InputError(
                 f"--record={path}: is of {key} {its}, and the checkpoint of {ours}; name its own"
             )
+    _check_settings(path, record, rec.saved.state)
     return record
+
+
+def _check_settings(path: str, record: RunRecord, state: Mapping[str, Any]) -> None:
+    """Whether a run of this record's settings and validation has written a checkpoint."""
+    ours, its = finite(state["config"]), record.config
+    name = str(ours["valid_metric"]).lower()
+    best, found = state["best_valid_score"], record.valid_metrics.get(name)
+    changed = changed_settings(ours, its)
+    if found != best:  # a resumed run may have another one, and the best epoch of before
+        changed += [key for key in ("epochs", "train_seconds") if ours[key] != its.get(key)]
+    if changed:
+        key = changed[0]
+        raise InputError(
+            f"--record={path}: is of a run with {key} {its.get(key)}, and the checkpoint of one "
+            f"with {ours[key]}; name its own"
+        )
+    if found not in (None, best):
+        raise InputError(
+            f"--record={path}: is of a run with {name} {found:g} on validation, and the checkpoint "
+            f"has {best:g}; name its own"
+        )

@@ -13,13 +13,13 @@ from tqdm import tqdm
 
 from recbole_hstu.data.files.item_rows import first_ten
 from recbole_hstu.serving.events_of_users import EventsOfUsers
-from recbole_hstu.serving.files.command_options import known_options
 from recbole_hstu.serving.files.request_files import NAMES_AT_ONCE, read_history_file, read_names
 from recbole_hstu.serving.files.table_files import check_kind, table_file
 from recbole_hstu.serving.histories import Histories, of_users_alone
 from recbole_hstu.serving.new_events import counts_events
 from recbole_hstu.serving.recommender import Recommender
 from recbole_hstu.serving.times import date_as_number, whole_numbers
+from recbole_hstu.support.commands.command_options import known_options
 from recbole_hstu.support.errors import InputError
 
 _OPTIONS = (
@@ -36,7 +36,8 @@ logger = logging.getLogger(__name__)
 
 
 def recommend_file(checkpoint: str | Path, options: Mapping[str, Any]) -> str:
-    """Write a table user, item, score, rank for all users of a file; see `recbole-hstu --help`.
+    """Write a table user, item, score, rank for all users of a file; for the options see
+    `recbole-hstu recommend --help`.
 
     Returns:
         One line about what was written and what was left out.

@@ -10,7 +10,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow
+import pyarrow.parquet
 
+from recbole_hstu.serving.checks import check_token_columns
 from recbole_hstu.serving.times import date_as_number, whole_numbers
 from recbole_hstu.support.errors import InputError, in_a_line
 
@@ -105,12 +108,16 @@ def _checked(path: Path, part: pd.DataFrame, rows_before: int) -> pd.DataFrame:
             f"{path}: no column {', '.join(lacking)}; expected user, item and, for models that "
             "read times, time and at"
         )
+    for name in part.columns:
+        if name not in _COLUMNS and str(name).lower() in _COLUMNS:
+            raise InputError(f"{path}: unknown column {name!a}; in small letters it is read")
     part = part[[name for name in _COLUMNS if name in part]].reset_index(drop=True)
     for name in ("user", "item"):
         missing = np.flatnonzero(part[name].isna() | (part[name].astype(str) == ""))
         if len(missing):
             raise InputError(f"{path}: row {rows_before + missing[0] + 1}: no {name}")
-        part[name] = part[name].astype(str)
+    check_token_columns(part, str(path))
+    part = part.astype({"user": str, "item": str})
     if "time" in part:
         part["time"] = _times(path, part["time"], rows_before)
     if "at" in part:
@@ -178,22 +185,12 @@ def _csv(path: Path) -> Tables:
 
 def _parquet(path: Path) -> Tables:
     try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise need_parquet() from error
-    try:
         with pyarrow.parquet.ParquetFile(path) as file:
             _refuse_columns_twice(path, file.schema_arrow.names)
             for batch in file.iter_batches(ROWS_AT_ONCE):
                 yield batch.to_pandas(integer_object_nulls=True)  # floats would round times
     except (OSError, pyarrow.ArrowException) as error:
         raise InputError(f"{path}: is no Parquet file: {in_a_line(error)}") from error
-
-
-def need_parquet() -> InputError:
-    """The error where pyarrow is missing."""
-    return InputError('Parquet needs pyarrow: pip install "recbole-hstu[parquet]"; or use .csv')
 
 
 def _unread(path: str | Path, error: OSError) -> InputError:

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import IO, Any
 
 import pandas as pd
+import pyarrow
+import pyarrow.parquet
 
-from recbole_hstu.serving.files.request_files import need_parquet
 from recbole_hstu.support.errors import InputError, writing
 from recbole_hstu.support.files.whole_file import whole_file
 
@@ -25,11 +26,6 @@ def check_kind(path: str | Path) -> None:
     """
     if Path(path).suffix not in KINDS:
         raise InputError(f"{path}: tables are written as {', '.join(KINDS)}")
-    if Path(path).suffix == ".parquet":
-        try:
-            import pyarrow  # noqa: F401
-        except ImportError as error:
-            raise need_parquet() from error
 
 
 @contextmanager
@@ -71,9 +67,6 @@ def _json_lines(stream: IO[bytes]) -> Iterator[Write]:
 
 @contextmanager
 def _parquet(stream: IO[bytes]) -> Iterator[Write]:
-    import pyarrow
-    import pyarrow.parquet
-
     writer: Any = None
 
     def write(table: pd.DataFrame) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
-from recbole_hstu.support.errors import InputError
+from recbole_hstu.support.errors import InputError, in_a_line
 from recbole_hstu.support.settings import Settings
 
 
@@ -39,9 +40,21 @@ def check_folders(*names: str, option: str | None = None) -> None:
         folder = Path(name)
         while not os.path.lexists(folder):  # a link to nothing is in the way, too
             folder = folder.parent
-        if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        if reason := hindrance(folder):
             other = f", or choose another with {option}" if option else ""
             raise InputError(
-                f"{name}: the folder cannot be written ({folder} is in the way); run from a "
-                f"folder of your own{other}"
+                f"{name}: the folder cannot be written ({reason}); run from a folder "
+                f"of your own{other}"
             )
+
+
+def hindrance(folder: Path) -> str | None:
+    """Why nothing can be made in what should be a folder, None if something can. It is tried: of
+    /proc, or a disk that is read only, rights alone say nothing."""
+    if not folder.is_dir():
+        return f"{folder} is in the way"
+    try:
+        with tempfile.TemporaryDirectory(prefix=".recbole_hstu.", dir=folder):
+            return None
+    except OSError as error:
+        return f"{folder}: {in_a_line(error.strerror or error)}"
