@@ -39,9 +39,9 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m dataset_conve
     except ConversionError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         sys.stderr.write("interrupted; the data set is as it was before\n")
-        return 130
+        return getattr(interrupt, "status", 130)  # that of SIGTERM is another one
     return 0
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from recbole_hstu import __version__
 from recbole_hstu.config.command_line import read_options
 from recbole_hstu.support.commands.command_help import command_help, overview
-from recbole_hstu.support.commands.interrupts import Terminated, sigterm_interrupts
+from recbole_hstu.support.commands.interrupts import sigterm_interrupts
 from recbole_hstu.support.commands.invocation import command
 from recbole_hstu.support.commands.terminal import with_output, write_to_any_terminal
 from recbole_hstu.support.errors import (
@@ -73,7 +73,7 @@ def _main(argv: Sequence[str] | None) -> int:
         return 1
     except KeyboardInterrupt as interrupt:
         sys.stderr.write("recbole-hstu: interrupted\n")
-        return 143 if isinstance(interrupt, Terminated) else 130
+        return getattr(interrupt, "status", 130)
 
 
 def _do(name: str, arguments: Sequence[str]) -> int:

@@ -24,7 +24,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from recbole_hstu.distributed import processes
-from recbole_hstu.support.commands.interrupts import Terminated
+from recbole_hstu.support.commands.interrupts import Terminated, sigterm_is_an_interrupt
 from recbole_hstu.support.errors import InputError, ProcessDied
 from recbole_hstu.support.files.whole_file import write_whole
 
@@ -56,7 +56,7 @@ def launch(processes: int, restarts: int, function: Callable, *arguments: Any) -
         ProcessDied: a process was ended by a signal.
         RuntimeError: the function has raised another error, which the message names.
     """
-    content = _packed(function, arguments)
+    content, interrupts = _packed(function, arguments), sigterm_is_an_interrupt()
     how = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
@@ -78,7 +78,7 @@ def launch(processes: int, restarts: int, function: Callable, *arguments: Any) -
         except SignalException as error:
             if error.sigval == signal.SIGINT:
                 raise KeyboardInterrupt from None
-            if error.sigval == signal.SIGTERM:
+            if error.sigval == signal.SIGTERM and interrupts:
                 raise Terminated from None
             raise SystemExit(128 + error.sigval) from None
     refusals = [result for result in results.values() if isinstance(result, _Refused)]

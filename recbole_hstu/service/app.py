@@ -169,7 +169,7 @@ def _page(page: Response) -> Response:
     return page
 
 
-def _known_query(request: Request) -> None:
+async def _known_query(request: Request) -> None:
     """A misspelt parameter must not be passed over; of one given twice nobody knows which counts.
 
     Raises:
@@ -180,7 +180,8 @@ def _known_query(request: Request) -> None:
     for name in given:
         if name not in known or given.count(name) > 1:
             msg = "is given twice" if name in known else f"unknown; known are {', '.join(known)}"
-            raise RequestValidationError([{"loc": ("query", name), "msg": msg}])
+            wrong = {"type": "extra_forbidden", "loc": ("query", name), "msg": msg}
+            raise RequestValidationError([wrong])
 
 
 def _find(models: dict[str, ServedModel], name: str | None) -> ServedModel:

@@ -84,7 +84,7 @@ def read_histories(
     *,
     needs_time: bool,
     on_unknown: str = "raise",
-    newest: int | None = None,
+    known_times: tuple[int, int] | None = None,
 ) -> Histories:
     """Check histories and find their items.
 
@@ -95,7 +95,7 @@ def read_histories(
         needs_time: whether every event must have a time.
         on_unknown: events with unknown items are an error (`raise`), or are left out, with a
             warning (`warn`) or without (`ignore`); so are users who have no other event.
-        newest: time of the training, if it is known, whose unit the times must have.
+        known_times: the first and the last of the training, whose unit the times must have.
 
     Raises:
         InputError: histories of another form, an empty one, an unknown item, a time that is no
@@ -116,8 +116,8 @@ def read_histories(
         )
     owner = np.repeat(np.arange(len(users)), counts)
     exact = None if times is None else _exact_times(times, owner, users)
-    if exact is not None and newest is not None:
-        check_unit(exact, newest, "histories: time ")
+    if exact is not None and known_times is not None:
+        check_unit(exact, known_times, "histories: time ")
     ids = items.get_indexer(pd.Index(tokens, dtype=object))
     ids[ids == 0] = -1  # the padding is no item
     found = _known_only(users, owner, ids, tokens, exact, on_unknown)

@@ -177,13 +177,13 @@ class Recommender:
             self.items,
             needs_time=self.needs_time,
             on_unknown=on_unknown,
-            newest=self.saved.newest_time,
+            known_times=self.saved.times,
         )
 
     def request_times(self, at: Any, given: Histories, users: Sequence[Any]) -> np.ndarray | None:
         """(B,) the times of the requests; see `request_times.request_times`, also for errors."""
         needed_by = self.saved.config["model"] if self.needs_time else None
-        return request_times(at, given, users, needed_by, self.saved.newest_time)
+        return request_times(at, given, users, needed_by, self.saved.times)
 
     def ids(self, tokens: Sequence[Any]) -> np.ndarray:
         """(n,) int64 ids of item tokens.

@@ -19,7 +19,7 @@ def request_times(
     histories: Histories,
     users_before: Sequence[Any],
     needed_by: str | None = None,
-    newest: int | None = None,
+    known_times: tuple[int, int] | None = None,
 ) -> np.ndarray | None:
     """The time of each user's request, (B,) int64.
 
@@ -28,7 +28,7 @@ def request_times(
             None where the model reads no times.
         users_before: everybody in the request, also those who were left out.
         needed_by: the model, if it reads the time.
-        newest: time of the training, if it is known, whose unit the times must have.
+        known_times: the first and the last of the training, whose unit the times must have.
 
     Raises:
         InputError: none where the model reads it, not a whole number, too few or too many, before
@@ -42,8 +42,8 @@ def request_times(
             "(--at=881251000)"
         )
     times = whole_numbers(_of_users(at, histories.users, users_before), "at: ")
-    if newest is not None:
-        check_unit(times, newest, "at: ")
+    if known_times is not None:
+        check_unit(times, known_times, "at: ")
     if histories.last_times is not None:
         _check_last(times, histories.last_times, histories.users)
     return times

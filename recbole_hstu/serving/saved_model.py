@@ -64,9 +64,10 @@ class SavedModel:
     state: dict[str, Any]
 
     @property
-    def newest_time(self) -> int | None:
-        """Of the training's events; None where it had no times, or the checkpoint is older."""
-        return self.state.get("newest_time")
+    def times(self) -> tuple[int, int] | None:
+        """The first and the last of the data set; None where it had none, or the checkpoint is of
+        an older version."""
+        return self.state.get("times")
 
     @property
     def of_recbole(self) -> bool:

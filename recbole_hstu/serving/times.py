@@ -96,10 +96,13 @@ def refuse_other_unit(time: int, newest: int, *, what: str, whose: str) -> None:
         )
 
 
-def check_unit(times: np.ndarray, newest: int, what: str) -> None:
-    """`refuse_other_unit` for the first and the last of many times (n,), beside the training's."""
-    for time in (times.min(), times.max()) if len(times) else ():
-        refuse_other_unit(int(time), newest, what=what, whose="the training")
+def check_unit(times: np.ndarray, known: tuple[int, int], what: str) -> None:
+    """`refuse_other_unit` for the times (n,) outside of those of the training, of which the first
+    and the last are `known`. Between them any time will do: the training had such."""
+    first, last = known
+    outside = times[(times < first) | (times > last)]
+    for time in (outside.min(), outside.max()) if len(outside) else ():
+        refuse_other_unit(int(time), last, what=what, whose="the training")
 
 
 def _unit(time: int) -> str | None:

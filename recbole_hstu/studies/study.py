@@ -88,7 +88,11 @@ def _run_side_by_side(plan: Sequence[PlannedRun], folder: Path, jobs: int) -> li
         own = [replace(planned, options=on_gpu(planned.options, gpu)) for planned in plan]
         return own, folder, taken, ended
 
-    side_by_side(jobs, _take_runs, arguments)
+    try:
+        side_by_side(jobs, _take_runs, arguments)
+    except KeyboardInterrupt:
+        logger.info("interrupted; the same command again goes on")
+        raise
     return [bool(end) for end in ended]
 
 

@@ -126,9 +126,9 @@ def refused_by_recbole(
 def _reason(error: Exception) -> str:
     if error.args:
         return in_a_line(error.args[0])
-    if isinstance(error, NotImplementedError):  # RecBole's, in the place of a model's own method
-        method = traceback.extract_tb(error.__traceback__)[-1].name
-        return f"the model has no method {method} (docs/extending.md)"
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    if isinstance(error, NotImplementedError) and "abstract_recommender" in last.filename:
+        return f"the model has no method {last.name} (docs/extending.md)"
     return "no reason is given"
 
 

@@ -10,12 +10,13 @@ import numpy as np
 
 
 def python_value(value: Any) -> Any:
-    """A copy of a value, numpy's numbers and arrays in it as those of Python."""
-    if isinstance(value, np.generic | np.ndarray):
+    """A copy of a value, numpy's numbers and lists of them in it as those of Python. A larger
+    array, which only a model of one's own can mean, stays."""
+    if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim < 2):
         return value.tolist()
     if isinstance(value, Mapping):
         return {key: python_value(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
+    if isinstance(value, list):
         return [python_value(item) for item in value]
     return value
 

@@ -3,6 +3,8 @@ speaks much later, and names neither the model nor the method."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,34 +13,58 @@ from recbole_hstu.support.errors import InputError
 
 
 def check_answers(model: Any, name: str, n_items: int) -> None:
-    """Let `full_sort_predict` and `calculate_loss` of a model raise an `InputError`: of scores that
-    are not (B, n_items) floats (flat ones will do), of a loss that is no number with a gradient."""
-    score, loss = model.full_sort_predict, model.calculate_loss
+    """Let `full_sort_predict` and `calculate_loss` of a model look at what they give."""
+    model.full_sort_predict = CheckedScores(model.full_sort_predict, name, n_items)
+    model.calculate_loss = CheckedLoss(model.calculate_loss, name)
 
-    def full_sort_predict(rows: Any) -> torch.Tensor:
-        scores, shape = score(rows), (len(rows), n_items)
+
+@dataclass
+class CheckedScores:
+    """A model's `full_sort_predict`. An object, not a function: a copy of the model takes it along.
+
+    Raises:
+        InputError: the scores are not (B, n_items) floats; flat ones will do.
+    """
+
+    own: Callable[..., Any]
+    name: str
+    n_items: int
+
+    def __call__(self, rows: Any, *args: Any, **options: Any) -> torch.Tensor:
+        scores, shape = self.own(rows, *args, **options), (len(rows), self.n_items)
         right = torch.is_tensor(scores) and scores.shape in (shape, (shape[0] * shape[1],))
         if not right or not scores.is_floating_point():
             raise InputError(
-                f"--model={name}: full_sort_predict gave {_said(scores)}, expected {shape} of "
+                f"--model={self.name}: full_sort_predict gave {_said(scores)}, expected {shape} of "
                 "floats, the items from the padding on (docs/extending.md)"
             )
         return scores
 
-    def calculate_loss(rows: Any) -> Any:
-        losses = loss(rows)
+
+@dataclass
+class CheckedLoss:
+    """A model's `calculate_loss`, as `CheckedScores`.
+
+    Raises:
+        InputError: the loss is no number with a gradient, nor a tuple of such.
+    """
+
+    own: Callable[..., Any]
+    name: str
+
+    def __call__(self, rows: Any, *args: Any, **options: Any) -> Any:
+        losses = self.own(rows, *args, **options)
         parts = losses if isinstance(losses, tuple) else (losses,)
         right = all(torch.is_tensor(part) and part.numel() == 1 for part in parts)
         if right and torch.is_grad_enabled():
             right = any(part.requires_grad for part in parts)
         if not right:
             raise InputError(
-                f"--model={name}: calculate_loss gave {', '.join(map(_said, parts))}, expected a "
-                "tensor of one number with a gradient, or a tuple of such (docs/extending.md)"
+                f"--model={self.name}: calculate_loss gave {', '.join(map(_said, parts))}, "
+                "expected a tensor of one number with a gradient, or a tuple of such "
+                "(docs/extending.md)"
             )
         return losses
-
-    model.full_sort_predict, model.calculate_loss = full_sort_predict, calculate_loss
 
 
 def _said(value: Any) -> str:

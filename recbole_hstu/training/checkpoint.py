@@ -211,8 +211,8 @@ def user_tokens(dataset: Any) -> list[str]:
 
 def tokens_kept(dataset: Any, model: Any) -> dict[str, Any]:
     """What a checkpoint holds of a data set: the item tokens, the user tokens if the model has
-    weights of users, of both how many there are (padding included) and a hash, and the newest
-    time, which tells the unit."""
+    weights of users, of both how many there are (padding included) and a hash, and the oldest
+    and the newest time, which tell the unit."""
     items, users = item_tokens(dataset), dataset.field2id_token[dataset.uid_field]
     of_users = {dataset.user_num, dataset.user_num + dataset.item_num}
     tensors = [value for value in model.state_dict().values() if torch.is_tensor(value)]
@@ -225,14 +225,16 @@ def tokens_kept(dataset: Any, model: Any) -> dict[str, Any]:
             "items": [len(items), _hash_of(items)],
             "users": [len(users), _hash_of(users)],
         },
-        "newest_time": _newest_time(dataset),
+        "times": _first_and_last(dataset),
     }
 
 
-def _newest_time(dataset: Any) -> int | None:
+def _first_and_last(dataset: Any) -> list[int] | None:
     """None where no times are loaded."""
-    events = getattr(dataset, "event_feat", dataset.inter_feat)
-    return int(events[dataset.time_field].max()) if dataset.time_field in events else None
+    events = dataset.event_feat if hasattr(dataset, "event_feat") else dataset.inter_feat
+    if dataset.time_field not in events:
+        return None
+    return [int(time) for time in torch.aminmax(events[dataset.time_field])]
 
 
 def _hash_of(tokens: Iterable[str]) -> str:

@@ -40,6 +40,7 @@ class Resumable:
     history: list[dict[str, Any]]
     _train_data: Any = None
     _dataset: Any = None
+    _kept: dict[str, Any] | None = None
     _resumed: dict[str, Any] | None = None
     _stopped_early = False
     best_weights: dict[str, Any] | None = None
@@ -131,8 +132,15 @@ class Resumable:
             "history": self.history,
             "other_parameter": checkpoint.encode(self.model.other_parameter()),
             "launch": processes.launch_id(),
-            **checkpoint.tokens_kept(self._dataset, self.model),
+            **self._of_data,
         }
+
+    @property
+    def _of_data(self) -> dict[str, Any]:
+        """What a checkpoint holds of the data set: the same after every epoch."""
+        if self._kept is None:
+            self._kept = checkpoint.tokens_kept(self._dataset, self.model)
+        return self._kept
 
     def _restore_random_states(self, state: dict[str, Any]) -> None:
         states = [state["random"], *state.get("random_of_others", [])]

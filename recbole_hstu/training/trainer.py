@@ -112,7 +112,7 @@ class PlainTrainer(Epoch, Resumable, Trainer):
         Returns:
             The best validation score and result, as RecBole does.
         """
-        self._train_data, self._dataset = train_data, train_data._dataset
+        self._train_data, self._dataset, self._kept = train_data, train_data._dataset, None
         with self._name_of_its_own(saved):
             if saved:
                 logger.info("checkpoints: %s and .last.pth", self.saved_model_file)

@@ -1,5 +1,7 @@
 """Models that stand elsewhere and options that are declared once: known wherever they are named."""
 
+import copy
+import pickle
 import re
 import sys
 from importlib.metadata import EntryPoint
@@ -241,6 +243,28 @@ def test_losses_of_a_wrong_shape(loss, message):
     check_answers(model, "Plain", 31)
     with pytest.raises(InputError, match=re.escape(f"--model=Plain: calculate_loss {message}")):
         model.calculate_loss(range(40))
+
+
+def test_a_copy_of_a_model_gives_its_own_answers():
+    """As of a teacher that follows its student; RecBole's RecVAE asks with an option more."""
+    model = Student()
+    check_answers(model, "Student", 31)
+    teacher = copy.deepcopy(model)
+    teacher.weight.data += 1
+    assert model.calculate_loss(None, times=2).item() == teacher.calculate_loss(None).item() == 2
+    assert torch.equal(pickle.loads(pickle.dumps(model)).weight, model.weight)
+
+
+class Student(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(()))
+
+    def calculate_loss(self, rows, times=1):
+        return self.weight * times
+
+    def full_sort_predict(self, rows):
+        return self.weight.expand(len(rows), 31)
 
 
 def test_the_page_of_options_is_what_the_files_declare():

@@ -94,6 +94,7 @@ def test_bodies_that_are_no_json(service, body, words):
     ("path", "words"),
     [
         ("/items?q=red", "query.q: unknown; known are query, limit, model"),
+        ("/items?query[]=red", "query.query[]: unknown; known are query, limit, model"),
         ("/similar/i1?K=1", "query.K: unknown; known are k, model"),
         ("/similar/i1?k=2&k=3", "query.k: is given twice"),
     ],

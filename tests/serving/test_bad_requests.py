@@ -125,12 +125,21 @@ def test_bad_options(models, options, words):
 )
 def test_the_unit_of_a_request(models, monkeypatch, last, at, words):
     """It is that of the user's last event, as far as their size tells it."""
-    monkeypatch.setitem(models["HSTU"].saved.state, "newest_time", None)  # an older checkpoint
+    monkeypatch.setitem(models["HSTU"].saved.state, "times", None)  # an older checkpoint
     histories, times = [*GOOD, [("i1", 5), ("i2", last)]], [9, at]
     if words:
         refused(lambda: models["HSTU"].recommend(histories, k=3, at=times), f"at: {at} {words}")
     else:
         assert len(models["HSTU"].recommend(histories, k=3, at=times)) == 6
+
+
+def test_any_time_of_the_training_will_do(models, monkeypatch):
+    """Of a set in seconds with one wrong row, and of one that begins near 0."""
+    rec = models["HSTU"]
+    wrong_row, from_0 = [1_500_000_000, 1_600_000_000_000], [0, 126 * 10**9]
+    for known, time in ((wrong_row, 1_590_000_000), (from_0, 5 * 10**9)):
+        monkeypatch.setitem(rec.saved.state, "times", known)
+        assert len(rec.recommend([[("i1", time)]], k=3, at=time + 1)) == 3
 
 
 @pytest.mark.parametrize("name", ["HSTU", "SASRec"])

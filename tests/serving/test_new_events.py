@@ -115,6 +115,9 @@ def test_what_cannot_be_counted_changes_nothing(checkpoint, requests, monkeypatc
         rec.add_events([[("i1", 2 * START)]])
     with pytest.raises(InputError, match="time 1600000000 is in seconds, and the times of"):
         rec.add_events([[("i1", START // 1000)]])
+    rec.saved.state["times"] = None  # an older checkpoint
+    with pytest.raises(InputError, match="time 1600000000 is not in the unit of the training"):
+        rec.add_events([[("i1", START // 1000)]])
     with pytest.raises(InputError, match="does not know: i99"):
         rec.add_events([[("i1", CUT), ("i99", CUT)]])
     assert torch.equal(counts.table, table)

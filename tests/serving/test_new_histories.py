@@ -140,7 +140,7 @@ def test_nobody_counts_events_without_names_where_the_model_does_not(files):
 
 def test_times_that_do_not_fit_those_of_the_data_set(files):
     rec = loaded(files, "HSTU")
-    rec.saved.state["newest_time"] = None  # an older checkpoint
+    rec.saved.state["times"] = None  # an older checkpoint
     rec.add_events(bought("u3", first=LATE // 1000))
     with pytest.raises(InputError, match="new events: time 1601000001 is in seconds, and"):
         rec.recommend_users(["u3"], at=AT)

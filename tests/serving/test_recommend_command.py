@@ -110,7 +110,7 @@ def test_histories_of_every_kind(model, kind, rows_at_once, monkeypatch):
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
 def test_users_without_a_time_of_their_own_have_that_of_the_option(model, kind, capsys):
-    own = 1_700_000_000_001  # which no float32 holds
+    own = 1_700_000_000_001
     table = pd.DataFrame({"user": ["a", "a", "b"], "item": ["i1", "i2", "i3"], "time": [5, 6, 7]})
     at = pd.Series([own, own, None], dtype="Int64")
     if kind == "jsonl":
@@ -128,6 +128,16 @@ def test_users_without_a_time_of_their_own_have_that_of_the_option(model, kind, 
     capsys.readouterr()
     assert recommend(model, f"--histories={file}", without="--at") == 2
     assert "no time of the request (at) for the users b; --at=TIME" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_times_are_read_exactly(kind):
+    own = 2**60 + 1  # which no float holds
+    table = pd.DataFrame({"user": ["a", "b"], "item": ["i1", "i2"], "time": [own, own]})
+    file = histories_file(kind, table.assign(at=pd.Series([own, None], dtype="Int64")))
+    read_back = pd.concat(request_files.read_history_file(file), ignore_index=True)
+    assert read_back["time"].tolist() == [own, own]
+    assert read_back["at"][0] == own
 
 
 def test_a_model_without_times_needs_no_time_of_a_request(toy):

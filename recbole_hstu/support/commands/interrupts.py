@@ -11,7 +11,13 @@ from typing import Any
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, as a scheduler sends it: what was done is kept and the way on is said."""
+    """SIGTERM, as a scheduler sends it: what was done is kept and the way on is said.
+
+    Attributes:
+        status: with which the command ends.
+    """
+
+    status = 143
 
 
 @contextmanager
@@ -29,6 +35,11 @@ def sigterm_interrupts() -> Iterator[None]:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
+def sigterm_is_an_interrupt() -> bool:
+    """Whether this process is in `sigterm_interrupts`."""
+    return signal.getsignal(signal.SIGTERM) is _raise
+
+
 class Interrupts:
     """Remembers SIGINT, and SIGTERM within `sigterm_interrupts`, during a `with` block.
 
@@ -44,7 +55,7 @@ class Interrupts:
         self._seen = None
         if threading.current_thread() is threading.main_thread():
             numbers = [signal.SIGINT]
-            if signal.getsignal(signal.SIGTERM) is _raise:
+            if sigterm_is_an_interrupt():
                 numbers.append(signal.SIGTERM)
             self._previous = {number: signal.signal(number, self._remember) for number in numbers}
         return self
