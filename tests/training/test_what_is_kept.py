@@ -7,7 +7,7 @@ import weakref
 import numpy as np
 import pytest
 import torch
-from small_data import small_options
+from small_data import random_rows, small_options
 
 from recbole_hstu.layers.items.item_encoder import FusedEncoder, IdEncoder
 from recbole_hstu.quick_start import run
@@ -157,14 +157,22 @@ def test_a_run_goes_on_by_the_address_of_its_class(toy):
     assert config["hidden_size"] == small_options()["hidden_size"]
 
 
+def test_a_data_set_without_times_leaves_none_in_a_checkpoint(toy):
+    options = {"load_col": {"inter": ["user_id", "item_id"]}, "eval_args": {"order": "RO"}}
+    options["eval_args"] |= {"split": {"RS": [0.8, 0.1, 0.1]}, "mode": "full"}
+    file = run("BPR", "toy", config_dict=small_options("BPR", epochs=1, **options))["checkpoint"]
+    assert checkpoint.load_checkpoint(file)["times"] is None
+
+
 def test_user_tokens_are_kept_where_a_model_knows_users(toy):
-    sizes = {}
+    sizes, times = {}, [time for _, _, time in random_rows()]
     for model in ("HSTU", "SASRec", "BPR", "FPMC"):
         result = run(model, "toy", config_dict=small_options(model, epochs=1))
         state = checkpoint.load_checkpoint(result["checkpoint"])
         sizes[model] = state["user_tokens"] and len(state["user_tokens"])
         assert state["tokens"]["users"][0] == 41
         assert len(state["item_tokens"]) == state["tokens"]["items"][0]
+        assert state["times"] == [min(times), max(times)]
     assert sizes == {"HSTU": None, "SASRec": None, "BPR": 41, "FPMC": 41}
 
 
