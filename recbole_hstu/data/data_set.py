@@ -66,8 +66,7 @@ def _unknown_dataset(name: str, folder: Path) -> InputError:
         return _no_data_path(folder.parent)
     here = [p.parent.name for p in folder.parent.glob("*/*.inter")]
     known = [path.stem for path in (PROPERTIES / "dataset").glob("*.yaml")]
-    others = [one for one in (*here, *known) if one != name]
-    near = difflib.get_close_matches(name, others, n=1)
+    near = [] if name in known else difflib.get_close_matches(name, (*here, *known), n=1)
     hint = f"did you mean {near[0]}? " if near else ""
     return InputError(
         f"--dataset={name}: {folder / name}.inter does not exist; {hint}"

@@ -43,7 +43,7 @@ def test_unknown_dataset(toy, capfd):
 
 def test_a_name_that_is_no_hint(capfd):
     Path("empty").mkdir()
-    words = "empty/ml-1m/ml-1m.inter does not exist; did you mean ml-100k? "
+    words = "empty/ml-1m/ml-1m.inter does not exist; your own data become"
     refused(capfd, command(dataset="ml-1m", data_path="empty"), words)
 
 
