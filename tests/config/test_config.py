@@ -14,6 +14,7 @@ from recbole_hstu.config.config import PROPERTIES, Config
 from recbole_hstu.config.model_registry import OWN_MODELS, find_model, recbole_models
 from recbole_hstu.encoders import TextOptions
 from recbole_hstu.support.errors import InputError
+from recbole_hstu.support.plain_values import python_value
 from recbole_hstu.support.yaml_values import load_yaml, parse_value
 
 
@@ -270,6 +271,8 @@ def test_values_of_numpy_are_those_of_python():
     found = [config[key] for key in (*given, "valid_metric")]
     assert found == [3, [5, 10], 0.5, True, [0.5, 0.75], "NDCG@5"]
     assert [type(value) for value in found] == [int, list, float, bool, list, str]
+    table = np.ones((2, 3))  # of a model of one's own
+    assert python_value({"prior": table})["prior"] is table
 
 
 def test_settings_beside_the_atomic_files(toy):
