@@ -20,6 +20,7 @@ import json
 import statistics
 import sys
 import time
+from typing import Any
 
 import device_option
 from own_process import in_own_process
@@ -81,11 +82,16 @@ def compare(args: argparse.Namespace, device: str) -> None:
         )
 
 
-def measure_recbole(model: str, args: argparse.Namespace) -> dict[str, float]:
+def common_options(model: str, args: argparse.Namespace) -> dict[str, Any]:
     options = {**MODELS[model], "MAX_ITEM_LIST_LENGTH": args.history}
     options["use_gpu"] = args.device == "cuda"
     if args.data_path:
         options["data_path"] = args.data_path
+    return options
+
+
+def measure_recbole(model: str, args: argparse.Namespace) -> dict[str, float]:
+    options = common_options(model, args)
     sys.argv = sys.argv[:1]  # RecBole reads it
     before = peak_mib(args.device)
     rows, epoch, evaluation = one_epoch(model.partition("/")[0], args.dataset, options)
@@ -94,11 +100,8 @@ def measure_recbole(model: str, args: argparse.Namespace) -> dict[str, float]:
 
 
 def measure(model: str, args: argparse.Namespace) -> dict[str, float]:
-    options = {**MODELS[model], "MAX_ITEM_LIST_LENGTH": args.history, "protocol": "recbole"}
-    options |= {"epochs": 1, "show_progress": False, "mask_seen": True}
-    options["use_gpu"] = args.device == "cuda"
-    if args.data_path:
-        options["data_path"] = args.data_path
+    options = common_options(model, args) | {"protocol": "recbole", "epochs": 1}
+    options |= {"show_progress": False, "mask_seen": True}
     before = peak_mib(args.device)
     keep_freed_memory()
     name, _, view = model.partition("/")

@@ -51,7 +51,8 @@ class ServedModel:
     def __init__(self, name: str, rec: Recommender, titles: ItemTitles, cache_bytes: int):
         self.name, self.rec, self.titles = name, rec, titles
         self.cache = HistoryCache(rec, cache_bytes)
-        self.time_unit = unit_name((rec.saved.times or [None])[-1])
+        times = rec.saved.times
+        self.time_unit = unit_name(times[-1]) if times else None
 
     def described(self) -> Row:
         """`Model`."""

@@ -13,7 +13,7 @@ import pandas as pd
 from recbole_hstu.data.files.atomic_file import form_of, read_atomic
 from recbole_hstu.data.files.item_rows import first_ten
 from recbole_hstu.data.ties import in_hashed_order
-from recbole_hstu.serving.checks import check_token_columns, token_list
+from recbole_hstu.serving.checks import check_token_columns
 from recbole_hstu.serving.times import refuse_other_unit, whole_numbers
 from recbole_hstu.support.errors import InputError
 
@@ -147,7 +147,7 @@ class EventsOfUsers:
         Raises:
             InputError: nobody is named, one twice, or one who has no event.
         """
-        wanted = pd.Index([str(user) for user in token_list(users, "users")], dtype=object)
+        wanted = pd.Index([str(user) for user in users], dtype=object)
         if not wanted.is_unique:
             raise InputError(f"users twice: {first_ten(wanted[wanted.duplicated()].unique())}")
         if not len(wanted):

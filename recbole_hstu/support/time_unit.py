@@ -24,9 +24,9 @@ def ticks_a_second(time: float) -> int:
     return 1000 if time >= _MILLISECONDS_FROM else 1
 
 
-def unit_name(time: float | None) -> str | None:
-    """`ms` or `s`; None where no time is given, or one of a finer unit."""
+def unit_name(time: float) -> str | None:
+    """`ms` or `s`; None for a finer unit."""
     try:
-        return None if time is None else "ms" if ticks_a_second(time) == 1000 else "s"
+        return "ms" if ticks_a_second(time) == 1000 else "s"
     except InputError:
         return None
