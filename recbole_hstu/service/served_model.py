@@ -162,7 +162,7 @@ class ServedModel:
     def _prepare(self, given: Histories, times, part: slice, is_kept: bool) -> torch.Tensor:
         if is_kept and self.rec.saved.is_sequential:
             return self.cache.prepare(given, times, part)
-        return self.rec.scorer.prepare(self.rec.batch(given, times, part.start, part.stop))
+        return self.rec.prepare(given, times, part)
 
     def _barred(self, asked: Sequence[_Asked]) -> Pairs:
         """(row, item id) that no list may hold."""
@@ -230,9 +230,8 @@ class ServedModel:
         found = []
         with torch.inference_mode():
             for start in range(0, len(given), rec.scorer.rows_at_once):
-                stop = min(start + rec.scorer.rows_at_once, len(given))
-                prepared = rec.scorer.prepare(rec.batch(given, times, start, stop))
-                found.append(rec.scorer.scores(prepared, ids))
+                part = slice(start, min(start + rec.scorer.rows_at_once, len(given)))
+                found.append(rec.scorer.scores(rec.prepare(given, times, part), ids))
         scores = torch.cat(found)
         unscored = ~scores.isfinite().all(0)
         if unscored.any():  # beams reach a part of the items

@@ -16,6 +16,7 @@ from recbole_hstu.serving.batches import Batches
 from recbole_hstu.serving.checks import token_list, true_or_false
 from recbole_hstu.serving.events_of_users import EventsOfUsers, read_events
 from recbole_hstu.serving.histories import Histories, of_users_alone, read_histories, users_of
+from recbole_hstu.serving.long_table import long_table
 from recbole_hstu.serving.new_events import add_events
 from recbole_hstu.serving.new_items import add_items
 from recbole_hstu.serving.request_times import request_times
@@ -94,7 +95,7 @@ class Recommender:
         """
         given = self.read(histories, on_unknown)
         times = self.request_times(at, given, users_of(histories))
-        return self._table(given, times, k, exclude_seen, candidates, exclude)
+        return self.tables(given, times, k, exclude_seen, candidates, exclude)
 
     def recommend_users(
         self,
@@ -122,7 +123,7 @@ class Recommender:
         else:
             given = self.read(self.events_of_users(dataset).of(tokens), on_unknown)
         times = self.request_times(at, given, [str(token) for token in tokens])
-        return self._table(given, times, k, exclude_seen, candidates, exclude)
+        return self.tables(given, times, k, exclude_seen, candidates, exclude)
 
     def events_of_users(self, dataset: str | Path | pd.DataFrame | None = None) -> EventsOfUsers:
         """Of a data set and of `add_events`; see `read_events` for arguments and errors."""
@@ -229,8 +230,10 @@ class Recommender:
         *,
         exclude_seen: bool = True,
         columns: torch.Tensor | None = None,
+        prepare: Callable[..., torch.Tensor] | None = None,
     ) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor]]:
         """Batch by batch: the users, scores (B, k) and ids (B, k); -inf where there is no item.
+        `prepare` stands in for the method of this name.
 
         Raises:
             InputError: a k out of range, a user that the model does not know.
@@ -238,12 +241,16 @@ class Recommender:
         self.check_k(k, columns)
         is_left_out = true_or_false(exclude_seen, "exclude_seen")
         for start in range(0, len(given), self.scorer.rows_at_once):
-            stop = min(start + self.scorer.rows_at_once, len(given))
+            part = slice(start, min(start + self.scorer.rows_at_once, len(given)))
             with torch.inference_mode():
-                prepared = self.scorer.prepare(self.batch(given, times, start, stop))
-                seen = given.seen(start, stop) if is_left_out else None
+                prepared = (prepare or self.prepare)(given, times, part)
+                seen = given.seen(part.start, part.stop) if is_left_out else None
                 best, ids = self.best(prepared, k, seen, columns)
-            yield slice(start, stop), best, ids
+            yield part, best, ids
+
+    def prepare(self, given: Histories, times: np.ndarray | None, part: slice) -> torch.Tensor:
+        """What the scorer compares with the items, for some of the users."""
+        return self.scorer.prepare(self.batch(given, times, part.start, part.stop))
 
     def best(
         self,
@@ -276,25 +283,13 @@ class Recommender:
         best, found = top_k(score, len(prepared), n_columns, k, (row, column))
         return best, found + 1 if columns is None else columns[found]
 
-    def _table(self, given, times, k, exclude_seen, candidates, exclude) -> pd.DataFrame:
-        columns = self.columns(candidates, exclude)
-        lists = self.lists(given, times, k, exclude_seen=exclude_seen, columns=columns)
-        tables = [self.table(given, *part) for part in lists]
-        empty = torch.empty(0, k)
-        tables = tables or [self.table(given, slice(0), empty, empty.long())]
-        return pd.concat(tables, ignore_index=True)
-
-    def table(
-        self, given: Histories, users: slice, best: torch.Tensor, ids: torch.Tensor
+    def tables(
+        self, given, times, k, exclude_seen, candidates, exclude, prepare=None
     ) -> pd.DataFrame:
-        """One batch of `lists` as a long table user, item, score, rank."""
-        score, id = best.cpu().numpy(), ids.cpu().numpy()
-        row, place = np.nonzero(score > -np.inf)
-        return pd.DataFrame(
-            {
-                "user": pd.Series(given.users[users]).to_numpy()[row],
-                "item": self.items.to_numpy()[id[row, place]],
-                "score": score[row, place],
-                "rank": place + 1,
-            }
-        )
+        """`lists` for arguments of `recommend`, as one long table."""
+        options = {"exclude_seen": exclude_seen, "columns": self.columns(candidates, exclude)}
+        lists = self.lists(given, times, k, **options, prepare=prepare)
+        tables = [long_table(self.items, given.users[part], *best) for part, *best in lists]
+        empty = torch.empty(0, k)
+        tables = tables or [long_table(self.items, given.users[:0], empty, empty.long())]
+        return pd.concat(tables, ignore_index=True)

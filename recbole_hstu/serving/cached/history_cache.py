@@ -109,19 +109,10 @@ class HistoryCache:
         Raises:
             InputError: nothing is known of a user, and see `Recommender.recommend`.
         """
-        rec = self.recommender
-        columns = rec.columns(candidates, exclude)
-        rec.check_k(k, columns)
         given = self.histories(users)
-        times = rec.request_times(at, given, users)
-        tables = []
-        for start in range(0, len(given), rec.scorer.rows_at_once):
-            part = slice(start, min(start + rec.scorer.rows_at_once, len(given)))
-            with torch.inference_mode():
-                prepared = self.prepare(given, times, part)
-                seen = given.seen(part.start, part.stop) if exclude_seen else None
-                tables.append(rec.table(given, part, *rec.best(prepared, k, seen, columns)))
-        return pd.concat(tables, ignore_index=True)
+        times = self.recommender.request_times(at, given, users)
+        asked = given, times, k, exclude_seen, candidates, exclude
+        return self.recommender.tables(*asked, prepare=self.prepare)
 
     def histories(self, users: Sequence[Hashable]) -> Histories:
         """The kept events of these users.
@@ -136,8 +127,7 @@ class HistoryCache:
     def prepare(self, given: Histories, times: np.ndarray | None, part: slice) -> torch.Tensor:
         """What the scorer compares with the items, for some of the users."""
         if self.rows is None:
-            batch = self.recommender.batch(given, times, part.start, part.stop)
-            return self.recommender.scorer.prepare(batch)
+            return self.recommender.prepare(given, times, part)
         assert times is not None
         scorer: Any = self.recommender.scorer
         self.rows.table = scorer.inputs  # items may have come

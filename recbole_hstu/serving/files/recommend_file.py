@@ -16,6 +16,7 @@ from recbole_hstu.serving.events_of_users import EventsOfUsers
 from recbole_hstu.serving.files.request_files import NAMES_AT_ONCE, read_history_file, read_names
 from recbole_hstu.serving.files.table_files import check_kind, table_file
 from recbole_hstu.serving.histories import Histories, of_users_alone
+from recbole_hstu.serving.long_table import long_table
 from recbole_hstu.serving.new_events import counts_events
 from recbole_hstu.serving.recommender import Recommender
 from recbole_hstu.serving.times import date_as_number, whole_numbers
@@ -89,7 +90,7 @@ def _tables(
     lists = rec.lists(given, times, k, exclude_seen=seen, columns=columns)
     with _about(options.get("histories", options.get("users"))):
         for users, best, ids in lists:
-            table = rec.table(given, users, best, ids)
+            table = long_table(rec.items, given.users[users], best, ids)
             yield len(best), table.assign(user=table["user"].astype(str))
 
 
