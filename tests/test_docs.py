@@ -15,7 +15,8 @@ from recbole_hstu.config.command_line import read_options
 from recbole_hstu.queries.make_queries import own_options
 from recbole_hstu.semantic_ids.make_ids import split_options
 from recbole_hstu.studies.compare import STUDY_OPTIONS
-from recbole_hstu.studies.plan import named_models, plan_runs, read_variants
+from recbole_hstu.studies.compare_file import read_variants
+from recbole_hstu.studies.plan import named_models, plan_runs
 from recbole_hstu.support.commands.command_help import about
 
 ROOT = Path(__file__).parents[1]

@@ -58,7 +58,7 @@ def test_models_with_data_sets_or_features_of_their_own(model):
 
 @pytest.mark.parametrize("mask_seen", [True, False])
 def test_graph_models_heed_the_mask(mask_seen):
-    options = {"limit_users": 25, "mask_seen": mask_seen, "show_progress": False}
+    options = {"limit_users": 25, "mask_seen": mask_seen, "mask_history": "all"}
     config = quick_start.Config("CFKG", "ml-100k", config_dict=options)
     data = load_dataset(config)
     assert data.item_num - 1 == len(set(data.inter_feat["item_id"]))  # unsold items are no rivals

@@ -9,7 +9,7 @@ from typing import Any
 
 import dataset_converters
 from recbole_hstu.config.config import Config
-from recbole_hstu.data.loaders import create_dataset
+from recbole_hstu.data.data_set_class import create_dataset
 from recbole_hstu.support.commands.invocation import command
 from recbole_hstu.support.errors import InputError, in_a_line
 from recbole_hstu.support.files.installed import PROPERTIES

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from logging import getLogger
 from typing import Any
 
@@ -15,12 +14,11 @@ from recbole.utils import EvaluatorType, ModelType, set_color
 
 from recbole_hstu.config.config import Config
 from recbole_hstu.config.properties import recbole_name
-from recbole_hstu.data.exact_times import ExactTimes
 from recbole_hstu.data.held_out import log_unknown
 from recbole_hstu.data.rows.own_rows import sharing
 from recbole_hstu.data.rows.row_numbers import without_lists
 from recbole_hstu.data.rows.sequence_rows import SequenceRows
-from recbole_hstu.data.sequence_dataset import InteractionDataset, SequenceDataset
+from recbole_hstu.data.sequence_dataset import SequenceDataset
 from recbole_hstu.distributed import processes
 from recbole_hstu.distributed.row_blocks import shares_items
 from recbole_hstu.support.errors import InputError, refused_by_recbole
@@ -29,30 +27,6 @@ from recbole_hstu.support.settings import Settings
 _MAX_SCORES = 1 << 26
 _WITHOUT_CUT_OFF = {"gauc", "auc", "logloss", "mae", "rmse"}
 _RANKING_OPTIONS = ("mask_seen", "mask_history", "candidates")
-_OWN_SPLIT = (ModelType.SEQUENTIAL, ModelType.GENERAL, ModelType.TRADITIONAL)
-
-
-def create_dataset(config: Config):
-    """The data set of a model, times exact in every case.
-
-    Sequential and general models share `SequenceDataset`, so that they are judged on the same
-    targets. A split given in files (`benchmark_filename`) is of interactions for general models,
-    of rows with their histories for sequential ones. Models for which RecBole has a data set of
-    its own (knowledge graphs, click models, DIEN, ...) keep that one. RecBole's cache of data sets
-    is not used: it loads whatever lies under its name and keeps the configuration of the day
-    before.
-    """
-    module = importlib.import_module("recbole.data.dataset")
-    kind = config["MODEL_TYPE"]
-    special = getattr(module, f"{recbole_name(config.model_class)}Dataset", None)
-    ordered = config["eval_args"]["order"] == "TO" and config["benchmark_filename"] is None
-    if special is None and (kind == ModelType.SEQUENTIAL or (kind in _OWN_SPLIT and ordered)):
-        return SequenceDataset(config)
-    if special is None and kind == ModelType.KNOWLEDGE:
-        special = module.KnowledgeBasedDataset
-    if special is None:
-        return InteractionDataset(config)
-    return type(f"Exact{special.__name__}", (ExactTimes, special), {})(config)
 
 
 def make_loaders(config: Config, dataset: Any) -> tuple[Any, Any, Any]:
@@ -269,10 +243,18 @@ class UserEvalDataLoader(_SharedEvalDataLoader):
     """Full ranking a user, for data sets without histories (knowledge graphs, ratio splits).
 
     RecBole masks whatever the user had in training; here that, too, is for `mask_seen` to say.
+
+    Raises:
+        InputError: a mask of the visible history alone, as other models would have it.
     """
 
     def __init__(self, config, dataset, sampler, shuffle=False):
         self.mask_seen = config["mask_seen"]
+        if self.mask_seen and config["mask_history"] == "visible":
+            raise InputError(
+                f"mask_seen: {config['model']} ranks without histories, so all earlier items of a "
+                "user are left out; add --mask_history=all, for every model of a table"
+            )
         super().__init__(config, dataset, sampler, shuffle=shuffle)
         getLogger().info(
             "Ranking by user: "

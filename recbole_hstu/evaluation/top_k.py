@@ -73,7 +73,9 @@ def check_k(k: Any, most: int) -> None:
     """
     whole = isinstance(k, int | np.integer) and not isinstance(k, bool)
     if not whole or not 1 <= k <= most:
-        raise InputError(f"k: {k!r} must be a whole number from 1 to the {most:,} items there are")
+        raise InputError(
+            f"k: {k!r} must be a whole number from 1 to {most:,}, the items that may be recommended"
+        )
 
 
 def best_of_block(block: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -61,6 +61,8 @@ class RankFile:
     def _problem(self) -> str | None:
         if self.users.ndim != 1 or self.users.dtype.kind != "U":
             return f"users must be a (users,) array of text, not {self.users.dtype}"
+        if not len(self.users):
+            return "there must be a user"
         for name in _COLUMNS:
             column = getattr(self, name)
             if column.dtype != np.int64 or column.shape != self.users.shape:
@@ -106,7 +108,9 @@ def read_rank_file(path: Path | str) -> RankFile:
     except InputError:
         raise
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file of ranks") from None
+        raise InputError(
+            f"{path}: no such file of ranks: the study's command makes it anew"
+        ) from None
     except _DAMAGE as error:
         raise InputError(
             f"{path}: not a readable file of ranks ({error}): delete it, and the study's command "

@@ -21,6 +21,8 @@ from recbole_hstu.support.files.whole_file import whole_file, write_whole
 SUFFIX = ".run.json"
 VERSION = 1
 OK, FAILED = "ok", "failed"
+# The kind of a record's field -> what JSON makes of it.
+_KINDS = {"str": str, "int": int, "Mapping": dict, "Sequence": list}
 
 
 @dataclass(frozen=True)
@@ -93,8 +95,13 @@ class RunRecord:
 
 def record_name(record: RunRecord) -> str:
     """The record's file name without suffix: one for every label, data set, protocol and seed."""
-    parts = (record.label, record.dataset, record.protocol, f"seed{record.seed}")
-    return "+".join(quote(part, safe="") for part in parts)
+    return quoted_name(record.label, record.dataset, record.protocol, f"seed{record.seed}")
+
+
+def quoted_name(*parts: str) -> str:
+    """Texts as the name of a file that is not hidden; `unquote` gives back each part."""
+    name = "+".join(quote(part, safe="") for part in parts)
+    return f"%2E{name[1:]}" if name.startswith(".") else name
 
 
 def write_record(folder: Path | str, record: RunRecord, *, name: str | None = None) -> Path:
@@ -200,28 +207,43 @@ def finite(value: Any) -> Any:
 
 
 def _from_plain(content: dict[str, Any]) -> RunRecord:
-    known = {f.name: f.type for f in fields(RunRecord)}
+    known = {f.name: str(f.type) for f in fields(RunRecord)}
     unknown = sorted(set(content) - set(known))
     if unknown:
         raise ValueError(f"unknown fields {', '.join(unknown)}")
-    for name, kind in (("str", str), ("int", int)):
-        for key in content:
-            if known[key] == name and (type(content[key]) is not kind):
-                raise TypeError(f"{key} is {content[key]!r}, not {name}")
-    content["training_seconds"] = float(content["training_seconds"])
+    for key, value in content.items():
+        if kind := _KINDS.get(known[key].partition("[")[0]):
+            _check(key, value, kind)
+    if content.get("converged") is not None:
+        _check("converged", content["converged"], bool)
+    seconds = content["training_seconds"] = float(content["training_seconds"])
+    if not math.isfinite(seconds):
+        raise ValueError(f"training_seconds is {seconds}")
     for name in ("metrics", "valid_metrics", "beyond"):
         content[name] = _floats(content.get(name, {}))
-    content["history"] = tuple(
-        Epoch(e["epoch"], float(e["seconds"]), float(e["train_loss"]), _floats(e["valid"]))
-        for e in content["history"]
-    )
+    content["history"] = tuple(map(_epoch, content["history"]))
     content["segments"] = {
-        kind: tuple(
-            Segment(s["name"], s["users"], float(s["share"]), _floats(s["metrics"])) for s in parts
-        )
-        for kind, parts in content["segments"].items()
+        kind: tuple(map(_segment, parts)) for kind, parts in content["segments"].items()
     }
     return RunRecord(**content)
+
+
+def _epoch(plain: dict[str, Any]) -> Epoch:
+    number = _check("epoch", plain["epoch"], int)
+    seconds, loss = float(plain["seconds"]), float(plain["train_loss"])
+    return Epoch(number, seconds, loss, _floats(plain["valid"]))
+
+
+def _segment(plain: dict[str, Any]) -> Segment:
+    name = _check("the name of a segment", plain["name"], str)
+    users = _check("the users of a segment", plain["users"], int)
+    return Segment(name, users, float(plain["share"]), _floats(plain["metrics"]))
+
+
+def _check(what: str, value: Any, kind: type) -> Any:
+    if type(value) is not kind:
+        raise TypeError(f"{what} is {value!r}, not {kind.__name__}")
+    return value
 
 
 def _floats(values: dict[str, Any]) -> dict[str, float]:

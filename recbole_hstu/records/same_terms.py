@@ -89,11 +89,22 @@ def check_same_terms(records: Sequence[RunRecord]) -> None:
                     f"{record.label} and {knowing[0].label} were not judged alike: {key} is "
                     f"{both}; keep them in folders of their own"
                 )
+    _check_targets(records)
     rows: dict[str, list[RunRecord]] = {}
     for record in records:
         rows.setdefault(record.label, []).append(record)
     for label, runs in rows.items():
         _check_row(label, runs)
+
+
+def _check_targets(records: Sequence[RunRecord]) -> None:
+    """Only where every row had one target, `mrr` stands among the metrics."""
+    kinds = {"mrr" in record.metrics: record.label for record in records if record.metrics}
+    if len(kinds) > 1:
+        raise InputError(
+            f"the rows were not judged alike: {kinds[False]} was asked for all test items of a "
+            f"user at once, {kinds[True]} for each alone; keep them in folders of their own"
+        )
 
 
 def _check_row(label: str, runs: Sequence[RunRecord]) -> None:

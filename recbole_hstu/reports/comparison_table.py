@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,10 +20,11 @@ MANY_TIES = 0.9
 
 @dataclass(frozen=True)
 class Cell:
-    """One metric of one row; None is not known. `gain` is in percent of the baseline.
+    """One metric of one row; None is not known, as where a finished run of the row lacks it.
 
-    `std` is the sample standard deviation over seeds, None for a single seed. `mark` is "better"
-    or "worse" where the paired test against the best baseline says so, else "".
+    `gain` is in percent of the baseline. `std` is the sample standard deviation over seeds, None
+    for a single seed. `mark` is "better" or "worse" where the paired test against the best baseline
+    says so, else "".
     """
 
     mean: float | None = None
@@ -94,10 +96,7 @@ def _column(
     tests: Mapping[tuple[str, str], PairedTest],
 ) -> dict[str, Cell]:
     """A metric's cell for each label."""
-    values = {
-        label: [r.metrics[metric] for r in _finished(labelled) if metric in r.metrics]
-        for label, labelled in runs.items()
-    }
+    values = {label: _values(metric, _finished(labelled)) for label, labelled in runs.items()}
     means = {label: _mean(found) for label, found in values.items()}
     orders = {label: tie_order(labelled) for label, labelled in runs.items()}
     cells = {}
@@ -117,6 +116,12 @@ def _column(
             p=test.adjusted if test else None,
         )
     return cells
+
+
+def _values(metric: str, runs: Sequence[RunRecord]) -> list[float]:
+    """Of all runs or none: a mean of some would stand beside the number of all."""
+    known = all(metric in run.metrics for run in runs)
+    return [run.metrics[metric] for run in runs] if known else []
 
 
 def tie_order(runs: Sequence[RunRecord]) -> str:
@@ -194,10 +199,14 @@ def _finished(runs: Sequence[RunRecord]) -> list[RunRecord]:
 
 
 def _mean(values: Sequence[float]) -> float | None:
+    if not all(map(math.isfinite, values)):
+        return sum(values)  # NaN, or the infinity; statistics refuses one against the other
     return statistics.fmean(values) if values else None
 
 
 def _std(values: Sequence[float]) -> float | None:
+    if not all(map(math.isfinite, values)):
+        return math.nan if len(values) > 1 else None
     return statistics.stdev(values) if len(values) > 1 else None
 
 

@@ -7,13 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 import numpy as np
 
 from recbole_hstu.evaluation.metrics import mean_metrics
 from recbole_hstu.records.rank_file import read_rank_file
-from recbole_hstu.records.run_record import RunRecord, read_records
+from recbole_hstu.records.run_record import RunRecord, quoted_name, read_records
 from recbole_hstu.records.same_terms import check_same_terms
 from recbole_hstu.reports import plots
 from recbole_hstu.reports.html_page import Section, html_page
@@ -110,7 +109,7 @@ def write_report(folder: Path | str, out: Path | str, options: ReportOptions) ->
         check_same_terms(records)
     tables = [study_table(records, folder, options) for records in groups.values()]
     for ((dataset, protocol), records), table in zip(groups.items(), tables, strict=True):
-        stem = f"{quote(dataset, safe='')}+{quote(protocol, safe='')}"
+        stem = quoted_name(dataset, protocol)
         written += write_tables(table, records, out / stem)
         drawn = []
         for name, (caption, figure) in _plots(records, options.plot_metric).items():

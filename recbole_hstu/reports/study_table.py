@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -47,7 +48,7 @@ class ReportOptions:
 
 
 def study_table(records: Sequence[RunRecord], folder: Path | str, options: ReportOptions) -> Table:
-    """The table of runs of one data set and protocol, tested where their rank files allow it.
+    """The table of runs of one data set and protocol, tested where all runs of a row kept ranks.
 
     A baseline without finished runs here is left out, which the log tells.
 
@@ -55,29 +56,58 @@ def study_table(records: Sequence[RunRecord], folder: Path | str, options: Repor
         InputError: a rank file is missing or damaged, or runs had other test events.
     """
     metrics = options.metrics or list(dict.fromkeys(n for r in records for n in r.metrics))
+    _log_gaps(records, metrics)
     ranks = _ranks(records, Path(folder), tested=bool(options.baselines))
     for rows in _by_tie_order(records, ranks):
         common_order(rows)
+    finished = Counter(record.label for record in records if record.status == OK)
+    ranks = {label: files for label, files in ranks.items() if len(files) == finished[label]}
     baselines = [label for label in options.baselines if label in ranks]
     tests: dict[tuple[str, str], PairedTest] = {}
     if baselines and len(ranks[baselines[0]][0].ranks) < 2:
         logger.warning("one user was evaluated: nothing is tested")
     elif baselines:
-        ranked = [m for m in metrics if m.partition("@")[0] in _OF_RANKS]
-        distinct = list(dict.fromkeys(map(tested_as, ranked)))
-        for rows in _by_tie_order(records, ranks):
-            against = [label for label in baselines if label in rows]
-            if against:
-                tests |= paired_tests_against_best(rows, against, distinct)
-        tests = adjusted_together(tests)
-        labels = {label for label, _ in tests}
-        tests = {(label, m): tests[label, tested_as(m)] for label in labels for m in ranked}
-    baseline = options.baseline if options.baseline in {r.label for r in records} else None
-    missing = {*options.baselines, *filter(None, [options.baseline])} - {*baselines, baseline}
+        tests = _tests(records, ranks, baselines, metrics)
+    baseline = options.baseline if options.baseline in finished else None
+    missing = {*options.baselines, *filter(None, [options.baseline])} - set(finished)
     if missing:
         where = f"{records[0].dataset} ({records[0].protocol})"
         logger.warning("%s: no runs of the baseline %s", where, ", ".join(sorted(missing)))
     return comparison_table(records, metrics, baseline=baseline, tests=tests)
+
+
+def _tests(
+    records: Sequence[RunRecord],
+    ranks: Mapping[str, list[RankFile]],
+    baselines: Sequence[str],
+    metrics: Sequence[str],
+) -> dict[tuple[str, str], PairedTest]:
+    """(label, metric) -> test, of the metrics that ranks can tell."""
+    ranked = [m for m in metrics if m.partition("@")[0] in _OF_RANKS]
+    distinct = list(dict.fromkeys(map(tested_as, ranked)))
+    tests: dict[tuple[str, str], PairedTest] = {}
+    for rows in _by_tie_order(records, ranks):
+        against = [label for label in baselines if label in rows]
+        if against:
+            tests |= paired_tests_against_best(rows, against, distinct)
+    tests = adjusted_together(tests)
+    labels = {label for label, _ in tests}
+    return {(label, m): tests[label, tested_as(m)] for label in labels for m in ranked}
+
+
+def _log_gaps(records: Sequence[RunRecord], metrics: Sequence[str]) -> None:
+    """Tell which runs lack what others of their row have: the row then has no figure of it."""
+    shown = {*metrics, *(name for record in records for name in record.beyond)}
+    rows: dict[str, set[str]] = {}
+    for record in records:
+        rows.setdefault(record.label, set()).update(record.metrics, record.beyond)
+    for record in records:
+        lacking = shown & rows[record.label] - {*record.metrics, *record.beyond}
+        if lacking and record.status == OK:
+            logger.warning(
+                "%s, seed %d, has no %s: the row shows none",
+                *(record.label, record.seed, ", ".join(sorted(lacking))),
+            )
 
 
 def beyond_table(records: Sequence[RunRecord]) -> Table | None:
@@ -133,5 +163,7 @@ def _ranks(
         elif record.rank_file:
             ranks.setdefault(record.label, []).append(read_rank_file(folder / record.rank_file))
         elif record.status == OK and tested:
-            logger.warning("%s, seed %d, kept no ranks: not tested", record.label, record.seed)
+            logger.warning(
+                "%s, seed %d, kept no ranks: the row is not tested", record.label, record.seed
+            )
     return ranks

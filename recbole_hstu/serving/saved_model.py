@@ -16,7 +16,7 @@ from recbole.utils import ModelType
 from recbole_hstu.config.config import Config
 from recbole_hstu.config.model_registry import find_model
 from recbole_hstu.config.properties import model_files
-from recbole_hstu.data.loaders import create_dataset
+from recbole_hstu.data.data_set_class import create_dataset
 from recbole_hstu.layers.items.semantic_codes import kept_ids
 from recbole_hstu.model.parts.text_model import reads_text
 from recbole_hstu.serving.dataset_of_checkpoint import DatasetOfCheckpoint, NeedsDataset

@@ -18,13 +18,13 @@ from recbole_hstu.reports.study_table import (
     study_table,
     write_tables,
 )
+from recbole_hstu.studies.compare_file import read_variants
 from recbole_hstu.studies.plan import (
     PlannedRun,
     named_models,
     plan_runs,
     read_jobs,
     read_seeds,
-    read_variants,
 )
 from recbole_hstu.studies.study import run_study
 from recbole_hstu.studies.study_log import study_log
@@ -126,6 +126,11 @@ def _plan(
 ) -> list[PlannedRun]:
     names = [name for name in models if name]
     if "compare" not in study:
+        if len(names) < len(models) > 1:
+            shown = ",".join(map(str, models))
+            raise InputError(
+                f"--model={shown}: an empty name beside a comma; fill it or take it out"
+            )
         variants = named_models(models)
     elif names:
         raise InputError("--compare names the models itself: leave out --model")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_hstu.config.config import Config
-from recbole_hstu.config.model_registry import model_names
+from recbole_hstu.data.data_set_class import asks_for_users
 from recbole_hstu.records.same_terms import EVALUATION_OPTIONS, window_of_mask
 from recbole_hstu.support.errors import InputError, UnknownOption
 from recbole_hstu.support.yaml_values import load_yaml, merged
@@ -20,12 +20,14 @@ logger = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class Variant:
     """A row of the table: a model (see `Config`), its options over those that all share, and
-    `chosen` ones under them, such as a search left behind."""
+    `chosen` ones under them, such as a search left behind. `where` is the place in a file that
+    names the row, for messages."""
 
     label: str
     model: str | type
     options: Mapping[str, Any]
     chosen: Mapping[str, Any] = field(default_factory=dict)
+    where: str = ""
 
 
 @dataclass(frozen=True)
@@ -52,55 +54,11 @@ class PlannedRun:
 
 def named_models(models: Sequence[str | type]) -> list[Variant]:
     """A variant a model, as `--model=HSTU,SASRec` names them; a class goes by its own name."""
-    return _distinct([Variant(_label(model), model, {}) for model in models])
+    return distinct([Variant(_label(model), model, {}) for model in models])
 
 
 def _label(model: str | type) -> str:
     return model.__name__ if isinstance(model, type) else model.rpartition(":")[2]
-
-
-def read_variants(path: str | Path) -> list[Variant]:
-    """The variants of a `compare.yaml`: label -> {model: NAME, options: {key: value},
-    options_file: FILE}.
-
-    A row without a `model` is of the one that its file of options names, such as the `best.yaml`
-    of a search, or of the one that its label names: `SASRec:` is enough. The data set of such a
-    file is left aside.
-
-    Raises:
-        InputError: a file cannot be read or has another form, or label and file name two models.
-    """
-    variants = []
-    for label, entry in load_yaml(path).items():
-        entry = {} if entry is None else entry
-        options = entry.get("options") or {} if isinstance(entry, dict) else None
-        if not isinstance(options, dict) or set(entry) - {"model", "options", "options_file"}:
-            raise InputError(
-                f"{path}: {label}: expected {{model: NAME, options: {{key: value}}, "
-                f"options_file: FILE}}, found {entry!r}"
-            )
-        named = next((key for key in ("model", "dataset") if key in options), None)
-        if named:
-            raise InputError(
-                f"{path}: {label}: options: {named} is no option of a row; name the model beside "
-                "options, and the data set with --dataset"
-            )
-        chosen = load_yaml(str(entry["options_file"])) if "options_file" in entry else {}
-        model = str(entry["model"]) if "model" in entry else _model(path, str(label), chosen)
-        chosen = {key: chosen[key] for key in chosen if key not in ("model", "dataset")}
-        variants.append(Variant(str(label), model, options, chosen))
-    if not variants:
-        raise InputError(f"{path}: names no model")
-    return _distinct(variants)
-
-
-def _model(path: str | Path, label: str, chosen: Mapping[str, Any]) -> str:
-    model = str(chosen.get("model") or label)
-    if model != label and label in model_names():
-        raise InputError(
-            f"{path}: {label}: its options_file is of {model}; add model: {label} or model: {model}"
-        )
-    return model
 
 
 def read_seeds(value: Any) -> list[int] | None:
@@ -215,9 +173,26 @@ def _known_options(
                 raise
             of_row = error.key in {**variant.chosen, **variant.options}
             hint = "" if of_row else " an option of some rows goes under their options (--compare)"
-            raise UnknownOption(error.key, f"{variant.label}: {error}{hint}") from error
+            where = variant.where or variant.label
+            raise UnknownOption(error.key, f"{where}: {error}{hint}") from error
+        except InputError as error:
+            if not variant.where or _fails_alike(
+                error, variant.model, dataset, config_files, shared
+            ):
+                raise
+            raise InputError(f"{variant.where}: {error}") from error
         else:
             return options, unknown
+
+
+def _fails_alike(error: InputError, *shared: Any) -> bool:
+    """Whether a row's error has its cause in what all rows share: it comes without the row's own
+    options, too."""
+    try:
+        Config(*shared)
+    except InputError as other:
+        return str(other) == str(error)
+    return False
 
 
 def _planned(
@@ -249,6 +224,13 @@ def _check_evaluated_alike(runs: Sequence[PlannedRun]) -> None:
                     f"{run.label} and {first.label} would not be judged alike: {key} is {ours} "
                     f"and {theirs}; give every row of a table the same"
                 )
+    of_users = {asks_for_users(run.config): run for run in runs}
+    if len(of_users) > 1:
+        raise InputError(
+            f"the rows would not be judged alike: {of_users[True].label} is asked for all test "
+            f"items of a user at once, {of_users[False].label} for each alone; split with LS, or "
+            "make a study of each kind"
+        )
 
 
 def _check_tie_orders(runs: Sequence[PlannedRun]) -> None:
@@ -264,7 +246,7 @@ def _check_tie_orders(runs: Sequence[PlannedRun]) -> None:
         )
 
 
-def _distinct(variants: list[Variant]) -> list[Variant]:
+def distinct(variants: list[Variant]) -> list[Variant]:
     labels = [variant.label for variant in variants]
     twice = sorted({label for label in labels if labels.count(label) > 1})
     if twice:

@@ -31,7 +31,7 @@ from recbole_hstu.support.files.whole_file import write_whole
 from recbole_hstu.support.secrets import masked
 from recbole_hstu.tuning.halving import Halving
 from recbole_hstu.tuning.space import Space
-from recbole_hstu.tuning.storage import open_storage, read_url
+from recbole_hstu.tuning.storage import check_connection, open_storage, read_url
 
 ALGORITHMS = ("bayes", "random", "halving", "exhaustive")
 STARTUP_TRIALS = 5
@@ -109,12 +109,19 @@ class Search:
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         self.plan = plan
         self.folder = plan.folder
+        url = (
+            read_url(plan.storage)
+            if plan.storage
+            else URL.create("sqlite", database=str(self.folder / _LOCAL))
+        )
+        if plan.storage and not self.folder.exists():  # one that is refused leaves no folder
+            check_connection(url, plan.storage_name)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             (self.folder / ".claims").mkdir(exist_ok=True)
             self.lock = FileLock(self.folder / ".search.lock")
             with self.lock:
-                self._open()
+                self._open(url)
         except (OSError, NotImplementedError) as error:  # the second where a disk knows no locks
             reason = getattr(error, "strerror", None) or error
             raise InputError(
@@ -122,10 +129,8 @@ class Search:
                 "another with --results_dir"
             ) from error
 
-    def _open(self) -> None:
+    def _open(self, url: URL) -> None:
         plan = self.plan
-        local = URL.create("sqlite", database=str(self.folder / _LOCAL))
-        url = read_url(plan.storage) if plan.storage else local
         # Not the path: other machines may see the folder elsewhere.
         shown = masked(url.render_as_string(hide_password=True)) if plan.storage else _LOCAL
         note = self._folder_note(shown)
@@ -194,14 +199,18 @@ class Search:
     def _queue(self) -> None:
         """Queue what is missing of `max_trials`, with parameters where they are known already."""
         there = len(self.study.get_trials(deepcopy=False))
-        grid = list(self.plan.space.grid()) if self.plan.algo == "exhaustive" else None
         if not there and self.plan.first is not None:
             self.study.enqueue_trial(dict(self.plan.first))
             there = 1
         for number in range(there, self.plan.max_trials):
-            chosen = self.plan.algo == "bayes" and number >= STARTUP_TRIALS
-            drawn = {} if grid or chosen else self._draw(number)
-            self.study.enqueue_trial(grid[number] if grid else drawn)
+            self.study.enqueue_trial(self._parameters(number))
+
+    def _parameters(self, number: int) -> dict[str, Any]:
+        """What is known of a trial beforehand; `bayes` chooses most of them later."""
+        if self.plan.algo == "exhaustive":
+            return self.plan.space.combination(number)
+        chosen = self.plan.algo == "bayes" and number >= STARTUP_TRIALS
+        return {} if chosen else self._draw(number)
 
     def _draw(self, number: int) -> dict[str, Any]:
         """Random parameters. All at once and beforehand: a trial that is killed between its first

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine import URL, create_engine, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from recbole_hstu.support.errors import InputError, in_a_line
@@ -48,12 +48,34 @@ def open_storage(url: URL, name: str) -> RDBStorage:
     text = url.render_as_string(hide_password=False)
     text = text.replace("{", "{{").replace("}", "}}")  # Optuna takes it for a template
     try:
-        return RDBStorage(text, engine_kwargs=options)
+        with _driver_of(name):
+            return RDBStorage(text, engine_kwargs=options)
+    except RuntimeError as error:  # of its tables; Optuna says what to do
+        raise InputError(f"{name}: {in_a_line(error)}") from error
+
+
+def check_connection(url: URL, name: str) -> None:
+    """Whether the database under a URL answers; nothing is made in it.
+
+    Raises:
+        InputError: its driver is not installed.
+        STORAGE_ERRORS: it cannot be used.
+    """
+    with _driver_of(name):
+        engine = create_engine(url)
+    try:
+        engine.connect().close()
+    finally:
+        engine.dispose()
+
+
+@contextmanager
+def _driver_of(name: str) -> Iterator[None]:
+    try:
+        yield
     except ImportError as error:
         reason = in_a_line(error.__cause__ or error)
         raise InputError(f"{name}: {reason}; install the driver of that database") from error
-    except RuntimeError as error:  # of its tables; Optuna says what to do
-        raise InputError(f"{name}: {in_a_line(error)}") from error
 
 
 @contextmanager

@@ -98,8 +98,12 @@ def _summary(search: Search, trials: list[FrozenTrial], best: FrozenTrial | None
     states = [_STATES[trial.state] for trial in trials]
     counts = [f"{states.count(s)} {s}" for s in dict.fromkeys(_STATES.values()) if s in states]
     plan = search.plan
-    text = f"{len(trials)} of {plan.max_trials} trials ({', '.join(counts)}), "
-    text += f"{sum(map(epochs_of, trials))} epochs"
+    told = ", ".join(counts)
+    if len(trials) > plan.max_trials:  # a search before asked for more
+        text = f"{len(trials)} trials ({told}; {plan.max_trials} asked for, all are eligible)"
+    else:
+        text = f"{len(trials)} of {plan.max_trials} trials ({told})"
+    text += f", {sum(map(epochs_of, trials))} epochs"
     if best is None:
         return f"{text}; none has come to its end"
     text += f"; best {plan.metric} on the validation set {best.value:.6f}"

@@ -21,7 +21,8 @@ from recbole_hstu.support.errors import InputError, packages_needed
 from recbole_hstu.support.files.writable import check_file, check_folders
 from recbole_hstu.support.secrets import masked
 from recbole_hstu.training.preparation import provide_text
-from recbole_hstu.tuning.space import Space, read_space
+from recbole_hstu.tuning.space import Space
+from recbole_hstu.tuning.space_file import read_space
 
 with packages_needed("tuning", "hyper"):
     from recbole_hstu.tuning.search import ALGORITHMS, Search, SearchPlan
@@ -191,8 +192,8 @@ def _max_trials(search: Mapping[str, Any], space: Space) -> int:
     wanted = _whole("max_trials", search["max_trials"])
     if search["algo"] != "exhaustive":
         return wanted or _TRIALS
-    grid = len(list(space.grid()))
-    return min(wanted or grid, grid)
+    size = space.grid_size()
+    return min(wanted or size, size)
 
 
 def _search_identity(planned: PlannedRun, plan: SearchPlan) -> dict[str, Any]:
@@ -246,5 +247,8 @@ def _check_data(planned: PlannedRun) -> None:
 def _heading(search: Search) -> str:
     plan, trials = search.plan, search.trials()
     done = sum(t.state.is_finished() for t in trials)
-    before = f", {done} of them finished before" if done else ""
-    return f"{plan.folder}: {plan.algo}, {plan.max_trials} trials{before}"
+    if done > plan.max_trials:
+        told = f"{done} trials finished before ({plan.max_trials} asked for)"
+    else:
+        told = f"{plan.max_trials} trials" + (f", {done} of them finished before" if done else "")
+    return f"{plan.folder}: {plan.algo}, {told}"

@@ -8,7 +8,7 @@ from small_data import random_rows, small_options, write_inter
 from recbole_hstu.cli import main
 from recbole_hstu.config.command_line import read_options
 from recbole_hstu.config.config import Config
-from recbole_hstu.studies.plan import read_variants
+from recbole_hstu.studies.compare_file import read_variants
 from recbole_hstu.support.errors import InputError
 from recbole_hstu.support.yaml_values import load_yaml, parse_value
 

@@ -3,7 +3,7 @@
 import pytest
 from small_data import random_rows, small_config, small_options, write_inter
 
-from recbole_hstu.data.loaders import create_dataset
+from recbole_hstu.data.data_set_class import create_dataset
 from recbole_hstu.quick_start import run
 from recbole_hstu.support.errors import InputError
 

@@ -15,8 +15,9 @@ from recbole.data.dataset import Dataset
 from small_data import random_rows, small_config, write_inter
 from waiting import until
 
+from recbole_hstu.data.data_set_class import create_dataset
 from recbole_hstu.data.exact_times import ExactTimes
-from recbole_hstu.data.loaders import create_dataset, make_loaders
+from recbole_hstu.data.loaders import make_loaders
 from recbole_hstu.data.prepared import arrow_files, prepare
 from recbole_hstu.support.errors import InputError
 from recbole_hstu.support.files.file_lock import one_at_a_time
@@ -289,6 +290,16 @@ def test_bad_files_are_refused_alike(line):
         return len(data), str(data)
 
     assert outcome("always") == outcome("never")
+
+
+@pytest.mark.parametrize("how", ["always", "never"])
+@pytest.mark.parametrize("column", ["user_id", "item_id"])
+def test_the_name_of_no_user_and_no_item_is_refused(how, column):
+    event = {"user_id": "u1", "item_id": "i1", column: "[PAD]"}
+    write_inter([*random_rows(), (*event.values(), 5)])
+    words = rf"toy\.inter: column '{column}' holds \[PAD\], .*; rename it, or remove its rows"
+    with pytest.raises(InputError, match=words):
+        create_dataset(small_config(prepared=how))
 
 
 def test_tokens_are_those_of_the_set_that_was_taken_up(in_empty_folder):

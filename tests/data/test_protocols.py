@@ -12,7 +12,8 @@ from small_data import random_rows, small_config, small_options, write_inter
 
 from recbole_hstu import quick_start
 from recbole_hstu.cli import main
-from recbole_hstu.data.loaders import create_dataset, make_loaders
+from recbole_hstu.data.data_set_class import create_dataset
+from recbole_hstu.data.loaders import make_loaders
 from recbole_hstu.evaluation.ranks import MISSED
 from recbole_hstu.support.errors import InputError
 

@@ -5,7 +5,8 @@ import pytest
 from small_data import random_rows, small_config, write_inter
 
 from recbole_hstu.data import loaders
-from recbole_hstu.data.loaders import create_dataset, make_loaders
+from recbole_hstu.data.data_set_class import create_dataset
+from recbole_hstu.data.loaders import make_loaders
 from recbole_hstu.data.rows import row_numbers
 
 

@@ -11,7 +11,8 @@ from recbole.data.dataset import SequentialDataset
 from small_data import random_rows, small_config, write_inter
 
 from recbole_hstu.data.data_set import load_dataset
-from recbole_hstu.data.loaders import create_dataset, make_loaders
+from recbole_hstu.data.data_set_class import create_dataset
+from recbole_hstu.data.loaders import make_loaders
 from recbole_hstu.data.sequence_dataset import SequenceDataset
 from recbole_hstu.support.errors import InputError
 

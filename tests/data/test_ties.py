@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_data import small_config, small_options, write_inter
 
-from recbole_hstu.data.loaders import create_dataset
+from recbole_hstu.data.data_set_class import create_dataset
 from recbole_hstu.data.ties import count_ties, in_hashed_order, places_of_tokens
 from recbole_hstu.studies.compare import compare_models
 from recbole_hstu.support.errors import InputError

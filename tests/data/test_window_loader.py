@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_data import random_rows, small_config, write_inter
 
-from recbole_hstu.data.loaders import create_dataset, make_loaders
+from recbole_hstu.data.data_set_class import create_dataset
+from recbole_hstu.data.loaders import make_loaders
 from recbole_hstu.data.rows.events import Events
 from recbole_hstu.data.rows.sequence_rows import OWN_TARGETS, SequenceRows
 from recbole_hstu.data.rows.window_loader import window_loader

@@ -34,7 +34,7 @@ token = st.text(min_size=1, max_size=6).filter(str.isprintable)
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.lists(token, unique=True, max_size=8))
+@given(st.lists(token, unique=True, min_size=1, max_size=8))
 def test_round_trip(tmp_path_factory, users):
     path = tmp_path_factory.mktemp("ranks") / "deep" / "run.ranks.npz"
     count = len(users)
@@ -52,6 +52,7 @@ def test_round_trip(tmp_path_factory, users):
         {"ties": np.array([0, 0])},
         {"target_count": np.array([0, -1, 0])},
         {"users": ("a", "a", "b")},
+        {"users": ()},
     ],
 )
 def test_inconsistent_columns_are_refused(change):
@@ -90,7 +91,9 @@ def test_damage_is_told_or_harmless(tmp_path_factory, data):
 
 
 def test_foreign_files(tmp_path):
-    with pytest.raises(InputError, match="no such file"):
+    with pytest.raises(
+        InputError, match="no such file of ranks: the study's command makes it anew"
+    ):
         read_rank_file(tmp_path / "none.npz")
     np.save(tmp_path / "array.npy", np.arange(3))
     np.savez(tmp_path / "other.npz", a=np.arange(3))

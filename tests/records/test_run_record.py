@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from urllib.parse import unquote
 
 import pytest
 from hypothesis import given, settings
@@ -58,6 +59,13 @@ def test_every_run_has_its_own_file_in_the_folder(a, b):
     assert not set("/\\") & set("".join(names))
 
 
+def test_no_label_hides_its_files(tmp_path):
+    path = write_record(tmp_path, RunRecord("m", "d", 1, "p", label=".x"))
+    assert path.name == "%2Ex+d+p+seed1.run.json"
+    assert unquote(path.name.partition("+")[0]) == ".x"
+    assert read_records(tmp_path)[0].label == ".x"
+
+
 def test_failed_runs_say_why():
     with pytest.raises(ValueError, match="has an error"):
         RunRecord("m", "d", 1, "paper", status="failed")
@@ -65,6 +73,10 @@ def test_failed_runs_say_why():
         RunRecord("m", "d", 1, "paper", error="oops")
     with pytest.raises(ValueError, match="status must be"):
         RunRecord("m", "d", 1, "paper", status="running")
+
+
+EPOCH = {"epoch": 1, "seconds": 1.0, "train_loss": 1.0, "valid": {}}
+SEGMENT = {"name": "1-5", "users": 3, "share": 0.5, "metrics": {}}
 
 
 @pytest.mark.parametrize(
@@ -77,7 +89,17 @@ def test_failed_runs_say_why():
         (lambda c: c.pop("dataset"), "dataset"),
         (lambda c: c.update(metrics={"mrr": "high"}), "could not convert"),
         (lambda c: c.update(history=[{"epoch": 1}]), "seconds"),
-        (lambda c: c.update(segments=[]), "not a record"),
+        (lambda c: c.update(segments=[]), "segments is \\[\\], not dict"),
+        (lambda c: c.update(config=None), "config is None, not dict"),
+        (lambda c: c.update(config=[1]), r"config is \[1\], not dict"),
+        (lambda c: c.update(history={}), "history is {}, not list"),
+        (lambda c: c.update(history=[EPOCH | {"epoch": "x"}]), "epoch is 'x', not int"),
+        (
+            lambda c: c.update(segments={"users": [SEGMENT | {"users": "x"}]}),
+            "users of a segment is",
+        ),
+        (lambda c: c.update(converged="yes"), "converged is 'yes', not bool"),
+        (lambda c: c.update(training_seconds="nan"), "training_seconds is nan"),
     ],
 )
 def test_damage_is_told(tmp_path, change, words):

@@ -24,6 +24,10 @@ def without(key):
     return replace(run, config={k: v for k, v in run.config.items() if k != key})
 
 
+def with_mrr(label):
+    return replace(run_of(label), metrics={"hit@10": 0.1, "mrr": 0.1})
+
+
 @pytest.mark.parametrize(
     ("runs", "message"),
     [
@@ -39,6 +43,10 @@ def without(key):
         (
             (without("mask_seen"), run_of("A"), run_of("B", mask_seen=False)),
             "B and A were not judged alike: mask_seen is False and True",
+        ),
+        (
+            (replace(run_of("A"), metrics={"hit@10": 0.1}), with_mrr("B")),
+            "A was asked for all test items of a user at once, B for each alone",
         ),
         (
             (run_of("A"), run_of("A", 2, learning_rate=1e-2)),
@@ -57,6 +65,7 @@ def test_what_may_stand_together():
     check_same_terms([run_of("A", topk=[10]), run_of("A", 2, topk=[10, 50], tail_ratio=0.2)])
     failed = replace(run_of("A", 2, learning_rate=9.0), status="failed", error="diverged")
     check_same_terms([run_of("A"), failed])
+    check_same_terms([run_of("A"), with_mrr("B"), with_mrr("C")])  # A failed
     check_same_terms([run_of("A", mask_history="all"), run_of("B", **wide)])
     old = RunRecord(model="HSTU", label="C", dataset="toy", protocol="recbole", seed=1)
     check_same_terms([run_of("A", tie_order="file"), run_of("B", tie_order="hash")])

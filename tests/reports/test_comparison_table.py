@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import re
 import statistics
 from dataclasses import replace
@@ -64,6 +65,21 @@ def test_figures_by_hand():
     assert rows["LIS"].cells[1].mean is None
     assert (rows["HSTU"].seeds, rows["HSTU"].seconds, rows["HSTU"].epochs) == (2, 91.5, 7)
     assert rows["HSTU"].remark == "failed (seed 3): out of memory"
+
+
+def test_figures_that_are_no_numbers_have_no_spread():
+    for values in ((math.nan, 0.2), (math.inf, 0.2), (math.inf, -math.inf)):
+        records = [run("A", seed, hit_10=value) for seed, value in enumerate(values)]
+        (cell,) = comparison_table(records).rows[0].cells
+        assert math.isnan(cell.std)
+        assert not math.isfinite(cell.mean)
+        assert "A" in to_text(comparison_table(records, baseline="A"))
+
+
+def test_a_figure_is_of_all_seeds_of_its_row():
+    records = [run("A", 1, hit_10=0.2, mrr=0.1), run("A", 2, hit_10=0.4), RECORDS[-1]]
+    hit, mrr = comparison_table(records).rows[0].cells
+    assert (hit.mean, mrr.mean) == (pytest.approx(0.3), None)
 
 
 def test_rows_that_show_the_same_figure_are_best_together():

@@ -13,7 +13,7 @@ from made_up_study import LEVELS, failed_run, finished_run, write_study
 
 from recbole_hstu.records.run_record import RunRecord, read_records, write_record, write_run
 from recbole_hstu.reports import plots
-from recbole_hstu.reports.report import write_report
+from recbole_hstu.reports.report import _with_metrics, write_report
 from recbole_hstu.reports.study_table import ReportOptions, study_table
 from recbole_hstu.support.errors import InputError
 
@@ -160,6 +160,27 @@ def test_one_user_is_not_tested(tmp_path, caplog):
         write_run(tmp_path, record, ranks)
     write_report(tmp_path, tmp_path / "out", ReportOptions(baselines=["SASRec"]))
     assert "one user was evaluated: nothing is tested" in caplog.text
+
+
+def test_a_row_of_which_a_seed_kept_no_ranks(tmp_path, caplog):
+    """Neither tested nor shown by the others alone; a baseline of this kind stays one of gains."""
+    for label, level in (("A", 40), ("B", 34), ("C", 30)):
+        for seed in (1, 2):
+            record, ranks = finished_run(label, seed, "toys", 60, level)
+            write_run(tmp_path, record, None if (label, seed) == ("B", 2) else ranks)
+    options = ReportOptions(metrics=["mrr", "ndcg@3"], baselines=["A"])
+    every = [_with_metrics(r, tmp_path, options.metrics) for r in read_records(tmp_path)]
+    rows = {row.label: row for row in study_table(every, tmp_path, options).rows}
+    assert [cell.p is None for label in "ABC" for cell in rows[label].cells[:1]] == [1, 1, 0]
+    assert [rows[label].cells[1].mean is None for label in "ABC"] == [False, True, False]
+    assert rows["B"].cells[0].mean is not None
+    assert "B, seed 2, kept no ranks: the row is not tested" in caplog.text
+    assert "B, seed 2, has no ndcg@3: the row shows none" in caplog.text
+    caplog.clear()
+    gains = study_table(every, tmp_path, replace(options, baseline="B", baselines=["B"]))
+    assert [row.cells[0].gain is None for row in gains.rows] == [False, True, False]
+    assert all(row.cells[0].p is None for row in gains.rows)
+    assert "no runs of the baseline" not in caplog.text
 
 
 def test_plots_are_the_same_bytes_for_the_same_runs(study, tmp_path):

@@ -10,7 +10,7 @@ from small_data import random_rows, small_config, write_inter
 from toy_ids import write_toy_ids
 
 from recbole_hstu import Recommender
-from recbole_hstu.data.loaders import create_dataset
+from recbole_hstu.data.data_set_class import create_dataset
 from recbole_hstu.serving.events_of_users import EventsOfUsers, read_events
 from recbole_hstu.support.errors import InputError
 from recbole_hstu.training import checkpoint

@@ -237,8 +237,19 @@ def test_a_file_of_variants(toy):
         ("", "names no model"),
         ("HSTU: {options: {topk: [3]}}\nPop:\n", "would not be judged alike: topk"),
         ("HSTU: {options: {hidden: 8}}\nPop:\n", "unknown option 'hidden'"),
-        ("HTSU:\nPop:\n", "--model=HTSU: no such model"),
-        ("HSTU: {options_file: best.yaml}\nPop:\n", "best.yaml: "),
+        ("HTSU:\nPop:\n", "^compare.yaml: HTSU: HTSU: no such model; did you mean"),
+        ("A: {model: HTSU}\nPop:\n", "^compare.yaml: A: HTSU: no such model"),
+        ("A: {model: }\nPop:\n", "^compare.yaml: A: model: expected a name, found None"),
+        ("A: {model: [HSTU, Pop]}\nPop:\n", r"^compare.yaml: A: model: expected a name, found \["),
+        ("HSTU: {options_file: }\nPop:\n", "^compare.yaml: HSTU: options_file: expected a name"),
+        ("HSTU: {options_file: [a]}\n", "^compare.yaml: HSTU: options_file: expected a name"),
+        ("HSTU: {options_file: best.yaml}\n", "^compare.yaml: HSTU: best.yaml: cannot be read"),
+        ("HSTU: {options_file: empty.yaml}\n", "^compare.yaml: HSTU: empty.yaml holds no options"),
+        ("HSTU: {options_file: bare.yaml}\n", "^compare.yaml: HSTU: bare.yaml holds no options"),
+        ("HSTU: {options: {n_layers: 0}}\nPop:\n", "^compare.yaml: HSTU: n_layers: 0 must be"),
+        ("HSTU: {options: []}\nPop:\n", "^compare.yaml: HSTU: expected {model"),
+        ('"": {model: HSTU}\nHSTU: {model: Pop}\n', "^compare.yaml: '': a row has an empty label"),
+        ('"A,B": {model: HSTU}\nPop:\n', "^compare.yaml: A,B: a label has no comma"),
         ("Pop: {options_file: of_hstu.yaml}\nBPR:\n", "is of HSTU; add model: Pop or model: HSTU"),
         ("HSTU: {options: {dataset: other}}\nPop:\n", "dataset is no option of a row"),
         ("HSTU:\n" + "x" * 230 + ": {model: Pop}\n", "make a name of .* characters"),
@@ -247,16 +258,25 @@ def test_a_file_of_variants(toy):
 def test_bad_variants(toy, content, message):
     Path("compare.yaml").write_text(content)
     Path("of_hstu.yaml").write_text(BEST)
+    Path("empty.yaml").write_text("")
+    Path("bare.yaml").write_text("model: HSTU\ndataset: toy\n")
     with pytest.raises(InputError, match=message):
         compare_models([], "toy", (), options(compare="compare.yaml"))
     assert not Path("results").exists()
     assert not Path("log").exists()
 
 
+def test_what_all_rows_share_is_no_fault_of_a_row(toy):
+    Path("compare.yaml").write_text("HSTU: {options: {n_layers: 1}}\nPop:\n")
+    with pytest.raises(InputError, match=r"^topk: "):
+        compare_models([], "toy", (), options(compare="compare.yaml", topk="five"))
+
+
 @pytest.mark.parametrize(
     ("models", "more", "message"),
     [
         (["HSTU", "HSTU"], {}, "named twice"),
+        (["Pop", "", "HSTU"], {}, "--model=Pop,,HSTU: an empty name beside a comma"),
         (["HSTU", "Pop"], {"seeds": "1,1"}, "different whole numbers"),
         (["HSTU", "Pop"], {"seeds": "one"}, "--seeds=one"),
         (["HSTU", "Pop"], {"baseline": "BPR"}, "unknown baseline BPR"),

@@ -8,7 +8,8 @@ from small_data import random_rows, small_options, write_inter
 
 from recbole_hstu.config.config import Config
 from recbole_hstu.config.model_registry import find_model
-from recbole_hstu.data.loaders import create_dataset, make_loaders
+from recbole_hstu.data.data_set_class import create_dataset
+from recbole_hstu.data.loaders import make_loaders
 from recbole_hstu.data.rows.cloze_loader import ClozeLoader, cloze_loader
 from recbole_hstu.quick_start import run
 from recbole_hstu.support.errors import InputError

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from recbole_hstu.config.config import Config
 from recbole_hstu.support.errors import InputError
 from recbole_hstu.support.files.installed import PROPERTIES
-from recbole_hstu.tuning.space import Parameter, read_space
+from recbole_hstu.tuning.space import Parameter
+from recbole_hstu.tuning.space_file import read_space
 
 YAML = """\
 learning_rate: {loguniform: [1e-4, 1e-2]}
@@ -87,12 +88,20 @@ def test_quniform_is_the_same_in_both_formats(low, steps, q):
 
 def test_the_grid_is_every_combination_once():
     space = read_space(write("a: {choice: [x, [1, 2]]}\nb: {int: [1, 2]}\n"))
-    assert list(space.grid()) == [
+    assert space.grid_size() == 4
+    assert [space.combination(number) for number in range(4)] == [
         {"a": "x", "b": 1},
         {"a": "x", "b": 2},
         {"a": "[1, 2]", "b": 1},
         {"a": "[1, 2]", "b": 2},
     ]
+
+
+def test_a_grid_is_never_made_as_a_whole():
+    space = read_space(write("a: {int: [1, 900000000]}\nb: {int: [1, 900000000]}\n"))
+    assert space.grid_size() == 900_000_000**2
+    assert space.combination(900_000_000 + 7) == {"a": 2, "b": 8}
+    assert space.combination(space.grid_size() - 1) == {"a": 900_000_000, "b": 900_000_000}
 
 
 def test_shipped_spaces_by_name():
@@ -136,6 +145,14 @@ def test_shipped_spaces_are_of_their_model(name):
         ("a choice [1,2", r"line 1: a: \[1,2 is no list of values"),
         ("a choice __import__('os')", "is no list of values"),
         ("a uniform 0,1\na uniform 0,2", "a: named twice"),
+        ("a normal 0,1", "line 1: expected `NAME KIND VALUES` .*, found 'a normal 0,1'"),
+        ("a b: {int: [1, x]}", "space.yaml: a b: int: expected"),
+        ("a choice {'CE','BPR'}", "line 1: a: {'.*'} is no list of values"),
+        ("a choice [{'CE'}]", "line 1: a: choice: {'CE'} is no plain value; use numbers"),
+        ("a choice [['x', {1}],'CE']", "line 1: a: choice: .* is no plain value"),
+        ("a choice [b'CE','BPR']", "line 1: a: choice: b'CE' is no plain value"),
+        ("a: {choice: [!!set {CE}, CE]}", "space.yaml: a: choice: {'CE'} is no plain value"),
+        ("a: [{b: !!set {CE}}, CE]", "space.yaml: a: choice: {'b': {'CE'}} is no plain value"),
         ("a loguniform 0,800", "a: loguniform"),
     ],
 )

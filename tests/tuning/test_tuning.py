@@ -6,6 +6,7 @@ import signal
 import sqlite3
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import optuna
 import pytest
@@ -169,6 +170,16 @@ def test_early_stop(toy, capsys):
     assert "3 of 5 trials (3 finished)" in capsys.readouterr().out
 
 
+def test_fewer_trials_asked_for_than_there_are():
+    """All of them are looked at, whatever is asked for later."""
+    finished = optuna.trial.create_trial(value=0.1, user_attrs={"epochs": 2})
+    plan = SimpleNamespace(max_trials=2, metric="mrr", folder="f", algo="random")
+    search = SimpleNamespace(plan=plan, trials=lambda: [finished] * 5)
+    said = trials_report._summary(search, search.trials(), finished)
+    assert said.startswith("5 trials (5 finished; 2 asked for, all are eligible), 10 epochs; best")
+    assert tuning._heading(search) == "f: random, 5 trials finished before (2 asked for)"
+
+
 def test_another_search_is_refused(toy, capsys):
     assert tune(algo="exhaustive", epochs=1) == 0
     for changed, message in (
@@ -195,7 +206,7 @@ def test_another_search_is_refused(toy, capsys):
         ("n_layers: {int: [0, 2]}", {}, "space.yaml: n_layers: n_layers: 0 must be a whole"),
         ("topk: {choice: [[5], [10]]}", {}, "space.yaml: topk: decides how trials are judged"),
         ("MAX_ITEM_LIST_LENGTH: {int: [5, 9]}", {"mask_seen": True}, "decides how trials are"),
-        ("n_layers int 0,2", {}, "space.yaml: expected `key: value` lines"),
+        ("n_layers int 0,2", {}, "space.yaml, line 1: expected `NAME KIND VALUES`"),
         (GRID, {"max_trials": 0}, "--max_trials=0: expected a whole number from 1 on"),
         (GRID, {"jobs": "two"}, "--jobs=two: expected a whole number"),
         (GRID, {"reduction_factor": 1}, "--reduction_factor=1: expected a whole number from 2"),
@@ -229,7 +240,7 @@ def test_bad_storage(toy, capsys, storage, message):
     assert tune(storage=storage) == 2
     said = capsys.readouterr().err
     assert "error: --storage: " in said and message in said and said.count("\n") == 1
-    assert not list(FOLDER.glob("*.json"))  # the folder is free for another try
+    assert not Path("results").exists()
 
 
 def test_storage_of_another_optuna(toy, capsys):

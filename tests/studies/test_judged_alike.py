@@ -1,0 +1,37 @@
+"""Models that RecBole ranks user by user beside those that are ranked event by event."""
+
+import pytest
+
+from recbole_hstu.data.data_set import load_dataset
+from recbole_hstu.quick_start import Config, make_loaders
+from recbole_hstu.studies.plan import named_models, plan_runs
+from recbole_hstu.support.errors import InputError
+
+RATIO = {"eval_args": {"split": {"RS": [0.8, 0.1, 0.1]}}}
+
+
+@pytest.mark.parametrize(
+    ("models", "options", "are_alike"),
+    [
+        (["CFKG", "SASRec"], {}, True),  # the last event of each user
+        (["BPR", "SASRec"], RATIO, True),
+        (["CFKG", "KGCN"], RATIO, True),
+        (["CFKG", "SASRec"], RATIO, False),
+    ],
+)
+def test_a_table_asks_for_users_or_for_events(models, options, are_alike):
+    def plan():
+        return plan_runs(named_models(models), "ml-100k", (), options, None)
+
+    if are_alike:
+        assert len(plan()) == len(models)
+        return
+    with pytest.raises(InputError, match=r"CFKG is asked for all test items .*, SASRec for each"):
+        plan()
+
+
+def test_a_mask_that_covers_more_than_that_of_others_is_refused():
+    options = {"limit_users": 25, "mask_seen": True}
+    config = Config("CFKG", "ml-100k", config_dict=options)
+    with pytest.raises(InputError, match=r"mask_seen: CFKG .* add --mask_history=all"):
+        make_loaders(config, load_dataset(config))
