@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dataset_converters.ids import ID, Ids, as_ids
-from dataset_converters.interactions import Interactions, Row
+from dataset_converters.interactions import Interactions, Row, rating_of
 from dataset_converters.reading.chunks import Chunk, Record
 from dataset_converters.reading.lines import Tally
 
@@ -135,7 +135,7 @@ def _ratings(column: pa.Array | None, length: int) -> tuple[np.ndarray, np.ndarr
     kind = column.type
     if pa.types.is_string(kind):
         encoded = column.dictionary_encode()
-        values = [_number(text) for text in encoded.dictionary.to_pylist()]
+        values = [_certain_rating(text) for text in encoded.dictionary.to_pylist()]
         codes = encoded.indices.fill_null(len(values)).to_numpy()
         numbers = np.array([*values, np.nan])[codes]
     elif pa.types.is_integer(kind) or pa.types.is_floating(kind):
@@ -145,8 +145,8 @@ def _ratings(column: pa.Array | None, length: int) -> tuple[np.ndarray, np.ndarr
     return numbers, np.isfinite(numbers)
 
 
-def _number(text: str) -> float:
+def _certain_rating(text: str) -> float:
     try:
-        return float(text)
+        return rating_of(text)
     except ValueError:
         return np.nan

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dataset_converters.reading.clean_text import PADDING
 from dataset_converters.reading.letters import letters_of
 
 ID = pa.large_string()  # all ids of a column may be more than 2 GiB
@@ -71,7 +72,7 @@ def as_ids(column: pa.Array) -> tuple[pa.Array, np.ndarray]:
     if not any(test(column.type) for test in _KINDS):
         return pa.nulls(len(column), ID), np.zeros(len(column), bool)
     ids = column.cast(ID)
-    clean = pc.greater(pc.binary_length(ids), 0)
+    clean = pc.and_(pc.greater(pc.binary_length(ids), 0), pc.not_equal(ids, PADDING))
     if _may_hold_controls(ids):
         clean = pc.and_not(clean, pc.match_substring_regex(ids, r"[\x00-\x1f\x7f]"))
     return ids, clean.fill_null(False).to_numpy(zero_copy_only=False)

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from dataset_converters.errors import ConversionError
 from dataset_converters.ordering import stable_order, unsigned
-from dataset_converters.reading.clean_text import is_clean_token
+from dataset_converters.reading.clean_text import PADDING, is_clean_token
 
 _YEAR_S = 31_536_000
 _MANY_ROWS, _FEW_TIMES = 200, 20
@@ -197,18 +197,35 @@ def checked_row(user: object, item: object, rating: object, time: int) -> Row:
     """A row whose ids can stand in an atomic file and whose numbers fit.
 
     Raises:
-        ValueError: an id is no string, is empty or holds a control character; a rating is not
-            finite; a time is outside int64.
+        ValueError: an id is no string, is empty, is RecBole's padding or holds a control character;
+            a rating is no finite number; a time is outside int64.
     """
     for name, token in (("user", user), ("item", item)):
+        if token == PADDING:
+            raise ValueError(f"{name} id {token!r} is RecBole's name for no {name}")
         if not isinstance(token, str) or not is_clean_token(token):
             raise ValueError(f"{name} id {token!r:.60} is empty or cannot stand in a line")
-    number = float(rating)  # type: ignore[arg-type]
-    if not math.isfinite(number):
-        raise ValueError(f"rating {rating!r:.60} is not a finite number")
+    number = rating_of(rating)
     if not -_INT64_MAX - 1 <= time <= _INT64_MAX:
         raise ValueError(f"time {time} does not fit 64 bits")
     return user, item, number, time  # type: ignore[return-value]
+
+
+def rating_of(value: object) -> float:
+    """The number that a rating is.
+
+    Raises:
+        ValueError: it is none, or is not finite.
+    """
+    try:
+        if isinstance(value, str) and "_" in value:  # Python's way to group digits, no one else's
+            raise ValueError
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"rating {value!r:.60} is no number") from None
+    if not math.isfinite(number):
+        raise ValueError(f"rating {value!r:.60} is not a finite number")
+    return number
 
 
 def require_rows(data: Interactions, after: str, remedy: str) -> None:

@@ -9,6 +9,7 @@ _TAG = re.compile(r"<[^>]+>")
 _NON_ASCII = re.compile(r"[^\x00-\x7f]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
+PADDING = "[PAD]"  # RecBole's name for no user and no item
 _NOT_IN_TOKENS = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 
@@ -39,8 +40,9 @@ def amazon_text(value: object) -> str:
 
 
 def is_clean_token(token: str) -> bool:
-    """Whether `token` can stand as an id: not empty, no control character, encodable as UTF-8."""
-    return bool(token) and not _NOT_IN_TOKENS.search(token)
+    """Whether `token` can stand as an id: not empty, not RecBole's padding, no control character,
+    encodable as UTF-8."""
+    return token not in ("", PADDING) and not _NOT_IN_TOKENS.search(token)
 
 
 def _one_line(text: str) -> str:

@@ -11,7 +11,7 @@ import copy
 import difflib
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,7 @@ class Config(RecBoleConfig):
         config_file_list: YAML files, later ones win.
         config_dict: options that win over the files; text values are read as YAML.
         base: settings under the files and over the model's, as `checkpoint_settings` gives them.
+        taken_out: options that the caller keeps to itself; one may be meant by a misspelt name.
 
     Raises:
         InputError: an unknown model, protocol, option or value, an unreadable file.
@@ -76,8 +77,9 @@ class Config(RecBoleConfig):
         config_file_list: Sequence[str | Path] | None = None,
         config_dict: Mapping[str, Any] | None = None,
         base: Mapping[str, Any] | None = None,
+        taken_out: Collection[str] = (),
     ):
-        self.base = dict(base or {})
+        self.base, self.taken_out = dict(base or {}), taken_out
         with refused_by_recbole("configuration"):
             super().__init__(model, dataset, config_file_list, config_dict)
 
@@ -196,7 +198,8 @@ class Config(RecBoleConfig):
                 message = f"{key}: {self.model} has no such option; {gone[key].meaning}"
                 raise UnknownOption(key, self._place(key) + message)
             if key not in known:
-                near = difflib.get_close_matches(key, sorted(known - set(gone)), n=1, cutoff=0.0)
+                meant = sorted((known - set(gone)).union(self.taken_out))
+                near = difflib.get_close_matches(key, meant, n=1, cutoff=0.0)
                 message = f"unknown option '{key}'; did you mean '{near[0]}'?"
                 raise UnknownOption(key, self._place(key) + message)
 

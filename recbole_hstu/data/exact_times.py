@@ -13,7 +13,8 @@ from recbole.utils import FeatureSource, FeatureType
 
 from recbole_hstu.data.counted_filters import CountedFilters
 from recbole_hstu.data.files.atomic_file import form_of, read_atomic, read_header
-from recbole_hstu.data.files.token_codes import number_tokens
+from recbole_hstu.data.files.item_rows import PADDING
+from recbole_hstu.data.files.token_codes import is_coded, number_tokens
 from recbole_hstu.data.prepared.columns import read_columns
 from recbole_hstu.data.prepared.prepare import is_prepared, prepared_set
 from recbole_hstu.data.prepared.prepared_set import PreparedSet
@@ -149,6 +150,7 @@ class ExactTimes(CountedFilters):
             self.logger.warning(f"No columns has been loaded from [{source}]")
             return None
         frame = self._read(filepath, header, fields, source)
+        self._refuse_padding(frame, filepath)
         self._count_repeats(frame, source, filepath)
         for field in fields:
             self._register_field(field, FeatureType(header[field]), source, frame)
@@ -166,6 +168,16 @@ class ExactTimes(CountedFilters):
                 )
         if header.get(self.time_field, "float").endswith("_seq"):
             raise InputError(f"{path}: the times of TIME_FIELD are no sequences; it has {columns}")
+
+    def _refuse_padding(self, frame: pd.DataFrame, path: str) -> None:
+        """An item of this name would have two numbers, the padding's and its own."""
+        for field in (self.uid_field, self.iid_field):
+            column = frame.get(field, pd.Series())
+            if ((column.cat.categories if is_coded(column) else column) == PADDING).any():
+                raise InputError(
+                    f"{path}: column '{field}' holds {PADDING}, which is RecBole's name for none; "
+                    "rename it, or remove its rows"
+                )
 
     def _count_repeats(self, frame: pd.DataFrame, source: Any, path: str) -> None:
         """RecBole keeps the first row of an item (or user) of its `.item` file, without a word."""

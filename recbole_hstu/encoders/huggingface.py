@@ -186,13 +186,14 @@ def _load(transformers: Any, source: str, revision: str, options: TextOptions) -
         model, report = transformers.AutoModel.from_pretrained(
             source, output_loading_info=True, **where
         )
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # safetensors, tokenizers and pickle have errors of their own
         raise _not_there(options, error) from error
     finally:
         log.set_verbosity(verbosity)
         log.enable_progress_bar()
     if model.config.is_encoder_decoder:
         raise InputError(f"text_model {options.model_name}: an encoder-decoder; name an encoder")
+    _refuse_empty_vocabulary(tokenizer, options)
     # Weights that the files lack are random numbers. Only the pooler may be: it is not used.
     lacking = sorted(key for key in report["missing_keys"] if not key.startswith("pooler."))
     if lacking:
@@ -204,10 +205,24 @@ def _load(transformers: Any, source: str, revision: str, options: TextOptions) -
     return tokenizer, model
 
 
+def _refuse_empty_vocabulary(tokenizer: Any, options: TextOptions) -> None:
+    """Where the tokenizer's files lack, transformers makes a tokenizer of special tokens alone: all
+    words would be unknown, and all texts would have one vector."""
+    if not set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens):
+        raise InputError(
+            f"text_model {options.text_model}: has no tokenizer files, so that every word would be "
+            "unknown; put those of the model (tokenizer.json, or vocab.txt and the like) beside "
+            "its weights"
+        )
+
+
 def _not_there(options: TextOptions, error: Exception) -> InputError:
     name = options.text_model
-    if options.is_local:
-        return InputError(f"text_model {name}: cannot be loaded: {_line(error)}")
+    if options.is_local or not isinstance(error, OSError | ValueError | KeyError):
+        return InputError(
+            f"text_model {name}: cannot be loaded: {_line(error)}; fetch its files again, or name "
+            "another model"
+        )
     from huggingface_hub.constants import HF_HUB_CACHE
 
     pin = f" --revision {options.text_revision}" if options.text_revision else ""

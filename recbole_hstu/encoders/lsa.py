@@ -17,6 +17,7 @@ from recbole_hstu.support.errors import InputError
 
 MAX_TERMS = 50_000
 SEED = 2024
+_ALIKE = 1e-6  # of vectors of length 1 at most: those that differ by less are one
 
 logger = logging.getLogger(__name__)
 
@@ -97,8 +98,11 @@ class LSAEncoder(Encoder):
         )
         svd = TruncatedSVD(dimensions, n_iter=7, random_state=SEED)
         # One BLAS thread: sums in one order, so that the bits do not depend on the machine's cores.
-        with threadpool_limits(1, "blas"):
+        # Texts that are alike have no variance, by which scikit-learn then divides.
+        with threadpool_limits(1, "blas"), np.errstate(invalid="ignore", divide="ignore"):
             table = svd.fit_transform(weights).astype(np.float32)
+        if np.ptp(table, axis=0).max() <= _ALIKE:
+            logger.warning("lsa: all texts are alike, so that their vectors tell items nothing")
         self.state = {
             "terms": np.frombuffer("\n".join(terms.get_feature_names_out()).encode(), np.uint8),
             "idf": terms.idf_.astype(np.float32),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from recbole_hstu.data.files.item_rows import PADDING, first_ten
+from recbole_hstu.data.files.item_rows import PADDING, NotUsable, first_ten
 from recbole_hstu.data.files.side_feature_file import TextHeader, read_text_header, text_hash
 from recbole_hstu.encoders.base import Encoder
 from recbole_hstu.encoders.options import TextOptions
@@ -32,7 +32,8 @@ class WantedRows:
     Attributes:
         texts: of the items that need a row.
         revision: see `Encoder.known_revision`.
-        zeros: whether items without text have no row, by `text_missing: zero`.
+        zeros: whether there are items without text, known or asked for, that have no row, by
+            `text_missing: zero`.
 
     Raises:
         InputError: an item without text, and `text_missing` is error.
@@ -47,8 +48,10 @@ class WantedRows:
     ):
         self._known, self._options, self._per_text = known, options, encoder.per_text
         self.revision = encoder.known_revision(options)
-        self.zeros = options.text_missing == "zero" and not all(known.values())
-        self.texts = _texts_of(known, tokens, options.text_missing)
+        asked = list(known) if tokens is None else [str(t) for t in tokens if t != PADDING]
+        lack = not all(known.values()) or not all(map(known.get, asked))
+        self.zeros = options.text_missing == "zero" and lack
+        self.texts = _texts_of(known, asked, options.text_missing)
         if not self._per_text:
             self.texts = {**self._corpus(), **self.texts}
 
@@ -61,7 +64,10 @@ class WantedRows:
         """
         if not path.exists():
             return None, f"{path} is not there"
-        header = read_text_header(path)
+        try:
+            header = read_text_header(path)
+        except NotUsable as error:  # nobody named it: the name is one that `file_name` gives
+            raise InputError(f"{error.what}; delete it, and it is made anew") from error
         made = header.provenance
         if made.get("options") != self._options.decisive:
             return None, f"{path} was made with other options"
@@ -88,17 +94,14 @@ class WantedRows:
         """How many rows a file would not have if it were made today, and which change something: a
         vector where `text_missing` says zeros, a text that a fit was made on and that is gone."""
         without = [row for token, row in hashes.items() if not self._known.get(token)]
-        if self._options.text_missing == "zero":
+        if self.zeros:
             return len(without)
         return 0 if self._per_text else sum(row != text_hash("") for row in without)
 
 
-def _texts_of(
-    known: Mapping[str, str], tokens: Sequence[str] | np.ndarray | None, missing: str
-) -> dict[str, str]:
+def _texts_of(known: Mapping[str, str], asked: Sequence[str], missing: str) -> dict[str, str]:
     """The text of every item that is asked for; items without one as `text_missing` says."""
-    names = known if tokens is None else [str(token) for token in tokens if token != PADDING]
-    texts = {name: known.get(name, "") for name in names}
+    texts = {name: known.get(name, "") for name in asked}
     empty = [name for name, text in texts.items() if not text]
     if not empty:
         return texts

@@ -47,7 +47,7 @@ def make_queries(
     rest = merged(merge_yaml(config_file_list or ()), config_dict)
     rest.pop("model", None)  # a file that `run` reads, too, may name GLoSS
     own, out = own_options(rest), rest.pop("out", None)
-    config = Config("LIS", dataset, None, rest)
+    config = Config("LIS", dataset, None, rest, taken_out={*own, "out"})
     path = Path(out or Path(config["output_path"]) / config["dataset"] / "queries.jsonl")
     _check_places(path, own["adapter"])
     init_seed(config["seed"], config["reproducibility"])

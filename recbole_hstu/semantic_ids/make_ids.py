@@ -36,6 +36,7 @@ from recbole_hstu.support.files.installed import PROPERTIES
 from recbole_hstu.support.files.writable import check_file
 from recbole_hstu.support.yaml_values import merge_yaml, merged
 
+_OWN = ("method", "out", "quantiser")  # options, beside those of the method
 _CATEGORIES = ("categories", "category", "genres", "genre", "class")
 _MOST = 1 << 20  # codes of a level, or the width of a layer
 _ALIKE = 1e-5  # directions that differ by less are one
@@ -67,7 +68,7 @@ def make_ids(
     given = merged(merge_yaml(config_file_list or ()), config_dict)
     earlier, out = given.pop("quantiser", None), given.pop("out", None)
     method, own, rest = split_options(with_options_of(earlier, given) if earlier else given)
-    config = text_config(rest.pop("model", None) or "HSTUText", dataset, None, rest)
+    config = text_config(rest.pop("model", None) or "HSTUText", dataset, None, rest, {*own, *_OWN})
     path = Path(out or semantic_ids_path({**config.final_config_dict, "semantic_ids": method}))
     check_file(path)
     with RunLog(config) as log:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,10 +41,11 @@ def add_items(saved: SavedModel, items: Any, stand_in: str) -> None:
             width or with a number that is not finite; codes that are no id, or that of another
             item; a model without text vectors; an encoder that is not there.
     """
+    where = "add_items"
     if isinstance(items, str | Path):
-        items = read_new_items(items)
+        where, items = str(items), read_new_items(items)
     if isinstance(saved.model, GenerativeRetriever):
-        _add_ids(saved, items)
+        _add_ids(saved, items, where)
         return
     if stand_in not in STAND_INS:
         raise InputError(f"stand_in: {stand_in!r} is not one of {', '.join(STAND_INS)}")
@@ -82,28 +83,57 @@ def _codes_by_text(saved: SavedModel, tokens: list[str], text: torch.Tensor) -> 
     return codes[len(known) :].to(text.device)
 
 
-def _add_ids(saved: SavedModel, items: Any) -> None:
+def _add_ids(saved: SavedModel, items: Any, where: str) -> None:
     """Items by their codes. Those of a semantic-id file are all items: what is known is left out
-    where it has the codes that it was trained with."""
+    where it has the codes that it was trained with. Errors begin with `where`."""
     if not isinstance(items, Mapping) or not items:
-        raise InputError(f"add_items: expected {_IDS}")
+        raise InputError(f"{where}: expected {_IDS}")
     known = dict(zip(saved.item_tokens[1:], saved.model.ids.codes[1:].tolist(), strict=True))
     codes = {str(token): _codes(token, value) for token, value in items.items()}
     moved = [token for token in codes if token in known and codes[token] != known[token]]
     if moved:
         raise InputError(
-            f"add_items: {len(moved):,} items have other semantic ids than in the training: "
+            f"{where}: {len(moved):,} items have other semantic ids than in the training: "
             f"{first_ten(moved)}; give new items codes by the quantiser of the training's file"
         )
-    new = [token for token in codes if token not in known]
+    new = {token: row for token, row in codes.items() if token not in known}
     if not new:
-        raise InputError("add_items: the model knows all of these items already")
-    width = len(saved.model.ids.level_sizes)
-    uneven = [token for token in new if len(codes[token]) != width]
-    if uneven:
-        raise InputError(f"add_items: {width} codes an item, not as for {first_ten(uneven)}")
-    saved.model.take_codes(torch.tensor([codes[token] for token in new]))
+        raise InputError(f"{where}: the model knows all of these items already")
+    _check_codes(new, known, saved.model.ids.level_sizes, where)
+    saved.model.take_codes(torch.tensor(list(new.values())))
     saved.item_tokens.extend(new)
+
+
+def _check_codes(
+    new: Mapping[str, list[int]], known: Mapping[str, list[int]], sizes: Sequence[int], where: str
+) -> None:
+    """The ids of new items must be such as the training could have had, each of one item alone."""
+    uneven = [token for token, row in new.items() if len(row) != len(sizes)]
+    if uneven:
+        raise InputError(f"{where}: {len(sizes)} codes an item, not as for {first_ten(uneven)}")
+    others = [t for t, row in new.items() if not _within(row[:-1], sizes[:-1])]
+    if others:
+        raise InputError(
+            f"{where}: {len(others):,} items have codes that the training's levels of "
+            f"{[*sizes]} codes do not have: {first_ten(others)}; give new items codes by the "
+            "quantiser of the training's file"
+        )
+    last = [token for token, row in new.items() if not _within(row[-1:], sizes[-1:])]
+    if last:
+        raise InputError(
+            f"{where}: {len(last):,} items share all codes but the last with others, and the "
+            f"training has only {sizes[-1]} last codes, none for these: {first_ten(last)}; leave "
+            "them out, or train with them"
+        )
+    owners: dict[tuple[int, ...], str] = {}
+    for token, row in (*known.items(), *new.items()):
+        owner = owners.setdefault(tuple(row), token)
+        if owner != token:
+            raise InputError(f"{where}: items {owner} and {token} have one id, {row}; give another")
+
+
+def _within(codes: Sequence[int], sizes: Sequence[int]) -> bool:
+    return all(0 <= code < size for code, size in zip(codes, sizes, strict=True))
 
 
 def _codes(token: Any, value: Any) -> list[int]:

@@ -147,7 +147,10 @@ def test_description():
         (("u", "a\tb", 1.0, 1), "item id"),
         (("u", None, 1.0, 1), "item id"),
         (("u", "i", "nan", 1), "rating"),
-        (("u", "i", "five", 1), "could not convert"),
+        (("[PAD]", "i", 1.0, 1), "user id '\\[PAD\\]' is RecBole's name for no user"),
+        (("u", "i", "five", 1), "rating 'five' is no number"),
+        (("u", "i", "1_000", 1), "rating '1_000' is no number"),
+        (("u", "i", None, 1), "rating None is no number"),
         (("u", "i", 1.0, 2**63), "64 bits"),
     ],
 )

@@ -44,7 +44,7 @@ def test_every_text_is_one_line_of_single_spaced_words(value):
     assert amazon_text(value).isascii()
 
 
-@pytest.mark.parametrize("token", ["", "a\tb", "a\n", "\x00", "\ud800"])
+@pytest.mark.parametrize("token", ["", "[PAD]", "a\tb", "a\n", "\x00", "\ud800"])
 def test_ids_that_cannot_stand_in_a_line(token):
     assert not is_clean_token(token)
 

@@ -195,6 +195,25 @@ def test_lines_that_cannot_be_used(convert, tmp_path, line, caplog):
     assert "x.csv: line 3 left out" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("[PAD],i,3,1", "user id '[PAD]' is RecBole's name for no user"),
+        ("u,[PAD],3,1", "item id '[PAD]' is RecBole's name for no item"),
+        ("u,i,,1", "rating '' is no number"),
+        ("u,i,1_000,1", "rating '1_000' is no number"),
+    ],
+)
+def test_what_is_wrong_with_a_line(convert, tmp_path, line, why, caplog):
+    path = tmp_path / "x.csv"
+    path.write_text(f"user_id,item_id,rating,timestamp\nu,i,2,5\n{line}\n")
+    folder = convert(
+        "csv", "--interactions", path, "--name", "x", "--rating=rating", "--max_malformed=0.5"
+    )
+    assert rows(folder) == [["u", "i", "2.0", "5"]]
+    assert f"x.csv: line 3 left out: {why}" in caplog.text
+
+
 def test_quoted_newlines_and_damaged_bytes_in_csv(convert, tmp_path, caplog):
     path = tmp_path / "x.csv"
     path.write_bytes(b'user_id,note,item_id,timestamp\nu,"two\nlines",i,5\nu,\xff,j,6\nu,,k,7\n')

@@ -17,8 +17,9 @@ WIDTH = 3
 cells = st.sampled_from(["", "a", ' "', 'b"c', '"d\te"', '"\n\t\n"', '"f""\tg"', '""', "  "])
 full = st.lists(cells, min_size=WIDTH, max_size=WIDTH)
 short = st.lists(cells, min_size=1, max_size=WIDTH - 1)
+wide = st.lists(cells, min_size=WIDTH + 1, max_size=WIDTH + 2)
 blank = st.sampled_from([[""], ["   "]])
-rows = st.lists(full, min_size=1, max_size=6) | st.lists(full | short | blank, max_size=6)
+rows = st.lists(full, min_size=1, max_size=6) | st.lists(full | short | wide | blank, max_size=6)
 
 
 def width_of(row: list[str], separator: str) -> int:
@@ -31,15 +32,17 @@ def width_of(row: list[str], separator: str) -> int:
 @given(rows, st.sampled_from(["\t", ","]), st.sampled_from(["\n", "\r\n"]))
 @example([["a", "b"], ["c", "d", '"e\tf"']], "\t", "\n")
 @example([["a", "b", ""], ['""']], "\t", "\n")
+@example([["a", "b", "c"], ["a", "b", "c", "d"]], "\t", "\n")
+@example([["a", "b", "c", "d"], ["a", "b"]], "\t", "\n")
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_a_row_cut_short_is_refused(tmp_path, rows, separator, end):
+def test_a_row_of_another_width_is_refused(tmp_path, rows, separator, end):
     path = tmp_path / "x.item"
     header = separator.join(f"{name}:token" for name in "xyz")
     lines = [separator.join(row) for row in rows]
     path.write_bytes("".join(line + end for line in [header, *lines]).encode())
     places, line = [], 2
     for row, text in zip(rows, lines, strict=True):
-        if 0 < width_of(row, separator) < WIDTH:
+        if width_of(row, separator) not in (0, WIDTH):
             places.append(line)
         line += text.count("\n") + 1
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,10 +11,11 @@ import pytest
 from recbole_hstu.data.files.semantic_id_file import (
     read_quantiser,
     read_semantic_ids,
+    semantic_ids_of,
     semantic_ids_path,
     write_semantic_ids,
 )
-from recbole_hstu.data.files.side_feature_file import write_text_features
+from recbole_hstu.data.files.side_feature_file import read_text_header, write_text_features
 from recbole_hstu.support.errors import InputError
 
 TOKENS = ["b", "a", "Ünï"]
@@ -80,11 +82,33 @@ def test_files_that_are_no_semantic_ids(tmp_path, file):
     with pytest.raises(InputError, match="recbole-hstu ids"):
         read_semantic_ids(tmp_path / "none.safetensors", data_of("a"))
     write_text_features(tmp_path / "x.lsa.safetensors", {"a": "one"}, np.ones((1, 2)), {})
-    with pytest.raises(InputError, match="another kind"):
+    with pytest.raises(InputError, match=r"another kind.*; name a file of recbole-hstu ids$"):
         read_semantic_ids(tmp_path / "x.lsa.safetensors", data_of("a"))
     file.write_bytes(file.read_bytes()[:-1])
     with pytest.raises(InputError, match="not a usable semantic-id file"):
         read_semantic_ids(file, data_of("a"))
+
+
+@pytest.mark.parametrize("named", ["rkmeans", "own.safetensors"])
+def test_ids_of_other_vectors_than_there_are_now_are_told_of(in_empty_folder, caplog, named):
+    """Changed texts have their vectors made anew by themselves, ids stay."""
+    config = {"semantic_ids": named, "output_path": "dataset", "dataset": "toy"}
+    config["text_features_file"] = None
+    path, vectors = semantic_ids_path(config), Path("dataset/toy/toy.lsa.safetensors")
+    vectors.parent.mkdir(parents=True)
+    write_text_features(vectors, dict.fromkeys(TOKENS, "old"), np.eye(3), {})
+    made_from = {"file": vectors.name, "content_hash": read_text_header(vectors).content_hash}
+    write_semantic_ids(path, TOKENS, CODES, SIZES, {"text_features": made_from})
+    semantic_ids_of(config, data_of("a"))
+    assert not caplog.text
+    write_text_features(vectors, dict.fromkeys(TOKENS, "new"), np.eye(3)[::-1], {})
+    semantic_ids_of(config, data_of("a"))
+    assert f"{path}: was made from other text vectors than {vectors} holds now" in caplog.text
+    assert "recbole-hstu ids --dataset=toy --" in caplog.text
+    caplog.clear()
+    vectors.rename("mine.safetensors")  # those of another name are of another encoder
+    semantic_ids_of({**config, "text_features_file": "mine.safetensors"}, data_of("a"))
+    assert not caplog.text
 
 
 def test_the_option_names_a_method_or_a_file():

@@ -191,3 +191,8 @@ def test_files_that_are_not_ours(tmp_path):
     save_file({"vectors": VECTORS}, str(tmp_path / "model.safetensors"))
     with pytest.raises(InputError, match="another kind"):
         read_text_features(tmp_path / "model.safetensors")
+    np.save(tmp_path / "v.npy", VECTORS)
+    for name in ("none.safetensors", "model.safetensors", "v.npy"):
+        with pytest.raises(InputError, match=r"name a file of .*write_text_features") as error:
+            read_text_features(tmp_path / name)
+        assert "delete" not in str(error.value)  # what somebody has named

@@ -306,6 +306,37 @@ def test_weights_that_the_files_lack_are_refused(tiny_roberta, tmp_path):
         encoder_of(config(model))
 
 
+@pytest.mark.parametrize("kind", ["RobertaConfig", "BertConfig"])  # with and without unknown words
+def test_a_model_without_its_tokenizer_is_refused(tiny_roberta, tmp_path, kind):
+    """transformers makes one of special tokens alone, by which all texts are one."""
+    sizes = {"hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64}
+    shape = getattr(transformers, kind)(vocab_size=400, num_hidden_layers=1, **sizes)
+    model = tmp_path / "bare"
+    transformers.AutoModel.from_config(shape).save_pretrained(model)
+    with pytest.raises(InputError, match=r"bare: has no tokenizer files.*tokenizer\.json"):
+        encoder_of(config(model))
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+def test_damaged_weights_are_one_line(tiny_roberta, tmp_path, name):
+    from safetensors.torch import load_file
+
+    model = tmp_path / "damaged"
+    shutil.copytree(tiny_roberta, model)
+    weights = model / "model.safetensors"
+    if name != weights.name:
+        torch.save(load_file(weights), model / name)
+        weights.unlink()
+    content = (model / name).read_bytes()
+    for kept in (len(content) // 2, 3, 0):
+        (model / name).write_bytes(content[:kept])
+        with pytest.raises(
+            InputError, match=r"damaged: cannot be loaded: .*fetch its files"
+        ) as error:
+            encoder_of(config(model))
+        assert "\n" not in str(error.value)
+
+
 def test_off_line_the_error_says_what_to_fetch_and_where_to_put_it():
     with pytest.raises(InputError) as error:
         encoder_of({"text_encoder": "huggingface"})

@@ -133,6 +133,15 @@ def test_lsa_tells_what_it_cannot_do(caplog):
         encoder_of({}).encode(["", "! ?"])
 
 
+def test_lsa_tells_that_all_texts_are_alike(caplog, recwarn):
+    table = encoder_of({}).encode(["red thing", "thing red", "red thing"])
+    assert np.isfinite(table).all() and not recwarn.list
+    assert "all texts are alike, so that their vectors tell items nothing" in caplog.text
+    caplog.clear()
+    encoder_of({}).encode(["red thing", "blue thing"])
+    assert "alike" not in caplog.text
+
+
 def test_a_file_is_made_once_and_again_when_a_text_changes(tmp_path, caplog):
     folder, out = write_items(tmp_path / "toy", texts_of(30)), tmp_path / "out"
     caplog.set_level(logging.INFO)
@@ -209,6 +218,17 @@ def test_items_without_text(tmp_path, caplog):
     assert table("empty")[1].any()
 
 
+def test_zeros_for_items_that_the_item_file_lacks_have_a_file_of_their_own(tmp_path):
+    folder, tokens = write_items(tmp_path / "toy", texts_of(10)), ["[PAD]", "i1", "unknown"]
+    file = ensure_text_features("toy", folder, LSA, tokens=tokens)  # what a trained model reads
+    before = file.stat().st_mtime_ns
+    config = {**LSA, "text_missing": "zero"}
+    zeros = ensure_text_features("toy", folder, config, tokens=tokens)
+    assert "-zero" in zeros.name and "unknown" not in read_text_features(zeros).tokens
+    assert ensure_text_features("toy", folder, config) == file  # all of the `.item` file have one
+    assert file.stat().st_mtime_ns == before
+
+
 def test_zeros_take_the_place_of_a_vector_of_the_empty_text(server, tmp_path):
     """The openai encoder sends a space for the empty text, which has a vector like any other."""
     pytest.importorskip("openai")
@@ -235,6 +255,17 @@ def test_normalize_and_float16(tmp_path):
     assert features.provenance["normalized"] is True
     expected = plain / np.linalg.norm(plain, axis=1, keepdims=True)
     np.testing.assert_allclose(features.vectors.astype(np.float32), expected, atol=1e-3)
+
+
+def test_a_damaged_file_in_the_place_of_ours_is_made_anew_once_it_is_gone(tmp_path):
+    folder = write_items(tmp_path / "toy", texts_of(5))
+    file = ensure_text_features("toy", folder, LSA)
+    whole = file.read_bytes()
+    file.write_bytes(whole[:50])
+    with pytest.raises(InputError, match=r"not a usable side-feature .*; delete it, and it is"):
+        ensure_text_features("toy", folder, LSA)
+    file.unlink()
+    assert ensure_text_features("toy", folder, LSA).read_bytes() == whole
 
 
 def test_an_output_folder_that_cannot_be_made_is_a_clear_error(tmp_path):

@@ -63,6 +63,8 @@ def test_rqvae_beside_it(data, capsys):
         (["--out=dataset"], "--out=dataset: is a folder; name a file"),
         (["--max_iterations=0"], "max_iterations: 0 must be a whole number from 1 on"),
         (["--latent_size=4"], "unknown option 'latent_size'"),  # of rqvae
+        (["--categry_field=title"], "'categry_field'; did you mean 'category_field'?"),
+        (["--methd=rqvae"], "did you mean 'method'?"),
         (["--category_field=colour"], "has no column colour"),
         (["--text_features_file=none.safetensors"], "none.safetensors: cannot be read"),
         (["--model=HSTUBLaIR"], "text_dimensions: means nothing to text_encoder huggingface"),

@@ -102,12 +102,13 @@ def test_new_items_are_generated_by_their_ids(file):
 @pytest.mark.parametrize(
     ("items", "words"),
     [
-        ({"new": [0, 9, 0]}, r"new item needs 3 codes, below \[4, 5, 3\]"),
-        ({"new": [0, -1, 0]}, "every new item needs 3 codes"),
+        ({"new": [0, 9, 0]}, r"1 items have codes .* levels of \[4, 5, 3\] codes .*: new; give"),
+        ({"new": [0, -1, 0]}, "1 items have codes that the training's levels"),
+        ({"new": [0, 0, 3]}, r"only 3 last codes, none for these: new; leave them out, or train"),
         ({"new": [0, 1]}, "3 codes an item, not as for new"),
         ({"new": [0, 2**70, 1]}, "are no codes"),
         ({"new": [0, 1.5, 1]}, r"item new: \[0, 1.5, 1\] are no codes"),
-        ({"new": drawn_codes(1)[0].tolist()}, "is that of several items"),
+        ({"new": drawn_codes(1)[0].tolist()}, "items i0 and new have one id, "),
         ({"i1": [0, 0, 0], "new": [1, 1, 1]}, "1 items have other semantic ids than in the train"),
         ({"i0": drawn_codes(1)[0].tolist()}, "knows all of these items already"),
         ({"new": {"title": "red"}}, "are no codes; expected"),
@@ -130,6 +131,19 @@ def test_the_command_takes_a_file_of_ids(file, capsys):
     assert {"i30", "i31"} <= set(Path("lists.csv").read_text().replace("\n", ",").split(","))
 
 
+def test_the_command_names_the_file_and_the_items_that_have_no_last_code(file, capsys):
+    tokens, codes = [f"i{n}" for n in range(31)], drawn_codes(30)
+    further = [*codes[0][:-1], 3]
+    sizes = (*LEVELS[:-1], 4)
+    write_semantic_ids("more.ids.safetensors", tokens, [*codes, further], sizes, {})
+    events().query("user == 'u3'").to_csv("users.csv", index=False)
+    told = ["--histories=users.csv", "--out=lists.csv", "--new_items=more.ids.safetensors"]
+    assert main(["recommend", str(file), *told]) == 2
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "more.ids.safetensors: 1 items share" in said and "these: i30; leave them out" in said
+    assert not Path("lists.csv").exists()
+
+
 def test_a_checkpoint_of_other_ids_is_refused(result, toy):
     write_toy_ids()
     assert evaluate(result["checkpoint"])["test_result"] == result["test_result"]
@@ -142,14 +156,21 @@ def test_a_checkpoint_of_other_ids_is_refused(result, toy):
     ("options", "words"),
     [
         (["--beam_size=0"], "beam_size: 0 must be a whole number from 1 on"),
-        (["--semantic_ids=none.safetensors"], "none.safetensors: cannot be read"),
+        (
+            ["--semantic_ids=none.safetensors"],
+            "=none.safetensors: is no file, and no method",
+        ),
+        (["--semantic_ids=rkmens"], "is no file, and no method (rkmeans, rqvae); did you mean rkm"),
+        (["--semantic_ids=rqvae"], "make it with recbole-hstu ids --dataset=toy --method=rqvae"),
+        (["--semantic_ids=own.csv"], "name a file of recbole-hstu ids"),
         ([], "30 of 30 items have no semantic id"),
     ],
 )
 def test_bad_input_of_a_run_is_one_line(toy, capfd, options, words):
     write_semantic_ids(IDS, ["x", "y"], drawn_codes(2), LEVELS, {})
+    Path("own.csv").write_text("item,title\n")
     small = ["--epochs=1", "--topk=[5]", "--valid_metric=NDCG@5"]
     assert main(["run", "--model=TIGERSmall", "--dataset=toy", *small, *options]) == 2
     said = capfd.readouterr().err.strip().splitlines()
-    assert words in said[-1]
+    assert words in said[-1] and "delete" not in said[-1]
     assert not Path("saved").exists()

@@ -75,7 +75,23 @@ def test_a_batch_without_rows_is_no_row(model, out, capsys, monkeypatch):
 
 def test_names_may_hold_what_python_takes_for_the_end_of_a_line(in_empty_folder):
     Path("names.txt").write_text("a\u2028b\r\n\nc\x85\n", encoding="utf-8", newline="")
-    assert request_files.read_names("names.txt") == ["a\u2028b", "c"]
+    assert request_files.read_names("names.txt") == ["a\u2028b", "c\x85"]
+
+
+@pytest.mark.parametrize(
+    ("options", "name", "words"),
+    [
+        (["--users=names.txt"], "u3", "1 users have no event"),
+        (["--all_users", "--candidates=names.txt"], "i3", "items that the model does not know"),
+    ],
+)
+def test_spaces_at_the_ends_of_a_line_belong_to_the_name(model, capsys, options, name, words):
+    """The list of another user is no answer."""
+    Path("names.txt").write_text(f"{name}\n {name} \n", encoding="utf-8")
+    assert recommend(model, *options) == 2
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert f"names.txt: {words}" in said
+    assert f"1 lines have spaces at an end, as ' {name} ' has, and they belong to the name" in said
 
 
 def histories_file(kind, table):

@@ -167,15 +167,17 @@ def _read_texts(source: _Source, n_columns: int) -> pd.DataFrame:
     except UnicodeError as error:
         raise _not_in(encoding, path) from error
     except pd.errors.ParserError as error:
+        if "Expected" in str(error):  # a row that is too wide; not so a quote without its end
+            _refuse_other_width(source, n_columns)
         raise InputError(f"{path}: {str(error).strip().splitlines()[-1]}") from error
     if not isinstance(frame.index, pd.RangeIndex):  # pandas takes a surplus column as index
-        raise InputError(f"{path}: line 2: more columns than the {n_columns} of the header")
+        _refuse_other_width(source, n_columns)
     if _has_quotes(source):
         _warn_of_open_quotes(frame, source)
     if frame.empty:
         raise InputError(f"{path}: the file has a header and no row")
     if frame.iloc[:, -1].isna().any() and _lack_separators(frame, source):
-        _refuse_short_row(source, n_columns)
+        _refuse_other_width(source, n_columns)
     return frame
 
 
@@ -208,10 +210,10 @@ def _lack_separators(frame: pd.DataFrame, source: _Source) -> bool:
     return found < expected
 
 
-def _refuse_short_row(source: _Source, n_columns: int) -> None:
-    """Raise InputError for the first row that is cut short."""
+def _refuse_other_width(source: _Source, n_columns: int) -> None:
+    """Raise InputError for the first row that has not the columns of the header."""
     for line, row in source.rows():
-        if len(row) < n_columns:
+        if len(row) != n_columns:
             raise InputError(
                 f"{source.path}: line {line}: {len(row)} columns where the header has "
                 f"{n_columns}; mend or remove such rows (an empty cell keeps its separator)"

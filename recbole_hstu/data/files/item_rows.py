@@ -33,13 +33,21 @@ _METADATA_KEY = "recbole_hstu"
 _TOKENS = ("tokens", "token_ends")
 
 
+class NotUsable(InputError):
+    """A file that is not of the kind that it should be; `what` is the message without a remedy."""
+
+    def __init__(self, what: str, remedy: str):
+        super().__init__(f"{what}; {remedy}")
+        self.what = what
+
+
 @dataclass(frozen=True)
 class ItemFile:
     """One kind of such files.
 
     Attributes:
         what: as messages call it.
-        made_by: the command that makes it.
+        made_by: the command that makes it, and what else does.
         tensors: that it must have beside the tokens; it may have more.
     """
 
@@ -108,18 +116,16 @@ class ItemFile:
                 yield file
         except OSError as error:
             raise InputError(
-                f"{path}: cannot be read ({error.strerror or error}); make it with {self.made_by}"
+                f"{path}: cannot be read ({error.strerror or error}); name a file of {self.made_by}"
             ) from error
         except (SafetensorError, ValueError, TypeError) as error:
             if isinstance(error, InputError):
                 raise
             raise self.broken(path, str(error)) from error
 
-    def broken(self, path: Path, why: str) -> InputError:
-        return InputError(
-            f"{path}: not a usable {self.what} ({why}); delete it and make it again "
-            f"with {self.made_by}"
-        )
+    def broken(self, path: Path, why: str) -> NotUsable:
+        what = f"{path}: not a usable {self.what} ({why})"
+        return NotUsable(what, f"name a file of {self.made_by}")
 
     def _decode(self, path: Path, blob: np.ndarray, ends: np.ndarray) -> list[str]:
         whole, stops = blob.tobytes(), ends.tolist()

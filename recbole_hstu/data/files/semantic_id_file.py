@@ -13,7 +13,10 @@ was made from, and versions.
 
 from __future__ import annotations
 
+import difflib
+import logging
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,11 +25,14 @@ import numpy as np
 import torch
 
 from recbole_hstu.data.files.item_rows import ItemFile, first_ten, rows_of, sha256, token_tensors
+from recbole_hstu.data.files.side_feature_file import read_text_header
 from recbole_hstu.support.errors import InputError
 
 METHODS = ("rkmeans", "rqvae")
 _OF_QUANTISER = "quantiser."
 _FILE = ItemFile("semantic-id file", "recbole-hstu ids", frozenset({"codes", "level_sizes"}))
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -37,10 +43,13 @@ class SemanticIds:
         codes: (n_items, levels) int64 in the order of RecBole's item ids; row 0, the padding, is
             -1 throughout. No two items have the same row.
         level_sizes: how many codes a level has.
+        text_features: name and hash of the side-feature file that they were made from, where a
+            file says so.
     """
 
     codes: torch.Tensor
     level_sizes: tuple[int, ...]
+    text_features: Mapping[str, Any] | None = None
 
 
 def semantic_ids_path(config: Any) -> Path:
@@ -58,10 +67,47 @@ def semantic_ids_of(config: Any, dataset: Any) -> SemanticIds:
     checkpoint, those that the checkpoint holds (`dataset.semantic_ids`).
 
     Raises:
-        InputError: see `read_semantic_ids`.
+        InputError: neither a method nor a file, or see `read_semantic_ids`.
     """
     kept = getattr(dataset, "semantic_ids", None)
-    return kept if kept is not None else read_semantic_ids(semantic_ids_path(config), dataset)
+    if kept is not None:
+        return kept
+    path, named = semantic_ids_path(config), str(config["semantic_ids"])
+    if not path.is_file() and named in METHODS:
+        raise InputError(f"{path}: no such file; make it with {_command(config)}")
+    if not path.is_file():
+        near = difflib.get_close_matches(named, METHODS, n=1)
+        remedy = f"did you mean {near[0]}?" if near else "name a file of recbole-hstu ids"
+        raise InputError(
+            f"--semantic_ids={named}: is no file, and no method ({', '.join(METHODS)}); {remedy}"
+        )
+    ids = read_semantic_ids(path, dataset)
+    _warn_of_other_vectors(config, path, ids.text_features or {})
+    return ids
+
+
+def _command(config: Any) -> str:
+    """What makes the file that the option `semantic_ids` names."""
+    named, folder = config["semantic_ids"], Path(config["output_path"])
+    where = "" if folder == Path("dataset") else f" --data_path={folder}"
+    what = f"--method={named}" if named in METHODS else f"--out={named}"
+    return f"recbole-hstu ids --dataset={config['dataset']}{where} {what}"
+
+
+def _warn_of_other_vectors(config: Any, path: Path, made_from: Mapping[str, Any]) -> None:
+    """Texts may have changed since: their vectors are made anew by themselves, ids are not."""
+    name = str(made_from.get("file"))
+    beside = Path(config["output_path"]) / config["dataset"] / name
+    at_hand = (Path(config["text_features_file"] or beside), beside)
+    file = next((file for file in at_hand if file.name == name and file.is_file()), None)
+    if file is None:
+        return
+    with suppress(InputError):  # whoever needs a file that is damaged says so
+        if read_text_header(file).content_hash != made_from["content_hash"]:
+            logger.warning(
+                f"{path}: was made from other text vectors than {file} holds now; make it anew "
+                f"with {_command(config)} and the options of before"
+            )
 
 
 def write_semantic_ids(
@@ -108,7 +154,7 @@ def read_semantic_ids(path: str | Path, dataset: Any) -> SemanticIds:
             range, two items with one id.
     """
     path = Path(path)
-    tokens, codes, sizes = _read(path)
+    tokens, codes, sizes, made = _read(path)
     items = dataset.field2id_token[dataset.iid_field]
     rows = rows_of(tokens, items)
     absent = np.flatnonzero(rows[1:] < 0) + 1
@@ -119,7 +165,9 @@ def read_semantic_ids(path: str | Path, dataset: Any) -> SemanticIds:
             "older one, make it again with recbole-hstu ids"
         )
     aligned = np.where(rows[:, None] < 0, -1, codes[rows])
-    return SemanticIds(torch.from_numpy(aligned).long(), tuple(sizes.tolist()))
+    return SemanticIds(
+        torch.from_numpy(aligned).long(), tuple(sizes.tolist()), made.get("text_features")
+    )
 
 
 def codes_by_token(path: str | Path) -> dict[str, list[int]]:
@@ -128,16 +176,16 @@ def codes_by_token(path: str | Path) -> dict[str, list[int]]:
     Raises:
         InputError: see `read_semantic_ids`.
     """
-    tokens, codes, _ = _read(Path(path))
+    tokens, codes, *_ = _read(Path(path))
     return dict(zip(tokens, codes.tolist(), strict=True))
 
 
-def _read(path: Path) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """The tokens, codes and level sizes of a file, checked."""
-    tokens, tensors, _ = _FILE.read(path, ("codes", "level_sizes"))
+def _read(path: Path) -> tuple[list[str], np.ndarray, np.ndarray, dict[str, Any]]:
+    """The tokens, codes and level sizes of a file, checked, and its provenance."""
+    tokens, tensors, made = _FILE.read(path, ("codes", "level_sizes"))
     codes, sizes = tensors["codes"], tensors["level_sizes"]
     _check(path, tokens, codes, sizes)
-    return tokens, codes, sizes
+    return tokens, codes, sizes, made
 
 
 def read_quantiser(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

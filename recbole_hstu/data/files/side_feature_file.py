@@ -27,7 +27,11 @@ from recbole_hstu.support.errors import InputError
 
 TEXT_HASH_BYTES = 16
 _OF_ENCODER = "encoder."
-_FILE = ItemFile("side-feature file", "recbole-hstu encode", frozenset({"vectors", "text_hashes"}))
+_FILE = ItemFile(
+    "side-feature file",
+    "recbole-hstu encode (or of write_text_features, for vectors of your own)",
+    frozenset({"vectors", "text_hashes"}),
+)
 
 logger = logging.getLogger(__name__)
 

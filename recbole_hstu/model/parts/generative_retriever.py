@@ -83,21 +83,9 @@ class GenerativeRetriever:
         """Further items behind the others, which are known by their codes alone.
 
         Args:
-            codes: (n, levels) int64.
-
-        Raises:
-            InputError: another number of levels, a code out of range, an id that an item has.
+            codes: (n, levels) int64 in the range of the levels, none of them that of another item.
         """
-        sizes = torch.tensor(self.ids.level_sizes)
-        if codes.shape[1:] != sizes.shape or ((codes < 0) | (codes >= sizes)).any():
-            raise InputError(
-                f"semantic ids: every new item needs {len(sizes)} codes, below {sizes.tolist()}"
-            )
         table = torch.cat([self.ids.codes, codes])
-        found, count = torch.unique(table, dim=0, return_counts=True)
-        if len(found) < len(table):
-            twice = found[count > 1][0].tolist()
-            raise InputError(f"semantic ids: the id {twice} is that of several items")
         device = self.trie.first.device
         self.take_ids(SemanticIds(table, self.ids.level_sizes))
         self.trie.to(device)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +32,14 @@ def text_config(
     dataset: str | None,
     config_file_list: Sequence[str | Path] | None,
     config_dict: Mapping[str, Any] | None,
+    taken_out: Collection[str] = (),
 ) -> Config:
-    """The configuration of a model whose text options count.
+    """The configuration of a model whose text options count; arguments as of `Config`.
 
     Raises:
         InputError: a model that reads no text, or see `Config`.
     """
-    config = Config(model, dataset, config_file_list, config_dict)
+    config = Config(model, dataset, config_file_list, config_dict, taken_out=taken_out)
     if not getattr(config.model_class, "needs_text_features", False):
         raise InputError(f"--model={model}: reads no item text; leave it out or name HSTUText")
     return config

@@ -79,6 +79,20 @@ def _about(file: str | None) -> Iterator[None]:
         raise InputError(f"{file}: {error}") from error
 
 
+@contextmanager
+def _about_names(file: str, names: list[str]) -> Iterator[None]:
+    """Errors inside are of names in this file; a space too many is not to be seen in them."""
+    try:
+        with _about(file):
+            yield
+    except InputError as error:
+        spaced = [name for name in names if name != name.strip()]
+        if not spaced:
+            raise
+        what = f"{len(spaced):,} lines have spaces at an end, as {spaced[0]!r} has"
+        raise InputError(f"{error}; {what}, and they belong to the name: remove them") from error
+
+
 def _tables(
     rec: Recommender, part: Part, options: Mapping[str, Any], columns: Any
 ) -> Iterator[tuple[int, pd.DataFrame]]:
@@ -138,7 +152,7 @@ def _columns(rec: Recommender, options: Mapping[str, Any]) -> Any:
     for name in ("candidates", "exclude"):
         if name in options:
             allowed[name] = read_names(options[name])
-            with _about(options[name]):
+            with _about_names(options[name], allowed[name]):
                 rec.ids(allowed[name])  # the error of an item that nobody knows
     return rec.columns(**allowed)
 
@@ -205,7 +219,7 @@ def _parts(rec: Recommender, options: Mapping[str, Any]) -> tuple[int | None, It
         return len(names), ((of_users_alone(part), at) for part in _blocks(names))
     events = rec.events_of_users(options.get("dataset"))
     if names:
-        with _about(options["users"]):
+        with _about_names(options["users"], names):
             events.places(names)  # the error of a user who has no event
     names = names or _everybody(rec, events)
     parts = ((rec.read(events.of(part), unknown), at) for part in _blocks(names))

@@ -51,7 +51,7 @@ def read_history_file(path: str | Path) -> Tables:
 
 
 def read_names(path: str | Path) -> list[str]:
-    """The tokens in a text file, one a line.
+    """The tokens in a text file, one a line, as they stand: spaces around one belong to it.
 
     Raises:
         InputError: no such file, not UTF-8 text, no token.
@@ -62,7 +62,7 @@ def read_names(path: str | Path) -> list[str]:
         raise _unread(path, error) from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: is not UTF-8 text") from error
-    names = [line.strip() for line in lines if line.strip()]
+    names = [line for line in (line.removesuffix("\r") for line in lines) if line]
     if not names:
         raise InputError(f"{path}: holds no token; expected one a line")
     return names
