@@ -6,12 +6,13 @@ import importlib
 from typing import Any
 
 from recbole.data.dataset import SequentialDataset
-from recbole.utils import ModelType
+from recbole.utils import EvaluatorType, ModelType
 
 from recbole_hstu.config.config import Config
 from recbole_hstu.config.properties import recbole_name
 from recbole_hstu.data.exact_times import ExactTimes
 from recbole_hstu.data.sequence_dataset import InteractionDataset, SequenceDataset
+from recbole_hstu.support.errors import InputError
 
 _OWN_SPLIT = (ModelType.SEQUENTIAL, ModelType.GENERAL, ModelType.TRADITIONAL)
 
@@ -49,4 +50,23 @@ def asks_for_users(config: Config) -> bool:
 
     Not where every user has one (`LS`); of a split in files it is not known."""
     of_one = "LS" in config["eval_args"]["split"] or config["benchmark_filename"] is not None
-    return not of_one and not issubclass(data_set_class(config), SequentialDataset)
+    return not of_one and _ranks_without_histories(config)
+
+
+def check_mask(config: Config) -> None:
+    """Whether a model can leave out what `mask_seen` and `mask_history` say.
+
+    Raises:
+        InputError: it knows no order of a user's items, and the mask is of the visible history.
+    """
+    of_visible = config["mask_seen"] and config["mask_history"] == "visible"
+    if of_visible and _ranks_without_histories(config):
+        raise InputError(
+            f"mask_seen: {config['model']} ranks without histories, so all earlier items of a "
+            "user are left out; add --mask_history=all, for every model of a table"
+        )
+
+
+def _ranks_without_histories(config: Config) -> bool:
+    in_order = issubclass(data_set_class(config), SequentialDataset)
+    return config["eval_type"] == EvaluatorType.RANKING and not in_order

@@ -170,13 +170,15 @@ class ExactTimes(CountedFilters):
             raise InputError(f"{path}: the times of TIME_FIELD are no sequences; it has {columns}")
 
     def _refuse_padding(self, frame: pd.DataFrame, path: str) -> None:
-        """An item of this name would have two numbers, the padding's and its own."""
+        """A user or an item of this name would have two numbers, the padding's and its own."""
         for field in (self.uid_field, self.iid_field):
-            column = frame.get(field, pd.Series())
+            if field not in frame:
+                continue
+            column = frame[field]
             if ((column.cat.categories if is_coded(column) else column) == PADDING).any():
                 raise InputError(
-                    f"{path}: column '{field}' holds {PADDING}, which is RecBole's name for none; "
-                    "rename it, or remove its rows"
+                    f"{path}: column '{field}' holds {PADDING}, which is RecBole's name for no "
+                    "user and no item; rename it, or remove its rows"
                 )
 
     def _count_repeats(self, frame: pd.DataFrame, source: Any, path: str) -> None:

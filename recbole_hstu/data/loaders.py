@@ -14,6 +14,7 @@ from recbole.utils import EvaluatorType, ModelType, set_color
 
 from recbole_hstu.config.config import Config
 from recbole_hstu.config.properties import recbole_name
+from recbole_hstu.data.data_set_class import check_mask
 from recbole_hstu.data.held_out import log_unknown
 from recbole_hstu.data.rows.own_rows import sharing
 from recbole_hstu.data.rows.row_numbers import without_lists
@@ -245,16 +246,12 @@ class UserEvalDataLoader(_SharedEvalDataLoader):
     RecBole masks whatever the user had in training; here that, too, is for `mask_seen` to say.
 
     Raises:
-        InputError: a mask of the visible history alone, as other models would have it.
+        InputError: see `check_mask`.
     """
 
     def __init__(self, config, dataset, sampler, shuffle=False):
+        check_mask(config)
         self.mask_seen = config["mask_seen"]
-        if self.mask_seen and config["mask_history"] == "visible":
-            raise InputError(
-                f"mask_seen: {config['model']} ranks without histories, so all earlier items of a "
-                "user are left out; add --mask_history=all, for every model of a table"
-            )
         super().__init__(config, dataset, sampler, shuffle=shuffle)
         getLogger().info(
             "Ranking by user: "

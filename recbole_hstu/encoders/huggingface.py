@@ -219,9 +219,9 @@ def _refuse_empty_vocabulary(tokenizer: Any, options: TextOptions) -> None:
 def _not_there(options: TextOptions, error: Exception) -> InputError:
     name = options.text_model
     if options.is_local or not isinstance(error, OSError | ValueError | KeyError):
+        remedy = "install it" if isinstance(error, ImportError) else "fetch its files again"
         return InputError(
-            f"text_model {name}: cannot be loaded: {_line(error)}; fetch its files again, or name "
-            "another model"
+            f"text_model {name}: cannot be loaded: {_line(error)}; {remedy}, or name another model"
         )
     from huggingface_hub.constants import HF_HUB_CACHE
 

@@ -74,7 +74,7 @@ def check_k(k: Any, most: int) -> None:
     whole = isinstance(k, int | np.integer) and not isinstance(k, bool)
     if not whole or not 1 <= k <= most:
         raise InputError(
-            f"k: {k!r} must be a whole number from 1 to {most:,}, the items that may be recommended"
+            f"k: {k!r} must be a whole number from 1 to the {most:,} items that may be recommended"
         )
 
 

@@ -136,9 +136,11 @@ def check_baselines(labels: Iterable[str], options: ReportOptions) -> None:
     """
     labels = dict.fromkeys(labels)
     unknown = {*options.baselines, *filter(None, [options.baseline])} - set(labels)
+    parted = any("," in label for label in labels)
+    hint = "; a label with a comma cannot be named here, change it" if parted else ""
     if unknown:
         raise InputError(
-            f"unknown baseline {', '.join(sorted(unknown))}: choose among {', '.join(labels)}"
+            f"unknown baseline {', '.join(sorted(unknown))}: choose among {', '.join(labels)}{hint}"
         )
 
 

@@ -111,7 +111,7 @@ def _check_codes(
     uneven = [token for token, row in new.items() if len(row) != len(sizes)]
     if uneven:
         raise InputError(f"{where}: {len(sizes)} codes an item, not as for {first_ten(uneven)}")
-    others = [t for t, row in new.items() if not _within(row[:-1], sizes[:-1])]
+    others = [t for t, row in new.items() if not _within(row[:-1], sizes[:-1]) or row[-1] < 0]
     if others:
         raise InputError(
             f"{where}: {len(others):,} items have codes that the training's levels of "

@@ -23,8 +23,8 @@ def read_variants(path: str | Path) -> list[Variant]:
     file is left aside.
 
     Raises:
-        InputError: a file cannot be read, is empty or has another form, a label is empty or has a
-            comma, label and file name two models, or there is no such model.
+        InputError: a file cannot be read, is empty or has another form, a label is empty, label
+            and file name two models, or there is no such model.
     """
     variants = []
     for key, entry in load_yaml(path).items():
@@ -42,8 +42,6 @@ def read_variants(path: str | Path) -> list[Variant]:
 
 
 def _variant(label: str, entry: Any, where: str) -> Variant:
-    if "," in label:
-        raise InputError("a label has no comma, it parts the labels of --baseline; change it")
     fits = isinstance(entry, dict) and set(entry) <= {"model", "options", "options_file"}
     if not fits or not isinstance(entry.get("options"), dict | None):
         raise InputError(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_hstu.config.config import Config
-from recbole_hstu.data.data_set_class import asks_for_users
+from recbole_hstu.data.data_set_class import asks_for_users, check_mask
 from recbole_hstu.records.same_terms import EVALUATION_OPTIONS, window_of_mask
 from recbole_hstu.support.errors import InputError, UnknownOption
 from recbole_hstu.support.yaml_values import load_yaml, merged
@@ -224,6 +224,7 @@ def _check_evaluated_alike(runs: Sequence[PlannedRun]) -> None:
                     f"{run.label} and {first.label} would not be judged alike: {key} is {ours} "
                     f"and {theirs}; give every row of a table the same"
                 )
+        check_mask(run.config)
     of_users = {asks_for_users(run.config): run for run in runs}
     if len(of_users) > 1:
         raise InputError(

@@ -109,13 +109,13 @@ class Search:
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         self.plan = plan
         self.folder = plan.folder
-        url = (
-            read_url(plan.storage)
-            if plan.storage
-            else URL.create("sqlite", database=str(self.folder / _LOCAL))
-        )
-        if plan.storage and not self.folder.exists():  # one that is refused leaves no folder
-            check_connection(url, plan.storage_name)
+        url = URL.create("sqlite", database=str(self.folder / _LOCAL))
+        if plan.storage:
+            url = read_url(plan.storage)
+            # One that is refused leaves no folder; a file within the folder has no place before.
+            within = self.folder.resolve() in Path(url.database or "").resolve().parents
+            if not within and not self.folder.exists():
+                check_connection(url, plan.storage_name)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             (self.folder / ".claims").mkdir(exist_ok=True)

@@ -46,6 +46,10 @@ class Parameter:
         count = self.count()
         return None if count is None else [self.point(place) for place in range(count)]
 
+    def stored(self, value: Any) -> Any:
+        """What Optuna stores of one of them."""
+        return stored_value(value) if self.kind == "choice" else value
+
     def extremes(self) -> list[Any]:
         """The choices, or the two bounds."""
         return list(self.values if self.kind == "choice" else self.values[:2])
@@ -95,7 +99,7 @@ class Space:
                     f"{self.file}: {parameter.name}: --defaults_first=True begins with the model's "
                     f"own {value!r}, which is not in the space; add it, or leave the option out"
                 )
-            point[parameter.name] = stored_value(value) if parameter.kind == "choice" else value
+            point[parameter.name] = parameter.stored(value)
         return point
 
     def grid_size(self) -> int:
@@ -122,9 +126,10 @@ class Space:
         """
         point = {}
         for parameter in reversed(self.parameters):
-            number, place = divmod(number, parameter.count() or 1)
-            value = parameter.point(place)
-            point[parameter.name] = stored_value(value) if parameter.kind == "choice" else value
+            count = parameter.count()
+            assert count  # see `grid_size`
+            number, place = divmod(number, count)
+            point[parameter.name] = parameter.stored(parameter.point(place))
         return dict(reversed(point.items()))
 
     def plain(self) -> dict[str, Any]:

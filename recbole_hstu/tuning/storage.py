@@ -55,7 +55,7 @@ def open_storage(url: URL, name: str) -> RDBStorage:
 
 
 def check_connection(url: URL, name: str) -> None:
-    """Whether the database under a URL answers; nothing is made in it.
+    """Whether the database under a URL answers. SQLite makes an empty file where there is none.
 
     Raises:
         InputError: its driver is not installed.

@@ -100,7 +100,7 @@ def _summary(search: Search, trials: list[FrozenTrial], best: FrozenTrial | None
     plan = search.plan
     told = ", ".join(counts)
     if len(trials) > plan.max_trials:  # a search before asked for more
-        text = f"{len(trials)} trials ({told}; {plan.max_trials} asked for, all are eligible)"
+        text = f"{len(trials)} trials ({told}; {plan.max_trials} asked for, all count)"
     else:
         text = f"{len(trials)} of {plan.max_trials} trials ({told})"
     text += f", {sum(map(epochs_of, trials))} epochs"

@@ -103,8 +103,9 @@ def test_ids_of_other_vectors_than_there_are_now_are_told_of(in_empty_folder, ca
     assert not caplog.text
     write_text_features(vectors, dict.fromkeys(TOKENS, "new"), np.eye(3)[::-1], {})
     semantic_ids_of(config, data_of("a"))
-    assert f"{path}: was made from other text vectors than {vectors} holds now" in caplog.text
+    assert f"{path}: was made when {vectors} held other items or vectors" in caplog.text
     assert "recbole-hstu ids --dataset=toy --" in caplog.text
+    assert f"only items were added, give them codes with --quantiser={path}" in caplog.text
     caplog.clear()
     vectors.rename("mine.safetensors")  # those of another name are of another encoder
     semantic_ids_of({**config, "text_features_file": "mine.safetensors"}, data_of("a"))

@@ -48,7 +48,7 @@ GOOD = {"histories": [HISTORY], "at": 20, "k": 3}
         ({"at": [20, 20]}, 409, "2 times for 1 users"),
         ({"at": "20"}, 422, "body.at: Input should be a valid integer"),
         ({"k": 0}, 422, "k: Input should be greater than or equal to 1"),
-        ({"k": 31}, 409, "1 to 30, the items"),
+        ({"k": 31}, 409, "1 to the 30 items"),
         ({"histories": [HISTORY] * MAX_USERS, "k": 1000}, 409, "ask for fewer users at once"),
         ({"k": 10**9}, 422, "k: Input should be less than or equal to 1000"),
         ({"candidates": ["i1", "i2"]}, 409, "the 2 items"),

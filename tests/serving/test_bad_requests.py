@@ -91,7 +91,7 @@ def test_bad_histories(models, histories, words):
         ({"at": pd.Timestamp("2024-07-03", tz="UTC")}, ["in seconds it is 1719964800 "]),
         ({"at": np.datetime64("2024-07-03")}, ["in seconds it is 1719964800 "]),
         ({"at": pd.NaT}, ["NaT is not a whole number$"]),
-        ({"k": 0}, ["k: 0", "1 to 30, the items"]),
+        ({"k": 0}, ["k: 0", "1 to the 30 items"]),
         ({"k": 31}, ["k: 31"]),
         ({"k": 2.5}, ["k: 2.5"]),
         ({"k": True}, ["k: True"]),

@@ -91,7 +91,7 @@ def test_spaces_at_the_ends_of_a_line_belong_to_the_name(model, capsys, options,
     assert recommend(model, *options) == 2
     said = capsys.readouterr().err.strip().splitlines()[-1]
     assert f"names.txt: {words}" in said
-    assert f"1 lines have spaces at an end, as ' {name} ' has, and they belong to the name" in said
+    assert f"names with spaces at an end in this file: 1, such as ' {name} '" in said
 
 
 def histories_file(kind, table):

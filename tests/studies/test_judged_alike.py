@@ -9,6 +9,10 @@ from recbole_hstu.support.errors import InputError
 
 RATIO = {"eval_args": {"split": {"RS": [0.8, 0.1, 0.1]}}}
 
+LABELED = {**RATIO["eval_args"], "order": "TO", "group_by": "user", "mode": "labeled"}
+CLICKS = {"eval_args": LABELED, "metrics": ["AUC"], "valid_metric": "AUC"}
+CLICKS |= {"topk": [10], "metric_decimal_place": 4}
+
 
 @pytest.mark.parametrize(
     ("models", "options", "are_alike"),
@@ -16,6 +20,7 @@ RATIO = {"eval_args": {"split": {"RS": [0.8, 0.1, 0.1]}}}
         (["CFKG", "SASRec"], {}, True),  # the last event of each user
         (["BPR", "SASRec"], RATIO, True),
         (["CFKG", "KGCN"], RATIO, True),
+        (["DIN", "FM"], CLICKS, True),  # nothing is ranked
         (["CFKG", "SASRec"], RATIO, False),
     ],
 )
@@ -35,3 +40,5 @@ def test_a_mask_that_covers_more_than_that_of_others_is_refused():
     config = Config("CFKG", "ml-100k", config_dict=options)
     with pytest.raises(InputError, match=r"mask_seen: CFKG .* add --mask_history=all"):
         make_loaders(config, load_dataset(config))
+    with pytest.raises(InputError, match=r"mask_seen: CFKG"):  # and before a study trains others
+        plan_runs(named_models(["SASRec", "CFKG"]), "ml-100k", (), {"mask_seen": True}, None)

@@ -249,7 +249,6 @@ def test_a_file_of_variants(toy):
         ("HSTU: {options: {n_layers: 0}}\nPop:\n", "^compare.yaml: HSTU: n_layers: 0 must be"),
         ("HSTU: {options: []}\nPop:\n", "^compare.yaml: HSTU: expected {model"),
         ('"": {model: HSTU}\nHSTU: {model: Pop}\n', "^compare.yaml: '': a row has an empty label"),
-        ('"A,B": {model: HSTU}\nPop:\n', "^compare.yaml: A,B: a label has no comma"),
         ("Pop: {options_file: of_hstu.yaml}\nBPR:\n", "is of HSTU; add model: Pop or model: HSTU"),
         ("HSTU: {options: {dataset: other}}\nPop:\n", "dataset is no option of a row"),
         ("HSTU:\n" + "x" * 230 + ": {model: Pop}\n", "make a name of .* characters"),

@@ -176,7 +176,7 @@ def test_fewer_trials_asked_for_than_there_are():
     plan = SimpleNamespace(max_trials=2, metric="mrr", folder="f", algo="random")
     search = SimpleNamespace(plan=plan, trials=lambda: [finished] * 5)
     said = trials_report._summary(search, search.trials(), finished)
-    assert said.startswith("5 trials (5 finished; 2 asked for, all are eligible), 10 epochs; best")
+    assert said.startswith("5 trials (5 finished; 2 asked for, all count), 10 epochs; best")
     assert tuning._heading(search) == "f: random, 5 trials finished before (2 asked for)"
 
 

@@ -172,6 +172,7 @@ def _read_texts(source: _Source, n_columns: int) -> pd.DataFrame:
         raise InputError(f"{path}: {str(error).strip().splitlines()[-1]}") from error
     if not isinstance(frame.index, pd.RangeIndex):  # pandas takes a surplus column as index
         _refuse_other_width(source, n_columns)
+        raise InputError(f"{path}: line 2: more columns than the {n_columns} of the header")
     if _has_quotes(source):
         _warn_of_open_quotes(frame, source)
     if frame.empty:

@@ -24,7 +24,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from recbole_hstu.data.files.item_rows import ItemFile, first_ten, rows_of, sha256, token_tensors
+from recbole_hstu.data.files.item_rows import (
+    ItemFile,
+    NotUsable,
+    first_ten,
+    rows_of,
+    sha256,
+    token_tensors,
+)
 from recbole_hstu.data.files.side_feature_file import read_text_header
 from recbole_hstu.support.errors import InputError
 
@@ -81,7 +88,12 @@ def semantic_ids_of(config: Any, dataset: Any) -> SemanticIds:
         raise InputError(
             f"--semantic_ids={named}: is no file, and no method ({', '.join(METHODS)}); {remedy}"
         )
-    ids = read_semantic_ids(path, dataset)
+    try:
+        ids = read_semantic_ids(path, dataset)
+    except NotUsable as error:
+        if named not in METHODS:
+            raise
+        raise InputError(f"{error.what}; make it anew with {_command(config)}") from error
     _warn_of_other_vectors(config, path, ids.text_features or {})
     return ids
 
@@ -105,8 +117,9 @@ def _warn_of_other_vectors(config: Any, path: Path, made_from: Mapping[str, Any]
     with suppress(InputError):  # whoever needs a file that is damaged says so
         if read_text_header(file).content_hash != made_from["content_hash"]:
             logger.warning(
-                f"{path}: was made from other text vectors than {file} holds now; make it anew "
-                f"with {_command(config)} and the options of before"
+                f"{path}: was made when {file} held other items or vectors; where texts have "
+                f"changed, make it anew with {_command(config)}, where only items were added, give "
+                f"them codes with --quantiser={path}"
             )
 
 

@@ -89,8 +89,8 @@ def _about_names(file: str, names: list[str]) -> Iterator[None]:
         spaced = [name for name in names if name != name.strip()]
         if not spaced:
             raise
-        what = f"{len(spaced):,} lines have spaces at an end, as {spaced[0]!r} has"
-        raise InputError(f"{error}; {what}, and they belong to the name: remove them") from error
+        what = f"names with spaces at an end in this file: {len(spaced):,}, such as {spaced[0]!r}"
+        raise InputError(f"{error}; spaces belong to a name; {what}") from error
 
 
 def _tables(
