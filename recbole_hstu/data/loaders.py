@@ -118,13 +118,14 @@ def _check_options(config: Config, dataset: Any) -> None:
         )
 
 
-def _check_protocol(config: Settings, dataset: Any) -> None:
+def _check_protocol(config: Config, dataset: Any) -> None:
     of_files = config["benchmark_filename"] is not None
     for key in ("train_events", "eval_users"):
         if of_files and config[key] is not None:
             raise InputError(f"{key}: benchmark_filename splits by files; take --{key}=None")
     if isinstance(dataset, SequenceDataset):
         return
+    check_mask(config)
     wanted = [
         *(["eval_args.split: TS"] if "TS" in config["eval_args"]["split"] else []),
         *(name for name in ("train_events", "eval_users") if config[name] is not None),
@@ -244,13 +245,9 @@ class UserEvalDataLoader(_SharedEvalDataLoader):
     """Full ranking a user, for data sets without histories (knowledge graphs, ratio splits).
 
     RecBole masks whatever the user had in training; here that, too, is for `mask_seen` to say.
-
-    Raises:
-        InputError: see `check_mask`.
     """
 
     def __init__(self, config, dataset, sampler, shuffle=False):
-        check_mask(config)
         self.mask_seen = config["mask_seen"]
         super().__init__(config, dataset, sampler, shuffle=shuffle)
         getLogger().info(

@@ -147,8 +147,7 @@ class ServedModel:
         k = max(one.request.k for one in asked)
         wanted = [one.request.k for one in asked for _ in range(len(one.given))]
         barred = self._barred(asked)
-        for start in range(0, len(given), self.rec.scorer.rows_at_once):
-            part = slice(start, min(start + self.rec.scorer.rows_at_once, len(given)))
+        for part in self.rec.parts(len(given)):
             with torch.inference_mode():
                 prepared = self._prepare(given, times, part, asked[0].is_kept)
                 here = (barred[0] >= part.start) & (barred[0] < part.stop)
@@ -229,8 +228,7 @@ class ServedModel:
         ids = torch.from_numpy(rec.ids(request.items)).to(rec.device)
         found = []
         with torch.inference_mode():
-            for start in range(0, len(given), rec.scorer.rows_at_once):
-                part = slice(start, min(start + rec.scorer.rows_at_once, len(given)))
+            for part in rec.parts(len(given)):
                 found.append(rec.scorer.scores(rec.prepare(given, times, part), ids))
         scores = torch.cat(found)
         unscored = ~scores.isfinite().all(0)

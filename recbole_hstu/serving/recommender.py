@@ -240,13 +240,17 @@ class Recommender:
         """
         self.check_k(k, columns)
         is_left_out = true_or_false(exclude_seen, "exclude_seen")
-        for start in range(0, len(given), self.scorer.rows_at_once):
-            part = slice(start, min(start + self.scorer.rows_at_once, len(given)))
+        for part in self.parts(len(given)):
             with torch.inference_mode():
                 prepared = (prepare or self.prepare)(given, times, part)
                 seen = given.seen(part.start, part.stop) if is_left_out else None
                 best, ids = self.best(prepared, k, seen, columns)
             yield part, best, ids
+
+    def parts(self, n_users: int) -> Iterator[slice]:
+        """Users that are scored at once, of so many."""
+        for start in range(0, n_users, self.scorer.rows_at_once):
+            yield slice(start, min(start + self.scorer.rows_at_once, n_users))
 
     def prepare(self, given: Histories, times: np.ndarray | None, part: slice) -> torch.Tensor:
         """What the scorer compares with the items, for some of the users."""

@@ -41,11 +41,6 @@ class Parameter:
         low, _, step = (Decimal(str(value)) for value in self.values)
         return (int if self.kind == "int" else float)(low + place * step)
 
-    def points(self) -> list[Any] | None:
-        """All of them, None where there is no end to them."""
-        count = self.count()
-        return None if count is None else [self.point(place) for place in range(count)]
-
     def stored(self, value: Any) -> Any:
         """What Optuna stores of one of them."""
         return stored_value(value) if self.kind == "choice" else value
@@ -56,10 +51,12 @@ class Parameter:
 
     def contains(self, value: Any) -> bool:
         """Whether it is one of the values that it can take."""
-        points = self.points()
-        if points is not None:
-            return value in points
-        return isinstance(value, int | float) and self.values[0] <= value <= self.values[1]
+        if self.kind == "choice":
+            return value in self.values
+        low, high, *step = self.values
+        if not isinstance(value, int | float) or not low <= value <= high:
+            return False
+        return not step or value == self.point(round((value - low) / step[0]))
 
     def suggest(self, trial: Any) -> Any:
         """The value that an Optuna trial has or gets."""

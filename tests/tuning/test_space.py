@@ -39,9 +39,14 @@ def write(text, name="space.yaml"):
     return name
 
 
+def points_of(parameter):
+    count = parameter.count()
+    return None if count is None else [parameter.point(place) for place in range(count)]
+
+
 def test_yaml():
     space = read_space(write(YAML))
-    points = {p.name: p.points() for p in space.parameters}
+    points = {p.name: points_of(p) for p in space.parameters}
     assert points == {
         "learning_rate": None,
         "hidden_dropout_prob": None,
@@ -71,7 +76,7 @@ def test_recboles_lines_mean_what_recbole_means():
         Parameter("drop", "uniform", (0.1, 0.5)),
         Parameter("loss", "choice", ("BPR", "CE")),
     )
-    assert space.parameters[2].points() == [400.0, 600.0, 800.0, 1000.0]
+    assert points_of(space.parameters[2]) == [400.0, 600.0, 800.0, 1000.0]
 
 
 @given(st.integers(-50, 50), st.integers(1, 40), st.sampled_from([0.1, 0.25, 1, 3]))
@@ -80,10 +85,12 @@ def test_quniform_is_the_same_in_both_formats(low, steps, q):
     (of_yaml,) = read_space(write(f"a: {{quniform: [{low}, {high}, {q}]}}")).parameters
     (of_line,) = read_space(write(f"a quniform {low},{high},{q}", "a.hyper")).parameters
     assert of_yaml == of_line
-    points = of_yaml.points()
+    points = points_of(of_yaml)
     assert len(points) == steps + 1
     assert (points[0], points[-1]) == (low, high)
     assert all(type(point) is float for point in points)
+    assert all(map(of_yaml.contains, points))
+    assert not any(map(of_yaml.contains, (low - q, low + q / 2, high + q, "low")))
 
 
 def test_the_grid_is_every_combination_once():

@@ -110,9 +110,9 @@ class HistoryCache:
             InputError: nothing is known of a user, and see `Recommender.recommend`.
         """
         given = self.histories(users)
-        times = self.recommender.request_times(at, given, users)
-        asked = given, times, k, exclude_seen, candidates, exclude
-        return self.recommender.tables(*asked, prepare=self.prepare)
+        rec = self.recommender
+        times = rec.request_times(at, given, users)
+        return rec.tables(given, times, k, exclude_seen, candidates, exclude, self.prepare)
 
     def histories(self, users: Sequence[Hashable]) -> Histories:
         """The kept events of these users.
