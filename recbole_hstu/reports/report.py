@@ -26,6 +26,7 @@ from recbole_hstu.reports.study_table import (
 from recbole_hstu.support.commands.command_options import known_options
 from recbole_hstu.support.errors import InputError, writing
 from recbole_hstu.support.files.whole_file import write_whole
+from recbole_hstu.support.yaml_values import comma_separated
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -42,7 +43,7 @@ def report(folder: Path | str, options: Mapping[str, Any]) -> list[Path]:
     options = known_options(options, ("out", "baseline", "metrics", "plot_metric"), ())
     records = read_records(folder)
     known = list(dict.fromkeys(name for record in records for name in record.metrics))
-    metrics, baselines = (_comma_separated(options.get(key)) for key in ("metrics", "baseline"))
+    metrics, baselines = (comma_separated(key, options.get(key)) for key in ("metrics", "baseline"))
     default = (
         "ndcg@10" if "ndcg@10" in known else next((n for n in known if n[:4] == "ndcg"), "mrr")
     )
@@ -81,11 +82,6 @@ def _with_metrics(record: RunRecord, folder: Path, wanted: Iterable[str]) -> Run
         return record
     ranks = read_rank_file(folder / record.rank_file).ranks
     return replace(record, metrics={**record.metrics, **mean_metrics(ranks, missing)})
-
-
-def _comma_separated(value: Any) -> list[str]:
-    parts = value if isinstance(value, list) else str(value or "").split(",")
-    return [str(part) for part in parts if part]
 
 
 def write_report(folder: Path | str, out: Path | str, options: ReportOptions) -> list[Path]:

@@ -29,7 +29,7 @@ from recbole_hstu.studies.plan import (
 from recbole_hstu.studies.study import run_study
 from recbole_hstu.studies.study_log import study_log
 from recbole_hstu.support.errors import InputError
-from recbole_hstu.support.yaml_values import load_yaml
+from recbole_hstu.support.yaml_values import comma_separated, load_yaml
 
 STUDY_OPTIONS = ("seeds", "compare", "baseline", "results_dir", "jobs")
 
@@ -66,7 +66,7 @@ def compare_models(
     check_many_trainings(options)
     plan = _plan(models, dataset, config_files, options, study)
     labels = list(dict.fromkeys(planned.label for planned in plan))
-    baselines = [part for part in str(study.get("baseline", "")).split(",") if part]
+    baselines = comma_separated("baseline", study.get("baseline"))
     shown = ReportOptions(
         baseline=baselines[0] if baselines else None, baselines=baselines, order=labels
     )
@@ -124,15 +124,11 @@ def _plan(
     options: Mapping[str, Any],
     study: Mapping[str, Any],
 ) -> list[PlannedRun]:
-    names = [name for name in models if name]
     if "compare" not in study:
-        if len(names) < len(models) > 1:
-            shown = ",".join(map(str, models))
-            raise InputError(
-                f"--model={shown}: an empty name beside a comma; fill it or take it out"
-            )
+        if len(models) > 1:
+            comma_separated("model", list(models))
         variants = named_models(models)
-    elif names:
+    elif any(models):
         raise InputError("--compare names the models itself: leave out --model")
     else:
         variants = read_variants(str(study["compare"]))

@@ -22,7 +22,7 @@ from recbole_hstu.support.errors import InputError, writing
 from recbole_hstu.support.files.installed import PROPERTIES
 from recbole_hstu.support.files.whole_file import write_whole
 from recbole_hstu.support.secrets import masked
-from recbole_hstu.support.yaml_values import load_yaml, merged
+from recbole_hstu.support.yaml_values import comma_separated, load_yaml, merged
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def _variant(row: str, model: Any) -> Variant:
 def _rows(paper: Published, chosen: Any) -> list[str]:
     if chosen is None:
         return list(paper.models)
-    rows = [part for part in str(chosen).split(",") if part]
+    rows = comma_separated("model", chosen)
     unknown = [row for row in rows if row not in paper.models]
     if unknown or not rows:
         raise InputError(

@@ -71,6 +71,11 @@ YamlLoader.yaml_implicit_resolvers = {
     first: [pair for pair in pairs if pair[0] != "tag:yaml.org,2002:timestamp"]
     for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
+# So are 1:30 and 1:30.5, which PyYAML reads as 90 seconds; the first resolver that fits decides.
+for _digit in "-+0123456789":
+    YamlLoader.yaml_implicit_resolvers[_digit].insert(
+        0, (_STRING, re.compile(r"^[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?$"))
+    )
 YamlLoader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"),
@@ -146,3 +151,19 @@ def parse_value(key: str, text: str) -> Any:
         raise InputError(f"{key}: {error.problem}") from error
     except (yaml.YAMLError, ValueError):  # the second of what begins as a number, such as 0x_
         return text
+
+
+def comma_separated(option: str, value: Any) -> list[str]:
+    """The names that an option lists, as `A,B` or as a list of YAML; none where it is not given.
+
+    Raises:
+        InputError: an empty name.
+    """
+    if value is None or value == "":
+        return []
+    names = [str(part) for part in (value if isinstance(value, list) else str(value).split(","))]
+    if "" in names:
+        raise InputError(
+            f"--{option}={','.join(names)}: an empty name beside a comma; fill it or take it out"
+        )
+    return names

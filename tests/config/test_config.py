@@ -47,6 +47,8 @@ def test_no_model_slows_the_others_down(monkeypatch, searching):
         ("None", None),
         ("~", None),
         ("abc", "abc"),
+        ("1:30", "1:30"),
+        ("1:30.5", "1:30.5"),
         ("{broken", "{broken"),
     ],
 )

@@ -279,6 +279,7 @@ def test_what_all_rows_share_is_no_fault_of_a_row(toy):
         (["HSTU", "Pop"], {"seeds": "1,1"}, "different whole numbers"),
         (["HSTU", "Pop"], {"seeds": "one"}, "--seeds=one"),
         (["HSTU", "Pop"], {"baseline": "BPR"}, "unknown baseline BPR"),
+        (["HSTU", "Pop"], {"baseline": "Pop,"}, "--baseline=Pop,: an empty name beside a comma"),
         (["HSTU", "Pop"], {"topk": [31]}, "above the number of items"),
         (["HSTU", "Pop"], {"nonsense": 1}, "unknown option 'nonsense'"),
         (["HSTU", "Pop"], {"compare": "x.yaml"}, "leave out --model"),

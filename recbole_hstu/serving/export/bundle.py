@@ -20,6 +20,7 @@ from recbole_hstu.serving.recommender import Recommender
 from recbole_hstu.support.commands.command_options import known_options
 from recbole_hstu.support.errors import InputError, packages_needed, writing
 from recbole_hstu.support.files.whole_file import whole_folder
+from recbole_hstu.support.yaml_values import comma_separated
 
 # What a bundle may hold, and the packages of extras that write it.
 FORMATS: dict[str, tuple[str, ...]] = {
@@ -111,7 +112,7 @@ def _checked(options: Mapping[str, Any]) -> tuple[Path, list[str]]:
         raise InputError("--out is missing; name a folder that is not there yet")
     if Path(out).exists():
         raise InputError(f"--out={out}: is there; name a folder that is not")
-    formats = options.get("formats", ",".join(FORMATS)).split(",")
+    formats = comma_separated("formats", options.get("formats", list(FORMATS)))
     unknown = [name for name in formats if name not in FORMATS]
     if unknown:
         raise InputError(f"--formats: {unknown[0]!r} is not one of {', '.join(FORMATS)}")
