@@ -44,17 +44,17 @@ class ClozeBatch(Interaction):
         return ClozeBatch(rows, self.config, self.lists, self.most)
 
     def parts(self, most: int) -> Iterator[tuple[Interaction, float]]:
-        """Windows of like length, as wide as they are long and as their masked events are many, and
-        how much of the batch they are: the model's loss is a mean over masked events, so the
-        weighted losses add up to that of all. On a GPU windows of all lengths stay together."""
+        """Windows alike in length and in masked events, as wide as they are long and these are
+        many, and how much of the batch they are: the model's loss is a mean over masked events, so
+        the weighted losses add up to that of all. On a GPU all windows stay together."""
         lengths = self[self.config[_LENGTH]]
         counts = (self[self.config["MASK_INDEX"]] > 0).sum(1)  # the loss passes over place 0
-        kind = length_ranges(lengths)
+        kind = torch.stack((length_ranges(lengths), counts.log2().ceil()), dim=1)
         if kind.is_cuda:
             kind.zero_()
         some, total = counts > 0, int(counts.sum())
-        for each in torch.unique(kind[some]):
-            inside = torch.nonzero((kind == each) & some).squeeze(1)
+        for each in torch.unique(kind[some], dim=0):
+            inside = torch.nonzero((kind == each).all(1) & some).squeeze(1)
             places = int(counts[inside].max())
             for index in inside.split(max(1, most // places)):
                 part = {field: values[index] for field, values in self.interaction.items()}
