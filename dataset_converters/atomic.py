@@ -17,9 +17,9 @@ from itertools import chain, count
 from pathlib import Path
 
 import yaml
-from filelock import FileLock
 
 from dataset_converters.errors import ConversionError
+from dataset_converters.place_lock import place_lock
 from dataset_converters.reading.lines import sha256_of
 
 logger = logging.getLogger(__name__)
@@ -121,19 +121,13 @@ def dataset_lock(folder: Path) -> Iterator[None]:
     """Hold the data set `folder` for one process; mend what a killed one left behind.
 
     Raises:
-        ConversionError: the place of the data set cannot be written.
+        ConversionError: see `place_lock`.
     """
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder.parent / f".{folder.name}.lock")
-        with lock:
-            if _new(folder).exists():
-                logger.info("%s: removing what an interrupted conversion left", _new(folder))
-            _tidy(folder)
-            yield
-    except OSError as error:
-        where = error.filename or folder
-        raise ConversionError(f"{where}: cannot be written ({error.strerror})") from error
+    with place_lock(folder):
+        if _new(folder).exists():
+            logger.info("%s: removing what an interrupted conversion left", _new(folder))
+        _tidy(folder)
+        yield
 
 
 @contextmanager

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recbole_hstu import __version__
-from recbole_hstu.support.errors import INSTALLED_AS, how_to_install
-from recbole_hstu.support.files.writable import hindrance
+from recbole_hstu.support.errors import INSTALLED_AS, how_to_install, in_a_line
+from recbole_hstu.support.files.writable import hindrance, nearest
 
 OK, NOTE, BAD = "ok", "note", "BAD"
 
@@ -225,9 +225,7 @@ def _upstream() -> Iterator[Finding]:
 
 def _folder(name: str) -> Finding:
     folder = Path(name).absolute()
-    there = folder
-    while not os.path.lexists(there):  # a link to nothing is in the way, too
-        there = there.parent
+    there = nearest(folder)
     mend = "run from a folder of your own"
     if name == "saved":
         mend += ", or choose another with --checkpoint_dir"
@@ -290,4 +288,4 @@ def _version(name: str) -> str:
 
 
 def _one_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return f"{type(error).__name__}: {in_a_line(error)}"

@@ -19,11 +19,11 @@ from pathlib import Path
 
 import requests
 import urllib3
-from filelock import FileLock
 from requests.adapters import HTTPAdapter
 from tqdm import tqdm
 
 from dataset_converters.errors import ConversionError
+from dataset_converters.place_lock import place_lock
 from dataset_converters.reading.lines import sha256_of
 
 logger = logging.getLogger(__name__)
@@ -74,10 +74,10 @@ def download(remote: Remote, target: Path) -> Path:
     Proxies are taken from the environment (HTTPS_PROXY, NO_PROXY, ...).
 
     Raises:
-        ConversionError: no address gives the file, or what it gives is damaged.
+        ConversionError: no address gives the file, what it gives is damaged, or `target` cannot be
+            written.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(target.with_name(f".{target.name}.lock")), _session() as session:
+    with place_lock(target), _session() as session:
         if target.exists():  # another process was faster
             return target
         for number, url in enumerate(remote.urls, start=1):

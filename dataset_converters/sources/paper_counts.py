@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
-logger = logging.getLogger(__name__)
-
 TABLE_1 = {
     "video_games": {"users": 94_762, "items": 25_612, "interactions": 814_585},
     "office_products": {"users": 223_308, "items": 77_551, "interactions": 1_800_877},

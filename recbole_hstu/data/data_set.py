@@ -21,24 +21,26 @@ def load_dataset(config: Config) -> Any:
     Raises:
         InputError: there is no such data set, or its files are not what they should be.
     """
-    folder = Path(config["data_path"])
-    if not any(folder.glob(f"{glob.escape(config['dataset'])}*.inter")):
+    folder, name = Path(config["data_path"]), config["dataset"]
+    if Path(name).name != name:
+        raise _is_a_path(name, folder)
+    if not any(folder.glob(f"{glob.escape(name)}*.inter")):
         try:
-            made = dataset_converters.convert_by_name(config["dataset"], folder.parent)
+            made = dataset_converters.convert_by_name(name, folder.parent)
         except dataset_converters.ConversionError as error:
-            raise InputError(f"--dataset={config['dataset']}: {error}") from error
+            raise InputError(f"--dataset={name}: {error}") from error
         if not made:
             given = config.external_config_dict
             if "data_path" in config.base and "data_path" not in given:
-                raise _gone_since(config["dataset"], folder)
-            raise _unknown_dataset(config["dataset"], folder)
+                raise _gone_since(name, folder)
+            raise _unknown_dataset(name, folder)
     try:
         return create_dataset(config)
     except InputError:
         raise
     except (ValueError, KeyError) as error:  # RecBole's own checks
         reason = in_a_line(error.args[0] if error.args else error)
-        raise InputError(f"--dataset={config['dataset']}: {reason}") from error
+        raise InputError(f"--dataset={name}: {reason}") from error
 
 
 def _gone_since(name: str, folder: Path) -> InputError:
@@ -50,12 +52,16 @@ def _gone_since(name: str, folder: Path) -> InputError:
     )
 
 
+def _is_a_path(name: str, folder: Path) -> InputError:
+    path = Path(name)
+    if path.name in ("", ".."):  # of `.`, say: it tells no name
+        path = path.resolve()
+    here = [one for one in (path, folder) if one.is_dir()]
+    where = f"--data_path={here[0].parent}" if here else "and its folder's parent as --data_path"
+    return InputError(f"--dataset={name}: is a path; write --dataset={path.name or 'NAME'} {where}")
+
+
 def _unknown_dataset(name: str, folder: Path) -> InputError:
-    own = Path(name).name
-    if own != name:
-        return InputError(
-            f"--dataset={name}: is a path; write --dataset={own} {_where(name, folder)}"
-        )
     around = folder.parent.resolve()
     if around.name == name and (around / f"{name}.inter").is_file():
         return InputError(
@@ -72,12 +78,6 @@ def _unknown_dataset(name: str, folder: Path) -> InputError:
         f"--dataset={name}: {folder / name}.inter does not exist; {hint}"
         f"your own data become atomic files with: {command('convert')} csv --help"
     )
-
-
-def _where(name: str, folder: Path) -> str:
-    """How the folder of a path given as a data set's name is named."""
-    here = [path for path in (Path(name), folder) if path.is_dir()]
-    return f"--data_path={here[0].parent}" if here else "and its folder's parent as --data_path"
 
 
 def _no_data_path(path: Path) -> InputError:

@@ -8,7 +8,6 @@ from math import inf
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 from recbole.utils import ModelType
@@ -150,14 +149,6 @@ def sample_of_users(users: torch.Tensor, hashes: NDArray[np.uint64], count: int)
     asked = hashes[torch.bincount(users).nonzero().squeeze(1).numpy()]
     largest = np.partition(asked, count - 1)[count - 1] if count < len(asked) else asked.max()
     return torch.from_numpy(np.flatnonzero(hashes[users.numpy()] <= largest))
-
-
-def hash_tokens(tokens: NDArray[np.str_]) -> NDArray[np.uint64]:
-    """SipHash of every token, with pandas' fixed key."""
-    hashes = np.empty(len(tokens), dtype=np.uint64)
-    for some in blocks(len(tokens)):
-        hashes[some] = pd.util.hash_array(tokens[some].astype(object), categorize=False)
-    return hashes
 
 
 def log_unknown(config: Any, parts: Sequence[Any]) -> None:

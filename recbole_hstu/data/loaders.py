@@ -25,6 +25,8 @@ from recbole_hstu.distributed.row_blocks import shares_items
 from recbole_hstu.support.errors import InputError, refused_by_recbole
 from recbole_hstu.support.settings import Settings
 
+# What RecBole's metrics need that no rank of a target can tell, such as GAUC's.
+OF_SCORES = {"rec.meanrank", "rec.score", "data.label"}
 _MAX_SCORES = 1 << 26
 _WITHOUT_CUT_OFF = {"gauc", "auc", "logloss", "mae", "rmse"}
 _RANKING_OPTIONS = ("mask_seen", "mask_history", "candidates")
@@ -163,7 +165,7 @@ def _can_rank_in_blocks(config: Config) -> bool:
     by_vectors = getattr(config.model_class.full_sort_predict, "by_vectors", False)
     terms = (config["recent_days"], config["transition_steps"])
     by_vectors = by_vectors and terms == (None, None)
-    return by_vectors and not asked & {"rec.meanrank", "rec.score", "data.label"}
+    return by_vectors and not asked & OF_SCORES
 
 
 class _SharedEvalDataLoader(FullSortEvalDataLoader):

@@ -25,10 +25,10 @@ from recbole.data.dataset.dataset import Dataset
 from recbole.data.interaction import Interaction
 
 from recbole_hstu.data.exact_times import ExactTimes, Pending
+from recbole_hstu.data.files.token_codes import hash_tokens
 from recbole_hstu.data.held_out import (
     check_rows_of_files,
     cut_times,
-    hash_tokens,
     log_targets_left_out,
     log_users_of_cut,
     places_of_cut,
@@ -295,6 +295,6 @@ def _how_many(ids: torch.Tensor) -> int:
 
 
 class InteractionDataset(ExactTimes):
-    """A part of a `SequenceDataset` with one row an interaction."""
+    """One row an interaction: data without histories, or a part of a `SequenceDataset`."""
 
     can_be_prepared = True

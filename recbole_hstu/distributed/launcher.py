@@ -25,7 +25,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from recbole_hstu.distributed import processes
 from recbole_hstu.support.commands.interrupts import Terminated, sigterm_is_an_interrupt
-from recbole_hstu.support.errors import InputError, ProcessDied
+from recbole_hstu.support.errors import InputError, ProcessDied, handed_on, in_a_line
 from recbole_hstu.support.files.whole_file import write_whole
 
 # How long a process that has failed waits for the others to find it out.
@@ -42,7 +42,7 @@ class _Refused:
     lost: bool
 
 
-def launch(processes: int, restarts: int, function: Callable, *arguments: Any) -> Any:
+def launch(nproc: int, restarts: int, function: Callable, *arguments: Any) -> Any:
     """Call a function in several processes, with rank and size in the environment of each.
 
     Args:
@@ -60,7 +60,7 @@ def launch(processes: int, restarts: int, function: Callable, *arguments: Any) -
     how = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
-        nproc_per_node=processes,
+        nproc_per_node=nproc,
         run_id=uuid.uuid4().hex,
         rdzv_backend="c10d",
         rdzv_endpoint="localhost:0",
@@ -74,7 +74,7 @@ def launch(processes: int, restarts: int, function: Callable, *arguments: Any) -
         except ChildFailedError as error:
             if note.exists():
                 raise InputError(note.read_text(encoding="utf-8")) from None
-            raise _obituary(*error.get_first_failure(), processes) from None
+            raise _obituary(*error.get_first_failure(), nproc) from None
         except SignalException as error:
             if error.sigval == signal.SIGINT:
                 raise KeyboardInterrupt from None
@@ -138,8 +138,7 @@ def _obituary(rank: int, failure: ProcessFailure, of: int) -> Exception:
     message = failure.message
     if isinstance(message, dict):
         message = message.get("message", "")
-    text = " ".join(str(message).split())
-    return RuntimeError(f"{which} ended with exit status {failure.exitcode}: {text}")
+    return RuntimeError(f"{which} ended with exit status {failure.exitcode}: {in_a_line(message)}")
 
 
 @contextmanager
@@ -172,13 +171,8 @@ def _packed(function: Callable, arguments: tuple) -> bytes:
     Raises:
         InputError: they could not.
     """
-    try:
+    with handed_on("--nproc"):
         content = pickle.dumps((function, arguments))
-    except (pickle.PicklingError, AttributeError, TypeError) as error:
-        raise InputError(
-            f"--nproc: the options cannot be handed to other processes ({error}); a class must "
-            "stand at the top of a module"
-        ) from error
     main = sys.modules["__main__"]
     file: Any = getattr(main, "__file__", None)
     script = file is not None and getattr(main, "__spec__", None) is None

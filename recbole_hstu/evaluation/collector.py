@@ -9,14 +9,12 @@ import torch
 from recbole.evaluator import Collector, Evaluator
 from recbole.evaluator.register import metrics_dict
 
+from recbole_hstu.data.loaders import OF_SCORES
 from recbole_hstu.distributed import processes
 from recbole_hstu.evaluation.metrics import KINDS, user_metric
 from recbole_hstu.evaluation.ranks import target_ranks
 from recbole_hstu.evaluation.score_blocks import ScoreBlocks
 from recbole_hstu.evaluation.top_k import best_of_block
-
-# What RecBole's metrics need that no rank of a target can tell, such as GAUC's.
-_OF_SCORES = ("rec.meanrank", "rec.score", "data.label")
 
 
 class _OfScores:
@@ -26,7 +24,7 @@ class _OfScores:
         self._register = register
 
     def need(self, key: str) -> bool:
-        return key in _OF_SCORES and self._register.need(key)
+        return key in OF_SCORES and self._register.need(key)
 
 
 class RankCollector(Collector):
@@ -75,7 +73,7 @@ class RankCollector(Collector):
             self.partial = True
             super().eval_batch_collect(scores_tensor, interaction, positive_u, positive_i)
             return
-        if any(map(self.register.need, _OF_SCORES)):
+        if any(map(self.register.need, OF_SCORES)):
             whole, self.register = self.register, _OfScores(self.register)
             super().eval_batch_collect(scores_tensor, interaction, positive_u, positive_i)
             self.register = whole

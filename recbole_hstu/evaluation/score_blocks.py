@@ -24,22 +24,16 @@ class ScoreBlocks:
         users: (B, D).
         items: (V, D), row 0 the padding.
         seen: (row, item), (P,) int64 each: pairs that are no candidates; None is none.
-        barred: (K,) items that are candidates of no row.
         first: the id of the first of these items, where they are a block of all.
+
+    Attributes:
+        barred: (K,) items that are candidates of no row; None is none.
     """
 
-    def __init__(
-        self,
-        users: Tensor,
-        items: Tensor,
-        *,
-        seen: Pairs | None = None,
-        barred: Tensor | None = None,
-        first: int = 0,
-    ):
+    def __init__(self, users: Tensor, items: Tensor, *, seen: Pairs | None = None, first: int = 0):
         self.users, self.items, self.first = users, items, first
         self._seen = by_column(None if seen is None else (seen[0], seen[1] - first))
-        self.barred = barred
+        self.barred: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.users)

@@ -15,6 +15,8 @@ from recbole_hstu.layers.picked_products import PickedProducts, SparseProducts, 
 MASKED = -5e4
 # Log-probabilities below this count as this much in gradients: 1e-35.
 LEAST_LOG = -80.0
+# A vector that is shorter keeps its length in this unit, since it has no direction to speak of.
+LEAST_NORM = 1e-6
 # One product of `sparse`, or of `gather`, costs about as much as this many of a matrix product.
 DENSE_COLUMNS = {"sparse": 6, "gather": 64}
 
@@ -211,25 +213,25 @@ class CatalogueCrossEntropy(torch.autograd.Function):
         return (*own, grad * grad_weights, None)
 
 
-def l2_normalise(x: torch.Tensor, eps: float = 1e-6) -> torch.Tensor:
-    """x / max(||x||, eps) along the last axis."""
-    return _Normalise.apply(x, eps)
+def l2_normalise(x: torch.Tensor) -> torch.Tensor:
+    """x / max(||x||, `LEAST_NORM`) along the last axis."""
+    return _Normalise.apply(x)
 
 
 class _Normalise(torch.autograd.Function):
-    """y = x / max(||x||, eps), whose gradient (g - y <g, y>) / ||x|| is put together in half the
+    """y = x / max(||x||, e), whose gradient (g - y <g, y>) / ||x|| is put together in half the
     passes over a table that automatic differentiation takes."""
 
     @staticmethod
-    def forward(ctx, x, eps):
+    def forward(ctx, x):
         norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-        scale = norm.clamp(min=eps).reciprocal()
+        scale = norm.clamp(min=LEAST_NORM).reciprocal()
         y = x * scale
-        ctx.save_for_backward(y, scale, norm >= eps)
+        ctx.save_for_backward(y, scale, norm >= LEAST_NORM)
         return y
 
     @staticmethod
     def backward(ctx, grad):
         y, scale, is_norm = ctx.saved_tensors
         along = (grad * y).sum(-1, keepdim=True) * is_norm
-        return torch.addcmul(grad, y, along, value=-1).mul_(scale), None
+        return torch.addcmul(grad, y, along, value=-1).mul_(scale)

@@ -15,6 +15,7 @@ from torch import nn
 
 from recbole_hstu.config.config import option
 from recbole_hstu.data.files.semantic_id_file import semantic_ids_of
+from recbole_hstu.data.files.side_feature_file import all_alike
 from recbole_hstu.layers.blocks.causal_decoder import CausalDecoder
 from recbole_hstu.layers.blocks.hstu_block import dropout
 from recbole_hstu.layers.blocks.packing import Packing
@@ -27,7 +28,6 @@ from recbole_hstu.support.errors import InputError
 
 # Weights of attention that exist at once while ids are followed: 64 MiB.
 _WEIGHTS = 1 << 24
-_ALIKE = 1e-5  # directions that differ by less are one
 
 
 class COBRALite(TextModel, SequentialRecommender):
@@ -88,11 +88,10 @@ class COBRALite(TextModel, SequentialRecommender):
     def _build_dense(self, config, dataset, hidden_size: int) -> None:
         text, self.text_hash = self.text_vectors(config, dataset)
         text = text.float()
-        directions = l2_normalise(text[1:])
-        if (directions - directions[0]).abs().max() < _ALIKE:
+        if all_alike(l2_normalise(text[1:]).numpy()):
             raise InputError(
-                f"{config['text_features_file']}: the text vectors of all {len(directions):,} "
-                "items are alike, so that none can be told from another; look at the item text"
+                f"{config['text_features_file']}: the text vectors of all {len(text) - 1:,} items "
+                "are alike, so that none can be told from another; look at the item text"
             )
         self.register_buffer("text", text, persistent=False)
         self.projection = nn.Linear(text.shape[1], hidden_size)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
 from pathlib import Path
@@ -115,7 +115,7 @@ def write_record(folder: Path | str, record: RunRecord, *, name: str | None = No
         TypeError: a setting is not a plain value.
     """
     path = Path(folder) / f"{name or record_name(record)}{SUFFIX}"
-    content = {"version": VERSION, **finite(asdict(record))}
+    content = {"version": VERSION, **as_recorded(asdict(record))}
     text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
     with writing(path):
         return write_whole(path, text)
@@ -194,13 +194,21 @@ def read_records(folder: Path | str) -> list[RunRecord]:
     return [read_record(path) for path in paths]
 
 
-def finite(value: Any) -> Any:
+def by_label(records: Iterable[RunRecord]) -> dict[str, list[RunRecord]]:
+    """The runs of each label, in the order of its first run."""
+    groups: dict[str, list[RunRecord]] = {}
+    for record in records:
+        groups.setdefault(record.label, []).append(record)
+    return groups
+
+
+def as_recorded(value: Any) -> Any:
     """A plain value as records hold it: JSON has no NaN and no infinity, they are written as text,
     which `float` reads."""
     if isinstance(value, Mapping):
-        return {key: finite(inner) for key, inner in value.items()}
+        return {key: as_recorded(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [finite(inner) for inner in value]
+        return [as_recorded(inner) for inner in value]
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else str(value)
     return value

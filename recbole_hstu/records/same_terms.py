@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from recbole_hstu.records.run_record import OK, RunRecord
+from recbole_hstu.records.run_record import OK, RunRecord, by_label
 from recbole_hstu.support.errors import InputError
 from recbole_hstu.support.settings import Settings
 
@@ -90,10 +90,7 @@ def check_same_terms(records: Sequence[RunRecord]) -> None:
                     f"{both}; keep them in folders of their own"
                 )
     _check_targets(records)
-    rows: dict[str, list[RunRecord]] = {}
-    for record in records:
-        rows.setdefault(record.label, []).append(record)
-    for label, runs in rows.items():
+    for label, runs in by_label(records).items():
         _check_row(label, runs)
 
 

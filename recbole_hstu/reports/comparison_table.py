@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from recbole_hstu.evaluation.metrics import tested_as
 from recbole_hstu.evaluation.significance import PairedTest
-from recbole_hstu.records.run_record import OK, RunRecord
+from recbole_hstu.records.run_record import OK, RunRecord, by_label
 
 SMALLER_IS_BETTER = ("averagepopularity", "giniindex", "tie_share")
 DIGITS = 4
@@ -76,9 +76,7 @@ def comparison_table(
         baseline: the label among them that gains are counted from; None leaves gains out.
         tests: (label, metric) -> test, from `significance.paired_tests_against_best`.
     """
-    runs: dict[str, list[RunRecord]] = {}
-    for record in records:
-        runs.setdefault(record.label, []).append(record)
+    runs = by_label(records)
     names = tuple(metrics or dict.fromkeys(name for r in records for name in r.metrics))
     columns = [_column(name, runs, baseline, tests or {}) for name in names]
     rows = tuple(

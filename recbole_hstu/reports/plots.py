@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recbole_hstu.records.run_record import OK, RunRecord
+from recbole_hstu.records.run_record import RunRecord, by_label
 from recbole_hstu.support.errors import InputError, packages_needed, writing
 from recbole_hstu.support.files.whole_file import write_whole
 
@@ -102,8 +102,7 @@ def segment_bars(records: Sequence[RunRecord], kind: str, metric: str) -> Figure
     if odd:
         logger.warning("%s: %s has others and is not drawn", SEGMENT_TITLES[kind], ", ".join(odd))
     groups = {
-        label: [record.segments[kind] for record in runs]
-        for label, runs in _by_label(alike).items()
+        label: [record.segments[kind] for record in runs] for label, runs in by_label(alike).items()
     }
     with new_figure(10, 4.4) as figure:
         axes = figure.subplots()
@@ -131,13 +130,12 @@ def cost_scatter(records: Sequence[RunRecord], metric: str) -> Figure:
     with new_figure(10, 4.2) as figure:
         axes = figure.subplots(1, 2, sharey=True)
         styles = _styles(records)
-        for label, runs in _by_label(records).items():
-            chosen = [run for run in runs if metric in run.metrics]
-            y = [run.metrics[metric] for run in chosen]
-            style = styles[label] | {"linestyle": "none", "markersize": 8, "alpha": 0.85}
-            axes[0].plot([run.training_seconds for run in chosen], y, **style)
-            axes[1].plot([run.parameters for run in chosen], y, **style)
         finished = [run for run in records if metric in run.metrics]
+        for label, runs in by_label(finished).items():
+            y = [run.metrics[metric] for run in runs]
+            style = styles[label] | {"linestyle": "none", "markersize": 8, "alpha": 0.85}
+            axes[0].plot([run.training_seconds for run in runs], y, **style)
+            axes[1].plot([run.parameters for run in runs], y, **style)
         _scale(axes[0], "x", [run.training_seconds for run in finished], prefixes=False)
         _scale(axes[1], "x", [run.parameters for run in finished])
         axes[0].set_xlabel("seconds of training")
@@ -202,14 +200,6 @@ def escape_label(label: str) -> str:
     """Matplotlib takes dollars for mathematics, and leaves out labels that begin with _."""
     label = label.replace("$", r"\$")
     return f" {label}" if label.startswith("_") else label
-
-
-def _by_label(records: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
-    groups: dict[str, list[RunRecord]] = {}
-    for record in records:
-        if record.status == OK:
-            groups.setdefault(record.label, []).append(record)
-    return groups
 
 
 def _segment_mean(runs: Sequence[Any], place: int, metric: str) -> float:

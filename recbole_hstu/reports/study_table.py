@@ -91,7 +91,7 @@ def _tests(
         if against:
             tests |= paired_tests_against_best(rows, against, distinct)
     tests = adjusted_together(tests)
-    labels = {label for label, _ in tests}
+    labels = dict.fromkeys(label for label, _ in tests)
     return {(label, m): tests[label, tested_as(m)] for label in labels for m in ranked}
 
 

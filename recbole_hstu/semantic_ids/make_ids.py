@@ -23,7 +23,7 @@ from recbole_hstu.data.files.semantic_id_file import (
     semantic_ids_path,
     write_semantic_ids,
 )
-from recbole_hstu.data.files.side_feature_file import TextFeatures, read_text_features
+from recbole_hstu.data.files.side_feature_file import TextFeatures, all_alike, read_text_features
 from recbole_hstu.encoders import ensure_text_features
 from recbole_hstu.model.parts.text_model import text_config
 from recbole_hstu.records.run_log import RunLog
@@ -39,7 +39,6 @@ from recbole_hstu.support.yaml_values import merge_yaml, merged
 _OWN = ("method", "out", "quantiser")  # options, beside those of the method
 _CATEGORIES = ("categories", "category", "genres", "genre", "class")
 _MOST = 1 << 20  # codes of a level, or the width of a layer
-_ALIKE = 1e-5  # directions that differ by less are one
 
 logger = logging.getLogger(__name__)
 
@@ -144,7 +143,7 @@ def _look_at(path: Path, vectors: np.ndarray) -> None:
     without = int((~directions.any(axis=1)).sum())
     if without:
         logger.warning("%s: %s items have a vector of length 0, so the same codes", path, without)
-    if np.ptp(directions, axis=0).max() <= _ALIKE:
+    if all_alike(directions):
         raise InputError(
             f"{path}: the text vectors of all {len(vectors):,} items are alike, and ids would tell "
             "nothing; encode texts that differ (item_text says of which columns)"

@@ -32,6 +32,8 @@ _PAGE = {
     "/page.js": ("page.js", "text/javascript"),
     "/questions.js": ("questions.js", "text/javascript"),
 }
+# Without a token: the page asks for one, and a balancer has none.
+_OPEN_PATHS = (*_PAGE, "/docs", "/openapi.json", "/healthz")
 _BODY = (401, 408, 409, 413, 415, 422, 429)
 # Longer words of an error only repeat what was sent.
 _MAX_DETAIL = 400
@@ -73,7 +75,7 @@ def make_app(
     app.add_exception_handler(InputError, _refused)
     app.add_exception_handler(RequestValidationError, _malformed)
     app.add_exception_handler(400, _unreadable)
-    return Guard(app, token=token, max_waiting=max_waiting, metrics=metrics)
+    return Guard(app, token=token, open_paths=_OPEN_PATHS, max_waiting=max_waiting, metrics=metrics)
 
 
 def _add_answers(app: APIRouter, models: dict[str, ServedModel], batcher: Batcher) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from typing import Any
 
 from starlette.exceptions import HTTPException
@@ -14,9 +14,6 @@ from starlette.responses import JSONResponse
 from recbole_hstu.service.messages import MAX_BODY
 from recbole_hstu.service.metrics import Metrics
 
-# Without a token: the page asks for one, and a balancer has none.
-_PAGE = ("/", "/page.css", "/page.js", "/elements.js", "/questions.js")
-OPEN_PATHS = (*_PAGE, "/docs", "/openapi.json", "/healthz")
 BODY_SECONDS = 10.0
 
 Scope = MutableMapping[str, Any]
@@ -46,11 +43,21 @@ class Guard:
 
     Args:
         token: that clients must send; None for none.
+        open_paths: that need no token.
         max_waiting: requests at work at once, beyond which the answer is 429.
     """
 
-    def __init__(self, app: App, *, token: str | None, max_waiting: int, metrics: Metrics):
+    def __init__(
+        self,
+        app: App,
+        *,
+        token: str | None,
+        open_paths: Collection[str],
+        max_waiting: int,
+        metrics: Metrics,
+    ):
         self.app, self.max_waiting, self.metrics = app, max_waiting, metrics
+        self.open_paths = open_paths
         self._expected = None if token is None else f"Bearer {token}".encode()
         self._waiting = 0
 
@@ -88,7 +95,7 @@ class Guard:
 
     def _refusal(self, scope: Scope) -> JSONResponse | None:
         headers = dict(scope["headers"])
-        if scope["path"] not in OPEN_PATHS and not self._is_allowed(headers):
+        if scope["path"] not in self.open_paths and not self._is_allowed(headers):
             return _problem(
                 401,
                 "a bearer token is needed: send the header 'Authorization: Bearer ...'",

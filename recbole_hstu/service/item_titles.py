@@ -1,4 +1,4 @@
-"""Titles of items and the unit of times, from the atomic files where they are found."""
+"""Titles of items, from the data set's `.item` file where it is found."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from recbole_hstu.service.item_titles import ItemTitles, read_titles
 from recbole_hstu.service.served_model import ServedModel
 from recbole_hstu.serving.approximate_index import ApproximateIndex
 from recbole_hstu.serving.recommender import Recommender
-from recbole_hstu.support.commands.command_options import known_options
+from recbole_hstu.support.commands.command_options import known_options, whole_number
 from recbole_hstu.support.errors import InputError
 
 TOKEN_VARIABLE = "RECBOLE_HSTU_TOKEN"
@@ -74,9 +74,7 @@ def _checked(options: Mapping[str, Any]) -> dict[str, Any]:
         ("max_waiting", 1, 10_000),
         ("probes", 0, 1 << 16),
     ):
-        whole = isinstance(given[key], int) and not isinstance(given[key], bool)
-        if not whole or not least <= given[key] <= most:
-            raise InputError(f"--{key}: {given[key]!r} must be a whole number {least} to {most:,}")
+        whole_number(given[key], f"--{key}", least, most)
     return given
 
 

@@ -42,7 +42,7 @@ class Batches:
 
     def __init__(self, saved: SavedModel):
         self.config, self.device = saved.config, saved.config["device"]
-        self.width: int = saved.config["MAX_ITEM_LIST_LENGTH"] or 1
+        self.width: int = saved.max_history
         self._fixed_width = saved.of_recbole
         self._users = pd.Index(saved.user_tokens, dtype=object)
 

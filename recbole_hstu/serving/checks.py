@@ -1,11 +1,10 @@
-"""What callers give from Python: switches, lists of tokens, tables with columns of tokens."""
+"""What callers give from Python: lists of tokens, tables with columns of tokens."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from recbole_hstu.support.errors import InputError
@@ -22,15 +21,15 @@ def token_list(given: Any, what: str) -> list[Any]:
     return list(given)
 
 
-def true_or_false(given: Any, what: str) -> bool:
-    """A switch.
+def check_columns_there(table: pd.DataFrame, where: str, expected: str) -> None:
+    """Whether a table has users and items; `where` begins an error's line.
 
     Raises:
-        InputError: another value, such as a text.
+        InputError: a column is not there; the line says what is `expected`.
     """
-    if not isinstance(given, bool | np.bool_):
-        raise InputError(f"{what}: {given!r} must be True or False")
-    return bool(given)
+    lacking = [name for name in ("user", "item") if name not in table]
+    if lacking:
+        raise InputError(f"{where}: no column {', '.join(lacking)}; expected {expected}")
 
 
 def check_token_columns(table: pd.DataFrame, where: str) -> None:

@@ -13,7 +13,7 @@ import pandas as pd
 from recbole_hstu.data.files.atomic_file import form_of, read_atomic
 from recbole_hstu.data.files.item_rows import first_ten
 from recbole_hstu.data.ties import in_hashed_order
-from recbole_hstu.serving.checks import check_token_columns
+from recbole_hstu.serving.checks import check_columns_there, check_token_columns
 from recbole_hstu.serving.times import refuse_other_unit, whole_numbers
 from recbole_hstu.support.errors import InputError
 
@@ -26,14 +26,14 @@ def read_events(config: Any, dataset: str | Path | pd.DataFrame | None = None) -
 
     Args:
         config: of the checkpoint; it names the fields and the recorded place.
-        dataset: a folder of atomic files, an `.inter` file, or such a table itself; the recorded
-            place by default.
+        dataset: a folder of atomic files, an `.inter` file, or a table user, item and perhaps time,
+            whose equal times and repeats stay as they are; the recorded place by default.
 
     Raises:
-        InputError: nothing there, or not an atomic file with users, items and times.
+        InputError: nothing there, no users or items, or a time that is no whole number.
     """
     if isinstance(dataset, pd.DataFrame):
-        return _by_time(dataset)
+        return _by_time(_checked(dataset, "dataset"))
     path = Path(dataset if dataset is not None else config["data_path"])
     if path.suffix != ".inter":
         path = path / f"{config['dataset']}.inter"
@@ -45,8 +45,7 @@ def read_events(config: Any, dataset: str | Path | pd.DataFrame | None = None) -
     time = config["TIME_FIELD"]
     names = {config["USER_ID_FIELD"]: "user", config["ITEM_ID_FIELD"]: "item", time: "time"}
     table = read_atomic(path, fields=names, time_field=time, **form_of(config))
-    table = table.rename(columns=names)
-    table = _of_user_and_item(table, path)
+    table = _checked(table.rename(columns=names), str(path))
     if config["tie_order"] == "hash" and "time" in table:
         table = in_hashed_order(table, "user", "item", "time")
     table = _by_time(table)
@@ -57,12 +56,17 @@ def read_events(config: Any, dataset: str | Path | pd.DataFrame | None = None) -
     return table
 
 
-def _of_user_and_item(table: pd.DataFrame, path: Path) -> pd.DataFrame:
-    """The rows that have both, as training takes them."""
-    whole = table.dropna(subset=[name for name in ("user", "item") if name in table])
+def _checked(table: pd.DataFrame, where: str) -> pd.DataFrame:
+    """The rows that have a user and an item, as training takes them: tokens as texts, times as
+    int64; `where` begins an error's line."""
+    check_columns_there(table, where, "a table with the columns user, item, time")
+    check_token_columns(table, where)
+    whole = table.dropna(subset=["user", "item"]).astype({"user": str, "item": str})
     if len(whole) < len(table):
         lost = len(table) - len(whole)
-        logger.warning("%s: %d events without a user or an item are left out", path, lost)
+        logger.warning("%s: %d events without a user or an item are left out", where, lost)
+    if "time" in whole:
+        whole["time"] = whole_numbers(whole["time"].to_numpy(), f"{where}: time ")
     return whole
 
 
@@ -70,6 +74,7 @@ def with_further(events: pd.DataFrame, further: pd.DataFrame, whose: str) -> pd.
     """Two tables user, item and perhaps time in one: by time, equal times as they come.
 
     Args:
+        events: of `read_events`, or of `Recommender.add_events` before.
         further: events of `Recommender.add_events`.
         whose: the other events, as a message calls them.
 
@@ -82,11 +87,9 @@ def with_further(events: pd.DataFrame, further: pd.DataFrame, whose: str) -> pd.
             f"new events: they have {'times' if has_times else 'no times'}, unlike {whose}; load "
             f"the model anew and give them {'none' if has_times else 'a column time'}"
         )
-    if has_times:
-        events = events.assign(time=whole_numbers(events["time"].to_numpy(), f"{whose}: time "))
-        if len(events) and len(further):
-            newest, others = int(further["time"].max()), int(events["time"].max())
-            refuse_other_unit(newest, others, what="new events: time ", whose=whose)
+    if has_times and len(events) and len(further):
+        newest, others = int(further["time"].max()), int(events["time"].max())
+        refuse_other_unit(newest, others, what="new events: time ", whose=whose)
     return _by_time(pd.concat([events, further], ignore_index=True))
 
 
@@ -94,7 +97,7 @@ class EventsOfUsers:
     """The events of a data set, to be asked for by the user's token.
 
     Args:
-        events: a table user, item and perhaps time, each user's events oldest first.
+        events: of `read_events`.
         further: such a table of events since then, of these users and of others.
         kept_repeats: with `further`, which event of a user with an item stays: `first` or `last`;
             all where None (`rm_dup_inter`).
@@ -104,7 +107,7 @@ class EventsOfUsers:
         new_users: of those who have an event in `further` alone.
 
     Raises:
-        InputError: the table lacks users or items, or see `with_further`.
+        InputError: see `with_further`.
     """
 
     def __init__(
@@ -113,14 +116,6 @@ class EventsOfUsers:
         further: pd.DataFrame | None = None,
         kept_repeats: str | None = None,
     ):
-        lacking = [name for name in ("user", "item") if name not in events]
-        if lacking:
-            raise InputError(
-                f"dataset: no column {', '.join(lacking)}; expected a table with the columns user, "
-                "item, time"
-            )
-        check_token_columns(events, "dataset")
-        events = events.assign(user=events["user"].astype(str))
         self.new_users = pd.Index([], dtype=object)
         if further is not None:
             others = further["user"].unique()

@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 
 from recbole_hstu.data.files.item_rows import first_ten
-from recbole_hstu.serving.checks import check_token_columns
+from recbole_hstu.serving.checks import check_columns_there, check_token_columns
 from recbole_hstu.serving.times import check_unit, whole_numbers
 from recbole_hstu.support.errors import InputError
 
@@ -32,7 +32,7 @@ class Histories:
         times: (E,) int64, None where the events have none.
         ends: (B,) int64, where each user's events end in `items`.
         unknown: events left out since nobody knows their item.
-        nameless: users left out since no event was left.
+        without_events: users left out since no event was left.
         named: whether `users` are their tokens, not their places in a list.
     """
 
@@ -41,7 +41,7 @@ class Histories:
     times: np.ndarray | None
     ends: np.ndarray
     unknown: int = 0
-    nameless: int = 0
+    without_events: int = 0
     named: bool = True
 
     def __len__(self) -> int:
@@ -152,9 +152,7 @@ def joined(several: Sequence[Histories]) -> Histories:
 
 
 def _from_table(table: pd.DataFrame) -> tuple[list[Any], np.ndarray, np.ndarray, Any]:
-    lacking = [name for name in ("user", "item") if name not in table]
-    if lacking:
-        raise InputError(f"histories: no column {', '.join(lacking)}; expected {_FORM}")
+    check_columns_there(table, "histories", _FORM)
     for name in ("user", "item"):
         missing = np.flatnonzero(table[[name]].isna().any(axis=1))
         if len(missing):
@@ -221,14 +219,14 @@ def _known_only(users, owner, ids, tokens, times, on_unknown: str) -> Histories:
             "ignore or warn they are left out (--on_unknown=warn)"
         )
     counts = np.bincount(owner[known], minlength=len(users))
-    nameless = int((counts == 0).sum())
+    without_events = int((counts == 0).sum())
     if unknown and on_unknown == "warn":
         logger.warning(
             f"{unknown:,} of {len(ids):,} events are of unknown items and left out, and with them "
-            f"{nameless:,} of {len(users):,} users, who have no other event"
+            f"{without_events:,} of {len(users):,} users, who have no other event"
         )
-    if nameless:
+    if without_events:
         users = [user for user, count in zip(users, counts, strict=True) if count]
         counts = counts[counts > 0]
     kept = None if times is None else times[known]
-    return Histories(users, ids[known], kept, counts.cumsum(), unknown, nameless)
+    return Histories(users, ids[known], kept, counts.cumsum(), unknown, without_events)

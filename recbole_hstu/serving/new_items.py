@@ -25,6 +25,21 @@ _LINE = '{"item": "B0...", "title": "...", "categories": "..."} or {"item": "B0.
 _IDS = '{"B0...": [17, 203, 5, 0]}, the codes of a semantic id'
 
 
+def check_new_items(options: Mapping[str, Any]) -> None:
+    """Whether the options of a command that takes new items fit each other.
+
+    Raises:
+        InputError: they do not.
+    """
+    if "stand_in" in options and "new_items" not in options:
+        raise InputError("--stand_in: is for new items; name their file with --new_items")
+
+
+def new_items(options: Mapping[str, Any]) -> list[Any]:
+    """What `Recommender.add_items` takes of a command's options, in its order."""
+    return [options[key] for key in ("new_items", "stand_in") if key in options]
+
+
 def add_items(saved: SavedModel, items: Any, stand_in: str) -> None:
     """Make items known to a model whose training has not seen them; bad input changes nothing.
 
@@ -55,20 +70,40 @@ def add_items(saved: SavedModel, items: Any, stand_in: str) -> None:
             f"{saved.config['model']} has no text vectors to know new items by; take HSTUText, or "
             "train with the items"
         )
-    given = _tokens(saved, items)
+    given = _by_token(items, where, _FORM)
+    known = set(saved.item_tokens)
+    there = [token for token in given if token in known]
+    if there:
+        raise InputError(f"{where}: the model knows these items already: {first_ten(there)}")
     texts = {token: value for token, value in given.items() if isinstance(value, Mapping)}
     vectors = {token: value for token, value in given.items() if token not in texts}
     if texts:
-        vectors |= _encoded(saved, texts)
-    table = np.stack([_vector(token, vectors[token], width) for token in given])
+        vectors |= _encoded(saved, texts, where)
+    table = np.stack([_vector(f"{where}: item {token}", vectors[token], width) for token in given])
     text = torch.from_numpy(table).to(saved.config["device"])
     if getattr(saved.model, "takes_codes", False):
-        saved.model.take_codes(_codes_by_text(saved, list(given), text))
+        saved.model.take_codes(_codes_by_text(saved, list(given), text, where))
     saved.model.add_items(text, stand_in)
     saved.item_tokens.extend(given)
 
 
-def _codes_by_text(saved: SavedModel, tokens: list[str], text: torch.Tensor) -> torch.Tensor:
+def _by_token(items: Any, where: str, form: str) -> dict[str, Any]:
+    """The items by their tokens as texts; `where` begins an error's line, `form` is what they must
+    look like."""
+    if not isinstance(items, Mapping) or not items:
+        raise InputError(f"{where}: expected {form}")
+    for token in items:
+        if isinstance(token, bool) or not isinstance(token, str | int | np.integer) or token == "":
+            raise InputError(f"{where}: {token!r} is not an item token")
+    given = {str(token): value for token, value in items.items()}
+    if len(given) < len(items):
+        raise InputError(f"{where}: an item is given as a number and as a text; give it once")
+    return given
+
+
+def _codes_by_text(
+    saved: SavedModel, tokens: list[str], text: torch.Tensor, where: str
+) -> torch.Tensor:
     """(n, levels) codes of new items, by the quantiser of the file that the training read."""
     known, before = saved.model.text[1:], saved.model.semantic_ids.codes[1:]
     vectors = torch.cat([known, text]).cpu().numpy()
@@ -77,7 +112,7 @@ def _codes_by_text(saved: SavedModel, tokens: list[str], text: torch.Tensor) -> 
     moved = (codes[: len(before)] != before.cpu()).any(dim=1)
     if moved.any():
         raise InputError(
-            f"add_items: {file}: {int(moved.sum()):,} items have other semantic ids there than in "
+            f"{where}: {file}: {int(moved.sum()):,} items have other semantic ids there than in "
             "the training; put the file of the training back"
         )
     return codes[len(known) :].to(text.device)
@@ -86,10 +121,9 @@ def _codes_by_text(saved: SavedModel, tokens: list[str], text: torch.Tensor) -> 
 def _add_ids(saved: SavedModel, items: Any, where: str) -> None:
     """Items by their codes. Those of a semantic-id file are all items: what is known is left out
     where it has the codes that it was trained with. Errors begin with `where`."""
-    if not isinstance(items, Mapping) or not items:
-        raise InputError(f"{where}: expected {_IDS}")
     known = dict(zip(saved.item_tokens[1:], saved.model.ids.codes[1:].tolist(), strict=True))
-    codes = {str(token): _codes(token, value) for token, value in items.items()}
+    given = _by_token(items, where, _IDS)
+    codes = {token: _codes(f"{where}: item {token}", value) for token, value in given.items()}
     moved = [token for token in codes if token in known and codes[token] != known[token]]
     if moved:
         raise InputError(
@@ -136,10 +170,11 @@ def _within(codes: Sequence[int], sizes: Sequence[int]) -> bool:
     return all(0 <= code < size for code, size in zip(codes, sizes, strict=True))
 
 
-def _codes(token: Any, value: Any) -> list[int]:
+def _codes(item: str, value: Any) -> list[int]:
+    """Of one item; `item` begins an error's line, here and below."""
     whole = isinstance(value, list | tuple) and all(type(code) is int for code in value)
     if not whole or not all(abs(code) < 2**31 for code in value):
-        raise InputError(f"add_items: item {token}: {value!r} are no codes; expected {_IDS}")
+        raise InputError(f"{item}: {value!r} are no codes; expected {_IDS}")
     return list(value)
 
 
@@ -182,56 +217,42 @@ def _of_line(where: str, line: str) -> tuple[str, Any]:
     return token, value["vector"]
 
 
-def _tokens(saved: SavedModel, items: Any) -> dict[str, Any]:
-    """The items by their tokens, none of which may be known."""
-    if not isinstance(items, Mapping) or not items:
-        raise InputError(f"add_items: expected {_FORM}")
-    for token in items:
-        if isinstance(token, bool) or not isinstance(token, str | int | np.integer) or token == "":
-            raise InputError(f"add_items: {token!r} is not an item token")
-    given = {str(token): value for token, value in items.items()}
-    if len(given) < len(items):
-        raise InputError("add_items: an item is given as a number and as a text; give it once")
-    there = given.keys() & set(saved.item_tokens)
-    if there:
-        raise InputError(f"add_items: the model knows these items already: {first_ten([*there])}")
-    return given
-
-
-def _encoded(saved: SavedModel, items: Mapping[str, Mapping[str, Any]]) -> dict[str, np.ndarray]:
+def _encoded(
+    saved: SavedModel, items: Mapping[str, Mapping[str, Any]], where: str
+) -> dict[str, np.ndarray]:
     encoder = FurtherTexts(saved.config["text_features_file"], saved.config)
-    texts = {token: _text(encoder.item_text, token, fields) for token, fields in items.items()}
-    return dict(zip(texts, encoder.encode(list(texts.values())), strict=True))
+    made_from = encoder.item_text
+    texts = [_text(made_from, f"{where}: item {token}", fields) for token, fields in items.items()]
+    return dict(zip(items, encoder.encode(texts), strict=True))
 
 
-def _text(item_text: ItemText, token: str, fields: Mapping[str, Any]) -> str:
+def _text(item_text: ItemText, item: str, fields: Mapping[str, Any]) -> str:
     unknown = [str(name) for name in fields if name not in item_text.fields]
     if unknown:
         raise InputError(
-            f"add_items: item {token}: unknown fields {', '.join(unknown)}; this model's texts "
-            f"are made from {', '.join(item_text.fields)}"
+            f"{item}: unknown fields {', '.join(unknown)}; this model's texts are made from "
+            f"{', '.join(item_text.fields)}"
         )
-    text = item_text.join([_value(token, fields.get(name)) for name in item_text.fields])
+    text = item_text.join([_value(item, fields.get(name)) for name in item_text.fields])
     if not text:
         raise InputError(
-            f"add_items: item {token}: the text is empty; give one of "
-            f"{', '.join(item_text.fields)}, or a vector"
+            f"{item}: the text is empty; give one of {', '.join(item_text.fields)}, or a vector"
         )
     return text
 
 
-def _value(token: str, value: Any) -> str:
+def _value(item: str, value: Any) -> str:
     """A field as the converters write it: a list is joined by commas."""
     if value is None:
         return ""
     parts = value if isinstance(value, list | tuple) else [value]
     for part in parts:
         if isinstance(part, bool) or not isinstance(part, str | int | float) or part != part:
-            raise InputError(f"add_items: item {token}: {part!r} is not a text")
+            raise InputError(f"{item}: {part!r} is not a text")
     return ", ".join(text for text in map(str, parts) if text)
 
 
-def _vector(token: str, value: Any, width: int) -> np.ndarray:
+def _vector(item: str, value: Any, width: int) -> np.ndarray:
     try:
         with np.errstate(over="ignore"):
             given = np.asarray(value)
@@ -239,16 +260,14 @@ def _vector(token: str, value: Any, width: int) -> np.ndarray:
                 raise TypeError(given.dtype)
             vector = given.astype(np.float32)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(
-            f"add_items: item {token}: neither fields nor a vector; expected {_FORM}"
-        ) from error
+        raise InputError(f"{item}: neither fields nor a vector; expected {_FORM}") from error
     if vector.shape != (width,):
         raise InputError(
-            f"add_items: item {token}: a vector of shape {vector.shape}; the model's text vectors "
-            f"have {width} numbers"
+            f"{item}: a vector of shape {vector.shape}; the model's text vectors have {width} "
+            "numbers"
         )
     if not np.isfinite(vector).all():
-        raise InputError(f"add_items: item {token}: the vector holds a number that is not finite")
+        raise InputError(f"{item}: the vector holds a number that is not finite")
     if not np.isfinite(np.linalg.norm(vector)):  # it would be divided by infinity
-        raise InputError(f"add_items: item {token}: the vector's length is not finite in float32")
+        raise InputError(f"{item}: the vector's length is not finite in float32")
     return vector

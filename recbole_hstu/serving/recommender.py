@@ -13,7 +13,7 @@ import torch
 from recbole_hstu.data.files.item_rows import first_ten
 from recbole_hstu.evaluation.top_k import check_k, top_k
 from recbole_hstu.serving.batches import Batches
-from recbole_hstu.serving.checks import token_list, true_or_false
+from recbole_hstu.serving.checks import token_list
 from recbole_hstu.serving.events_of_users import EventsOfUsers, read_events
 from recbole_hstu.serving.histories import Histories, of_users_alone, read_histories, users_of
 from recbole_hstu.serving.long_table import long_table
@@ -22,6 +22,7 @@ from recbole_hstu.serving.new_items import add_items
 from recbole_hstu.serving.request_times import request_times
 from recbole_hstu.serving.saved_model import SavedModel, load_model
 from recbole_hstu.serving.scorers import index_of, most_alike, scorer_of
+from recbole_hstu.support.commands.command_options import true_or_false
 from recbole_hstu.support.errors import InputError
 
 
@@ -42,7 +43,7 @@ class Recommender:
     def __init__(self, saved: SavedModel):
         self.saved = saved
         self.needs_time: bool = getattr(saved.model, "reads_times", False)
-        self.max_history: int = saved.config["MAX_ITEM_LIST_LENGTH"] or 1
+        self.max_history: int = saved.max_history
         self.device = saved.config["device"]
         self.batch = Batches(saved)
         self.new_events: pd.DataFrame | None = None
@@ -95,7 +96,7 @@ class Recommender:
         """
         given = self.read(histories, on_unknown)
         times = self.request_times(at, given, users_of(histories))
-        return self.tables(given, times, k, exclude_seen, candidates, exclude)
+        return self.table(given, times, k, exclude_seen, candidates, exclude)
 
     def recommend_users(
         self,
@@ -123,7 +124,7 @@ class Recommender:
         else:
             given = self.read(self.events_of_users(dataset).of(tokens), on_unknown)
         times = self.request_times(at, given, [str(token) for token in tokens])
-        return self.tables(given, times, k, exclude_seen, candidates, exclude)
+        return self.table(given, times, k, exclude_seen, candidates, exclude)
 
     def events_of_users(self, dataset: str | Path | pd.DataFrame | None = None) -> EventsOfUsers:
         """Of a data set and of `add_events`; see `read_events` for arguments and errors."""
@@ -287,7 +288,7 @@ class Recommender:
         best, found = top_k(score, len(prepared), n_columns, k, (row, column))
         return best, found + 1 if columns is None else columns[found]
 
-    def tables(
+    def table(
         self, given, times, k, exclude_seen, candidates, exclude, prepare=None
     ) -> pd.DataFrame:
         """`lists` for arguments of `recommend`, as one long table."""

@@ -17,6 +17,7 @@ from recbole_hstu.config.config import Config
 from recbole_hstu.config.model_registry import find_model
 from recbole_hstu.config.properties import model_files
 from recbole_hstu.data.data_set_class import create_dataset
+from recbole_hstu.data.files.item_rows import PADDING
 from recbole_hstu.layers.items.semantic_codes import kept_ids
 from recbole_hstu.model.parts.text_model import reads_text
 from recbole_hstu.serving.dataset_of_checkpoint import DatasetOfCheckpoint, NeedsDataset
@@ -70,6 +71,11 @@ class SavedModel:
         return self.state.get("times")
 
     @property
+    def max_history(self) -> int:
+        """How many of the last events it sees; 1 for a model that reads no histories."""
+        return self.config["MAX_ITEM_LIST_LENGTH"] or 1
+
+    @property
     def of_recbole(self) -> bool:
         """Whether the model is not one of this package's."""
         return not hasattr(self.model, "sequence_view")
@@ -108,7 +114,7 @@ def load_model(
             "this one"
         )
     config = saved_config(state["config"], device, dataset, text_features_file)
-    user_tokens = state.get("user_tokens") or ["[PAD]"]
+    user_tokens = state.get("user_tokens") or [PADDING]
     try:
         model = _build(path, config, dataset, state, user_tokens)
         model.load_state_dict(state["state_dict"])

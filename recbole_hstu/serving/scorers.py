@@ -1,7 +1,7 @@
 """A model's scores, the one way that serving asks for them.
 
-The only file of this room that calls a model's methods to score. HSTU and its kin compare a
-vector of the user with one of every item, which are made once; TIGER and its kin generate ids;
+The only file of this room that calls a model's methods to score. The HSTU family compares a
+vector of the user with one of every item, which are made once; TIGER and TIGERSmall generate ids;
 of other models RecBole's `full_sort_predict` is asked.
 """
 
@@ -46,7 +46,7 @@ class Scorer(Protocol):
 
 
 class VectorScorer:
-    """HSTU and its kin: a dot product of a user's vector with every item's."""
+    """The HSTU family: a dot product of a user's vector with every item's."""
 
     def __init__(self, saved: SavedModel):
         self.model: Any = saved.model
@@ -97,8 +97,8 @@ class CatalogueScorer:
         self.model: Any = saved.model
         self.name = saved.config["model"]
         self.n_items = len(saved.item_tokens)
-        longest = saved.config["MAX_ITEM_LIST_LENGTH"] or 1
-        self.rows_at_once = max(1, min(MAX_SCORES // self.n_items, MAX_POSITIONS // longest))
+        rows = min(MAX_SCORES // self.n_items, MAX_POSITIONS // saved.max_history)
+        self.rows_at_once = max(1, rows)
 
     def prepare(self, batch: Batch) -> torch.Tensor:
         rows = len(next(iter(batch.values())))
@@ -130,7 +130,7 @@ class CatalogueScorer:
 
 
 class GenerativeScorer:
-    """TIGER and its kin: the probabilities of all ids along their trie."""
+    """TIGER and TIGERSmall: the probabilities of all ids along their trie."""
 
     def __init__(self, saved: SavedModel):
         self.model: Any = saved.model

@@ -11,6 +11,7 @@ from typing import Any
 from recbole_hstu.config.config import Config
 from recbole_hstu.data.data_set_class import asks_for_users, check_mask
 from recbole_hstu.records.same_terms import EVALUATION_OPTIONS, window_of_mask
+from recbole_hstu.support.commands.command_options import whole_number
 from recbole_hstu.support.errors import InputError, UnknownOption
 from recbole_hstu.support.yaml_values import load_yaml, merged
 
@@ -86,9 +87,7 @@ def read_jobs(value: Any, plan: Sequence[PlannedRun]) -> int:
     Raises:
         InputError: no whole number from 1 on, or runs of several processes.
     """
-    jobs = 1 if value is None else value
-    if type(jobs) is not int or jobs < 1:
-        raise InputError(f"--jobs={value}: expected a whole number from 1 on")
+    jobs = 1 if value is None else whole_number(value, "--jobs", 1)
     if jobs > 1 and any(planned.config["nproc"] > 1 for planned in plan):
         raise InputError("--jobs: each run then has a process and a GPU; leave out --nproc")
     return jobs

@@ -188,7 +188,7 @@ def _notes(
     epochs = ", ".join(sorted({str(r.epochs) for r in records if r.epochs}))
     trained = {record.label for record in records}
     directed = [row for row in paper.directions if row in trained]
-    reported = "last epoch" if paper.options["protocol"] == "paper" else "best epoch on validation"
+    reported = "last epoch" if records[0].protocol == "paper" else "best epoch on validation"
     notes = [
         f"{paper.dataset}; paper: {paper.source}. Ours: seed {seeds}, {epochs or 'no'} epochs, "
         f"the {reported} reported.",

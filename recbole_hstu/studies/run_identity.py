@@ -13,6 +13,7 @@ from typing import Any
 
 from recbole_hstu.config.properties import PROPERTIES, settings_file
 from recbole_hstu.data.files.semantic_id_file import semantic_ids_path
+from recbole_hstu.records.run_record import as_recorded
 from recbole_hstu.records.same_terms import decisive_options
 from recbole_hstu.studies.plan import PlannedRun
 
@@ -79,6 +80,7 @@ def _hash(files: tuple[tuple[Path, int, int], ...]) -> str:
 def changed_options(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """The settings that changed; one that an older release did not have counts if it is set, but
     for the hash of a model's code."""
+    old, new = as_recorded(old), as_recorded(new)  # one of them was read from a record
     defaults = settings_file(PROPERTIES / "overall.yaml").settings
     return [
         f"{key} {old.get(key)} -> {new.get(key)}"

@@ -6,15 +6,14 @@ import logging
 import multiprocessing
 import multiprocessing.connection
 import os
-import pickle
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 
 from recbole_hstu.studies.study_log import study_log
-from recbole_hstu.support.errors import InputError
+from recbole_hstu.support.errors import InputError, handed_on
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +40,9 @@ def side_by_side(
         for gpu in gpu_of_each(jobs)
     ]
     try:
-        _start(workers)
+        with handed_on("--jobs"):
+            for worker in workers:
+                worker.start()
         running = list(workers)
         while running:
             multiprocessing.connection.wait([worker.sentinel for worker in running])
@@ -57,17 +58,6 @@ def side_by_side(
             if worker.is_alive():
                 worker.terminate()
                 worker.join()
-
-
-def _start(workers: Sequence[Any]) -> None:
-    try:
-        for worker in workers:
-            worker.start()
-    except (pickle.PicklingError, AttributeError, TypeError) as error:
-        raise InputError(
-            f"--jobs: the options cannot be handed to other processes ({error}); a class must "
-            "stand at the top of a module"
-        ) from error
 
 
 def gpu_of_each(jobs: int) -> list[str | None]:

@@ -36,7 +36,7 @@ from recbole_hstu.studies.side_by_side import on_gpu, side_by_side
 from recbole_hstu.support.commands.invocation import command
 from recbole_hstu.support.errors import CannotWrite, InputError, ProcessDied, writing
 from recbole_hstu.support.files.whole_file import LONGEST_NAME, write_whole
-from recbole_hstu.support.files.writable import check_run_folders
+from recbole_hstu.support.files.writable import check_run_folders, writing_results
 from recbole_hstu.support.secrets import masked
 from recbole_hstu.training import checkpoint
 
@@ -242,19 +242,14 @@ def _is_checkpoint_of(file: Path, wanted: Mapping[str, Any]) -> bool:
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """Hold the folder against other commands; the lock ends with the process, however it ends."""
-    try:
+    with writing_results(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock", timeout=0).acquire()
-    except Timeout as error:
-        raise InputError(
-            f"{folder}: another command is at work here; wait for it, or choose another "
-            "folder with --results_dir"
-        ) from error
-    except (OSError, NotImplementedError) as error:  # the second where a disk knows no locks
-        reason = getattr(error, "strerror", None) or error
-        raise InputError(
-            f"{folder}: the folder of results cannot be written ({reason}); choose "
-            "another with --results_dir"
-        ) from error
+        try:
+            lock = FileLock(folder / ".lock", timeout=0).acquire()
+        except Timeout as error:  # an OSError, too
+            raise InputError(
+                f"{folder}: another command is at work here; wait for it, or choose another "
+                "folder with --results_dir"
+            ) from error
     with lock:
         yield

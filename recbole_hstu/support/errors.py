@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import pickle
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -82,6 +83,19 @@ def writing(path: object) -> Iterator[None]:
     except OSError as error:
         reason = in_a_line(error.strerror or error)
         raise CannotWrite(f"{path}: cannot be written ({reason})") from error
+
+
+@contextmanager
+def handed_on(option: str) -> Iterator[None]:
+    """What cannot be pickled for other processes inside the block becomes an `InputError` of one
+    line; `option` is the one that asks for them."""
+    try:
+        yield
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise InputError(
+            f"{option}: the options cannot be handed to other processes ({in_a_line(error)}); a "
+            "class must stand at the top of a module"
+        ) from error
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from recbole_hstu.support.errors import InputError
+from recbole_hstu.support.errors import InputError, in_a_line
 
 # Options whose value is a name, a path or a sentence, which may look like a number or a time.
 _NAMES = frozenset(
@@ -102,7 +102,7 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
     except RecursionError as error:
         raise InputError(f"{path}: not YAML: too many brackets in each other") from error
     except (yaml.YAMLError, ValueError) as error:  # the second of text that is no UTF-8, or of 0x_
-        raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+        raise InputError(f"{path}: not YAML: {in_a_line(error)}") from error
     if content is None:
         return {}
     if not isinstance(content, dict):

@@ -26,7 +26,7 @@ def diverged(what: str, optimizer: torch.optim.Optimizer, last_file: Path) -> In
     )
 
 
-def finite_weights(model: nn.Module) -> bool:
+def has_finite_weights(model: nn.Module) -> bool:
     """Whether a model can be put into a checkpoint."""
     # The least and the greatest number tell: NaN would be both. One pass, nothing allocated.
     weights = (weight.detach() for weight in model.parameters() if weight.numel())

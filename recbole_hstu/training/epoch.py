@@ -25,7 +25,7 @@ _bar = partial(tqdm, ncols=100, leave=False)
 recbole.trainer.trainer.tqdm = _bar  # of its own epochs and evaluations
 
 
-class Epoch:
+class EpochSteps:
     """The part of `PlainTrainer` that makes the steps of an epoch."""
 
     config: Any

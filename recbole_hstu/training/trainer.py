@@ -21,8 +21,8 @@ from recbole_hstu.evaluation.ranks import MISSED
 from recbole_hstu.evaluation.score_blocks import ScoreBlocks, SharedScoreBlocks
 from recbole_hstu.support.commands.interrupts import Interrupts
 from recbole_hstu.support.errors import InputError
-from recbole_hstu.training.divergence import diverged, finite_weights
-from recbole_hstu.training.epoch import Epoch
+from recbole_hstu.training.divergence import diverged, has_finite_weights
+from recbole_hstu.training.epoch import EpochSteps
 from recbole_hstu.training.epoch_lines import EpochLines
 from recbole_hstu.training.resumable import Resumable
 from recbole_hstu.training.silence import write_nothing
@@ -33,7 +33,7 @@ from recbole_hstu.training.weight_average import average_weights, averaged, take
 logger = logging.getLogger(__name__)
 
 
-class PlainTrainer(Epoch, Resumable, Trainer):
+class PlainTrainer(EpochSteps, Resumable, Trainer):
     """RecBole's Trainer; `trainer_class` puts it before RecBole's other trainers, too."""
 
     _own_loop = False
@@ -174,7 +174,7 @@ class PlainTrainer(Epoch, Resumable, Trainer):
         self._add_train_loss_to_tensorboard(epoch, loss)
         shown = {"epoch": epoch, "train_loss": loss, "train_step": epoch}
         self.wandblogger.log_metrics(shown, head="train")
-        if not all(processes.gather(finite_weights(self.model))):
+        if not all(processes.gather(has_finite_weights(self.model))):
             # The last step did it: there is nothing to keep.
             raise diverged(
                 f"weights are NaN after epoch {epoch + 1}", self.optimizer, self.last_file

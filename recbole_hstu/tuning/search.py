@@ -28,6 +28,7 @@ from sqlalchemy.engine import URL
 from recbole_hstu.studies.run_identity import changed_options
 from recbole_hstu.support.errors import InputError
 from recbole_hstu.support.files.whole_file import write_whole
+from recbole_hstu.support.files.writable import writing_results
 from recbole_hstu.support.secrets import masked
 from recbole_hstu.tuning.halving import Halving
 from recbole_hstu.tuning.space import Space
@@ -52,6 +53,7 @@ class SearchPlan:
         max_trials: finished ones, over all invocations; failed ones count.
         early_stop: trials without a better one that end the search, None for never.
         first: the parameters of the first trial, as Optuna names them; None where they are drawn.
+        output_file: where RecBole's result text goes, None for the folder.
         metric: the validation metric that decides; `bigger` if more of it is better.
         identity: everything that must be the same when the search goes on.
     """
@@ -72,6 +74,7 @@ class SearchPlan:
     metric: str
     bigger: bool
     folder: Path
+    output_file: str | None
     storage: str | None
     study_name: str
     identity: Mapping[str, Any]
@@ -116,18 +119,12 @@ class Search:
             within = self.folder.resolve() in Path(url.database or "").resolve().parents
             if not within and not self.folder.exists():
                 check_connection(url, plan.storage_name)
-        try:
+        with writing_results(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             (self.folder / ".claims").mkdir(exist_ok=True)
             self.lock = FileLock(self.folder / ".search.lock")
             with self.lock:
                 self._open(url)
-        except (OSError, NotImplementedError) as error:  # the second where a disk knows no locks
-            reason = getattr(error, "strerror", None) or error
-            raise InputError(
-                f"{self.folder}: the folder of results cannot be written ({reason}); choose "
-                "another with --results_dir"
-            ) from error
 
     def _open(self, url: URL) -> None:
         plan = self.plan

@@ -40,11 +40,8 @@ _STATES = {
 }
 
 
-def write_results(search: Search, output_file: str | None = None) -> str:
+def write_results(search: Search) -> str:
     """Write `best.yaml`, `trials.csv`, `trials.md` and RecBole's `hyper.result`.
-
-    Args:
-        output_file: where the last of them goes, if not to the search's folder.
 
     Returns:
         The table and the summary as text.
@@ -61,7 +58,7 @@ def write_results(search: Search, output_file: str | None = None) -> str:
     files = {
         search.folder / "trials.csv": csv_table(names, rows),
         search.folder / "trials.md": _markdown(names, rows, best, summary),
-        Path(output_file or search.folder / "hyper.result"): _recbole(search, trials),
+        Path(search.plan.output_file or search.folder / "hyper.result"): _recbole(search, trials),
     }
     if best is not None:
         files[search.folder / "best.yaml"] = _best(search, best, summary)

@@ -17,6 +17,7 @@ from recbole_hstu.studies.plan import PlannedRun, named_models, plan_runs
 from recbole_hstu.studies.run_identity import run_identity
 from recbole_hstu.studies.side_by_side import on_gpu, side_by_side
 from recbole_hstu.studies.study_log import study_log
+from recbole_hstu.support.commands.command_options import true_or_false, whole_number
 from recbole_hstu.support.errors import InputError, packages_needed
 from recbole_hstu.support.files.writable import check_file, check_folders
 from recbole_hstu.support.secrets import masked
@@ -91,17 +92,17 @@ def tune(
         options["max_trials"] = options.pop("max_evals")
     search = {key: options.pop(key, default) for key, default in _DEFAULTS.items()}
     options.setdefault("show_progress", False)
-    jobs = _whole("jobs", search["jobs"])
+    jobs = whole_number(search["jobs"], "--jobs", 1)
     with study_log():
         planned, plan = _plan(model, dataset, config_files, options, search)
     _check_data(planned)
     check_folders("log", "log_tensorboard")
     check_folders(str(plan.folder), option="--results_dir")
     with study_log(), storage_failures(plan.storage_name):
-        return _run_search(plan, jobs, search["output_file"])
+        return _run_search(plan, jobs)
 
 
-def _run_search(plan: SearchPlan, jobs: int, output_file: str | None) -> tuple[str, bool]:
+def _run_search(plan: SearchPlan, jobs: int) -> tuple[str, bool]:
     """Work until no trial is left; see `tune` for what is returned."""
     search = Search(plan)
     logger.info("%s", _heading(search))
@@ -116,7 +117,7 @@ def _run_search(plan: SearchPlan, jobs: int, output_file: str | None) -> tuple[s
         logger.info("interrupted; the same command again goes on")
         raise
     with search.lock:
-        text = write_results(search, output_file)
+        text = write_results(search)
     plot(search)
     left = len(search.open_trials())
     if left:
@@ -147,7 +148,7 @@ def _plan(
     space = read_space(str(search["params_file"]))
     _check_space(space, planned)
     folder = search["results_dir"] or f"results/tune-{planned.model}-{planned.dataset}"
-    min_epochs = _whole("min_epochs", search["min_epochs"])
+    min_epochs = _from_one("min_epochs", search)
     plan = SearchPlan(
         model=config.reference,
         dataset=planned.dataset,
@@ -157,14 +158,15 @@ def _plan(
         algo=search["algo"],
         max_trials=_max_trials(search, space),
         first=space.at(config) if search["defaults_first"] else None,
-        early_stop=_whole("early_stop", search["early_stop"]),
+        early_stop=_from_one("early_stop", search),
         min_epochs=min_epochs or max(1, config["epochs"] // 27),
-        reduction_factor=_whole("reduction_factor", search["reduction_factor"], least=2),
+        reduction_factor=whole_number(search["reduction_factor"], "--reduction_factor", 2),
         epochs=config["epochs"],
         seed=planned.seed,
         metric=str(config["valid_metric"]).lower(),
         bigger=config["valid_metric_bigger"],
         folder=Path(str(folder)),
+        output_file=search["output_file"],
         storage=search["storage"],
         study_name=str(search["study_name"] or f"{planned.model}-{planned.dataset}"),
         identity={},
@@ -178,9 +180,8 @@ def _check_search_options(options: Mapping[str, Any], search: Mapping[str, Any])
             raise InputError(f"--{key}: a search keeps checkpoints of its own; leave it out")
     if search["params_file"] is None:
         raise InputError("--params_file is missing: a search space, such as --params_file=HSTU")
-    if search["defaults_first"] not in (False, True):
-        raise InputError(f"--defaults_first={search['defaults_first']}: expected True or False")
-    if search["defaults_first"] and search["algo"] == "exhaustive":
+    defaults_first = true_or_false(search["defaults_first"], "--defaults_first")
+    if defaults_first and search["algo"] == "exhaustive":
         raise InputError("--defaults_first: exhaustive tries every combination; leave it out")
     if search["output_file"] is not None:
         check_file(Path(str(search["output_file"])), option="--output_file")
@@ -189,7 +190,7 @@ def _check_search_options(options: Mapping[str, Any], search: Mapping[str, Any])
 
 
 def _max_trials(search: Mapping[str, Any], space: Space) -> int:
-    wanted = _whole("max_trials", search["max_trials"])
+    wanted = _from_one("max_trials", search)
     if search["algo"] != "exhaustive":
         return wanted or _TRIALS
     size = space.grid_size()
@@ -206,10 +207,8 @@ def _search_identity(planned: PlannedRun, plan: SearchPlan) -> dict[str, Any]:
     return identity | {f"space of {name}": kind for name, kind in plan.space.plain().items()}
 
 
-def _whole(key: str, value: Any, least: int = 1) -> Any:
-    if value is not None and (type(value) is not int or value < least):
-        raise InputError(f"--{key}={value}: expected a whole number from {least} on")
-    return value
+def _from_one(key: str, search: Mapping[str, Any]) -> int | None:
+    return None if search[key] is None else whole_number(search[key], f"--{key}", 1)
 
 
 def _check_space(space: Space, planned: PlannedRun) -> None:

@@ -69,6 +69,14 @@ def test_the_nearest_right_thing(toy, capfd, given, words):
     refused(capfd, command(**given), words)
 
 
+def test_a_path_as_the_name_of_a_data_set(toy, capfd, monkeypatch):
+    folder = Path("dataset/toy").resolve()
+    advice = f"is a path; write --dataset=toy --data_path={folder.parent}"
+    refused(capfd, command(dataset=str(folder)), advice)
+    monkeypatch.chdir(folder)
+    refused(capfd, command(dataset="."), advice)
+
+
 def test_an_empty_item_file(toy, capfd):
     Path("dataset/toy/toy.item").touch()
     text = "--item_text={fields: [title]}"

@@ -52,7 +52,7 @@ def test_quotes_are_taken_off(text):
 
 def test_other_values_stay_what_they_are():
     line = ["--epochs=3", "--topk=[1, 2]", "--train_seconds=1e3", "--a=12:30", "--mask_seen=no"]
-    expected = {"epochs": 3, "topk": [1, 2], "train_seconds": 1e3, "a": 750, "mask_seen": False}
+    expected = {"epochs": 3, "topk": [1, 2], "train_seconds": 1e3, "a": "12:30", "mask_seen": False}
     assert read_options(line) == expected
 
 

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from dataset_converters.atomic import dataset_lock, replacing, write_rows
 from dataset_converters.convert import _STOCK_MISSING, Options, convert
+from dataset_converters.errors import ConversionError
 from dataset_converters.reading.clean_text import is_clean_token, plain_text
 from dataset_converters.reading.lines import find_file, read_raw_lines
 from dataset_converters.sources.own_data import Columns, open_source
@@ -221,6 +222,16 @@ def test_a_kill_between_any_two_renames_is_mended(tmp_path, monkeypatch, step):
         {"x.inter": "new", "x.vectors": "kept"},
     )
     assert {p.name for p in tmp_path.iterdir()} == {"x", ".x.lock"}
+
+
+def test_a_disk_without_locks_is_one_line(tmp_path, monkeypatch):
+    def refuse(_):
+        raise NotImplementedError("no flock here")
+
+    monkeypatch.setattr("dataset_converters.place_lock.FileLock.acquire", refuse)
+    message = r"\.x\.lock: cannot be written \(No locks available\)"
+    with pytest.raises(ConversionError, match=message), dataset_lock(tmp_path / "x"):
+        pass
 
 
 def _carry_over():

@@ -158,6 +158,12 @@ def test_nobody_listening_is_one_line(tmp_path):
         assert remote_size(Remote([url])) is None
 
 
+def test_a_place_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "cache").touch()
+    with pytest.raises(ConversionError, match=r"cache: cannot be written \(File exists\)"):
+        download(Remote([]), tmp_path / "cache" / "file.gz")
+
+
 def test_a_proxy_of_the_environment_is_used(server, tmp_path, monkeypatch):
     url, manners = server
     manners.body = BODY

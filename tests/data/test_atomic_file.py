@@ -66,6 +66,16 @@ def test_lines_are_counted_as_an_editor_does(tmp_path):
         read_atomic(path, time_field="time")
 
 
+@pytest.mark.parametrize("odd", ["1_000", "١٢", "1.5", "", "9" * 20])
+def test_a_time_is_a_whole_number_as_other_programs_write_it(tmp_path, odd):
+    path = tmp_path / "x.inter"
+    path.write_text(f"item:token\ttime:float\na\t7\nb\t{odd}\n")
+    with pytest.raises(InputError, match=r"line 3: column 'time' holds .* not a whole number"):
+        read_atomic(path, time_field="time")
+    path.write_text("item:token\ttime:float\na\t-7\nb\t9007199254740993\n")
+    assert read_atomic(path, time_field="time")["time"].tolist() == [-7, 2**53 + 1]
+
+
 def test_a_quote_that_takes_rows_into_its_cell_is_told_of(tmp_path, caplog):
     path = tmp_path / "x.item"
     path.write_text('item:token\ttitle:token_seq\n1\t"abc\n2\tdef\n3\t"ghi\n4\tjkl\n')

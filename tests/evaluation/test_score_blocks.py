@@ -43,7 +43,9 @@ def test_blocks_equal_all_scores_at_once(data):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sizes, "BLOCK_SCORES", 16)
         patch.setattr(sizes, "LEAST_BLOCK", data.draw(st.integers(1, 20)))
-        ranks, best = ScoreBlocks(users, items, seen=seen, barred=barred).judged(targets, k)
+        blocks = ScoreBlocks(users, items, seen=seen)
+        blocks.barred = barred
+        ranks, best = blocks.judged(targets, k)
     expected = target_ranks(scores, targets)
     assert torch.equal(ranks.rank, expected.rank)
     assert torch.equal(ranks.ties, expected.ties)

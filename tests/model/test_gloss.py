@@ -92,6 +92,9 @@ def test_the_published_form_is_read():
     entry = {"reviewer_id": "A1", "asin": "B0", "generated_sequences": ["Title: A  drum", "reed"]}
     Path("published.json").write_text(json.dumps([entry, {**entry, "reviewer_id": 7}]))
     assert read_queries("published.json") == {"A1": ["A  drum", "reed"], "7": ["A  drum", "reed"]}
+    marked = json.dumps(entry).encode("utf-8-sig")  # as some editors write it
+    Path("published.json").write_bytes(marked)
+    assert list(read_queries("published.json")) == ["A1"]
     own = {"ü": ["Größe", "one\u2028line", "another\x85one"]}
     write_queries("own.jsonl", own)
     assert read_queries("own.jsonl") == own
@@ -102,6 +105,8 @@ def test_the_published_form_is_read():
     [
         ("", "holds no user"),
         ("{", "cannot be read"),
+        ("[" * 100_000, "cannot be read"),
+        ('{"user_id": ' + "9" * 5000 + "}", "cannot be read"),
         ('{"user_id": "a"}', "entry 1: must be an object with reviewer_id or user_id"),
         ('{"user_id": "a", "generated_sequences": []}', "entry 1: must be"),
         ('{"user_id": "a", "generated_sequences": ["x"]}\n' * 2, "entry 2: user a .* twice"),

@@ -16,6 +16,7 @@ from hstu_batches import LENGTHS, WIDTH, make_batch, make_model, outcome, text_m
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recbole_hstu.layers import losses
 from recbole_hstu.layers.blocks.hstu_block import _Lookup, dropout
 from recbole_hstu.layers.blocks.packing import Packing
 from recbole_hstu.layers.losses import l2_normalise, sampled_softmax
@@ -172,8 +173,10 @@ def test_gradients_written_by_hand():
     index = torch.randint(0, 7, (3, 4, 4))
     assert torch.autograd.gradcheck(lambda t: _Lookup.apply(t, index), table)
     vectors = torch.randn(5, 4, dtype=torch.double)
-    vectors[0] = 0.1  # shorter than eps, which takes the place of its norm
-    assert torch.autograd.gradcheck(lambda x: l2_normalise(x, eps=1.0), vectors.requires_grad_())
+    vectors[0] = 0.1  # shorter than `LEAST_NORM`, which takes the place of its norm
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(losses, "LEAST_NORM", 1.0)
+        assert torch.autograd.gradcheck(l2_normalise, vectors.requires_grad_())
     queries = torch.randn(150, 3, dtype=torch.double, requires_grad=True)
     items = torch.randn(9, 3, dtype=torch.double, requires_grad=True)
     picks = torch.randint(0, 9, (150, 5))

@@ -277,6 +277,9 @@ def test_models_are_tested_within_an_order_of_ties(tmp_path):
     p = {row.label: row.cells[0].p for row in both.rows}
     (alone,) = (row.cells[0].p for row in table.rows if row.label == "B")
     assert alone < p["B"] == p["B h"] < 1  # alike ranks, corrected for comparisons of both orders
+    records, options = read_records(tmp_path), ReportOptions(baselines=["A", "A h"])
+    for runs, references in ((records, "(A h, A)"), (records[::-1], "(A, A h)")):
+        assert references in " ".join(study_table(runs, tmp_path, options).legend)
 
 
 def test_runs_on_other_data_of_the_same_name_do_not_stand_in_one_table(tmp_path):

@@ -200,6 +200,7 @@ def test_a_record_of_another_run_of_the_model(results, options, valid, words, in
         ("HSTU", ["no --out"], "--out is missing"),
         ("HSTU", ["--formats=None"], "--formats: has no value; give it one, or leave it out"),
         ("HSTU", ["--formats=onyx"], "'onyx' is not one of onnx, torch, parquet, faiss"),
+        ("HSTU", ["--stand_in=zero"], "--stand_in: is for new items; name their file with"),
         ("HSTU", ["--record"], "--record names nothing"),
         ("HSTU", ["--format=onnx"], "unknown option 'format'; did you mean 'formats'"),
         ("HSTU", ["--record=absent.run.json"], "absent.run.json: not a readable record"),

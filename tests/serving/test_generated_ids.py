@@ -112,6 +112,10 @@ def test_new_items_are_generated_by_their_ids(file):
         ({"i1": [0, 0, 0], "new": [1, 1, 1]}, "1 items have other semantic ids than in the train"),
         ({"i0": drawn_codes(1)[0].tolist()}, "knows all of these items already"),
         ({"new": {"title": "red"}}, "are no codes; expected"),
+        ({None: [0, 0, 0]}, "None is not an item token"),
+        ({"": [0, 0, 0]}, "'' is not an item token"),
+        ({True: [0, 0, 0]}, "True is not an item token"),
+        ({5: [0, 0, 0], "5": [1, 1, 1]}, "given as a number and as a text; give it once"),
         ("nowhere.ids.safetensors", "cannot be read"),
     ],
 )
@@ -121,6 +125,12 @@ def test_codes_that_are_no_id_are_refused(file, items, words):
         rec.add_items(items)
     assert len(rec.items) == 31
     assert rec.saved.model.n_items == 31
+
+
+def test_an_error_names_the_file_of_the_items(file):
+    Path("new.jsonl").write_text('{"item": "new", "title": "red"}')
+    with pytest.raises(InputError, match=r"^new.jsonl: item new: .* are no codes"):
+        Recommender.load(file).add_items("new.jsonl")
 
 
 def test_the_command_takes_a_file_of_ids(file, capsys):

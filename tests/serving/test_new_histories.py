@@ -8,7 +8,7 @@ from served import events, toy_with_text, trained
 
 from recbole_hstu import Recommender
 from recbole_hstu.cli import main
-from recbole_hstu.serving.events_of_users import EventsOfUsers
+from recbole_hstu.serving.events_of_users import EventsOfUsers, read_events
 from recbole_hstu.support.errors import InputError
 
 LATE = 1_601_000_000_000  # the toy events lie before
@@ -153,6 +153,20 @@ def test_times_that_do_not_fit_those_of_the_data_set(files):
     assert len(rec.recommend_users(["u3"], events().drop(columns="time"), k=3)) == 3
     with pytest.raises(InputError, match="they have times, unlike those added before"):
         rec.add_events(bought("u3"))
+
+
+def test_a_table_of_events_is_read_as_a_file_is(files, caplog):
+    """Its tokens may be numbers, rows without a user or an item are left out, times are whole."""
+    items = pd.Series([5, 6, None, 7], dtype=object)
+    table = pd.DataFrame({"user": ["a", None, "a", "a"], "item": items, "time": [3, 1, 2, 1]})
+    read = read_events({}, table)
+    assert read["item"].tolist() == ["7", "5"]
+    assert "dataset: 2 events without a user or an item are left out" in caplog.text
+    again = pd.DataFrame({"user": ["a"], "item": ["5"], "time": [9]})
+    assert EventsOfUsers(read, again, "last").of(["a"])["item"].tolist() == ["7", "5"]
+    table["time"] = pd.Series([3, 1, 2, "soon"], dtype=object)
+    with pytest.raises(InputError, match="dataset: time 'soon' is not a whole number"):
+        read_events({}, table)
 
 
 @pytest.mark.parametrize(("kept", "times"), [(None, [1, 5]), ("first", [1]), ("last", [5])])

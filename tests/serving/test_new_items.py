@@ -191,6 +191,7 @@ def test_the_command_takes_them_from_a_file(files, in_empty_folder, capsys):
         ({None: {"title": "a"}}, "None is not an item token"),
         ({5: {"title": "a"}, "5": {"title": "a"}}, "give it once"),
         ({"new1": {"title": "red"}, "i3": {"title": "red"}}, "knows these items already: i3"),
+        ({f"i{n}": {} for n in (9, 2, 7, 4)}, "already: i9, i2, i7, i4$"),
         ({"[PAD]": {"title": "red"}}, "knows these items already"),
         ({"new1": {"title": ""}}, "item new1: the text is empty; give one of title"),
         ({"new1": {}}, "the text is empty"),

@@ -81,6 +81,7 @@ def test_an_ablation_stands_beside_its_first_row_and_the_papers_direction(capfd)
         "--epochs=1",
         "--seeds=1",
         "--num_negatives=8",
+        "--protocol=paper",
     ]
     assert main([*line, "--model=HSTU,no bias and softmax", "--show_progress=False"]) == 0
     out = capfd.readouterr().out
@@ -91,6 +92,7 @@ def test_an_ablation_stands_beside_its_first_row_and_the_papers_direction(capfd)
     place = next(i for i, text in enumerate(lines) if text.startswith("no bias and softmax"))
     assert float(lines[place + 1].split()[2].rstrip("%")) == pytest.approx(change, abs=0.06)
     assert "no bias and softmax: in the paper worse still" in out
+    assert "1 epochs, the last epoch reported" in out
 
 
 def test_rows_that_the_paper_does_not_have(capfd):

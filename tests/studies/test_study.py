@@ -3,6 +3,7 @@
 import csv
 import itertools
 import logging
+import math
 import multiprocessing
 import os
 import pickle
@@ -429,7 +430,7 @@ def test_studies_and_searches_hand_each_process_its_gpu(toy, monkeypatch):
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ({"jobs": 0}, "--jobs=0: expected a whole number from 1 on"),
+        ({"jobs": 0}, "--jobs: 0 must be a whole number from 1 on"),
         ({"jobs": 2, "nproc": 2}, "--jobs: each run then has a process and a GPU"),
     ],
 )
@@ -477,6 +478,12 @@ def test_an_option_that_an_older_release_did_not_have_counts_if_it_is_set():
     assert changed_options(old, old | {"candidates": "all", "train_events": None}) == []
     new = old | {"candidates": "training"}
     assert changed_options(old, new) == ["candidates None -> training"]
+
+
+def test_a_number_that_records_hold_as_text_is_no_change():
+    recorded = {"clip_grad_norm": {"max_norm": 1.0, "norm_type": "inf"}}
+    given = {"clip_grad_norm": {"max_norm": 1.0, "norm_type": math.inf}}
+    assert changed_options(recorded, given) == changed_options(given, recorded) == []
 
 
 def test_a_full_disk_is_no_runs_failure(toy, caplog, monkeypatch):

@@ -9,7 +9,7 @@ from recbole_hstu import quick_start
 from recbole_hstu.data.data_set import load_dataset
 from recbole_hstu.model.hstu import HSTU
 from recbole_hstu.quick_start import run
-from recbole_hstu.training.divergence import finite_weights
+from recbole_hstu.training.divergence import has_finite_weights
 from recbole_hstu.training.preparation import build_model
 
 
@@ -41,9 +41,9 @@ def test_a_training_is_a_plain_loop(toy):
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
 def test_weights_that_are_not_finite_are_no_checkpoint(number):
     layer = torch.nn.Linear(2, 2)
-    assert finite_weights(layer)
+    assert has_finite_weights(layer)
     torch.nn.init.constant_(layer.bias[:1], number)
-    assert not finite_weights(layer)
+    assert not has_finite_weights(layer)
 
 
 def test_a_run_is_under_autocast_if_it_is_asked_for(toy, monkeypatch):

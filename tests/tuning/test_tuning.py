@@ -207,9 +207,11 @@ def test_another_search_is_refused(toy, capsys):
         ("topk: {choice: [[5], [10]]}", {}, "space.yaml: topk: decides how trials are judged"),
         ("MAX_ITEM_LIST_LENGTH: {int: [5, 9]}", {"mask_seen": True}, "decides how trials are"),
         ("n_layers int 0,2", {}, "space.yaml, line 1: expected `NAME KIND VALUES`"),
-        (GRID, {"max_trials": 0}, "--max_trials=0: expected a whole number from 1 on"),
-        (GRID, {"jobs": "two"}, "--jobs=two: expected a whole number"),
-        (GRID, {"reduction_factor": 1}, "--reduction_factor=1: expected a whole number from 2"),
+        (GRID, {"max_trials": 0}, "--max_trials: 0 must be a whole number from 1 on"),
+        (GRID, {"jobs": "two"}, "--jobs: 'two' must be a whole number"),
+        (GRID, {"jobs": None}, "--jobs: None must be a whole number"),
+        (GRID, {"defaults_first": 1}, "--defaults_first: 1 must be True or False"),
+        (GRID, {"reduction_factor": 1}, "--reduction_factor: 1 must be a whole number from 2"),
         (GRID, {"params_file": "no.yaml"}, "--params_file=no.yaml: no such file"),
         (GRID, {"checkpoint_dir": "x"}, "--checkpoint_dir: a search keeps checkpoints of its own"),
         (GRID, {"nproc": 2}, "--nproc: every trial trains in one process; use --jobs"),
@@ -425,6 +427,12 @@ def test_where_results_cannot_go_is_told_at_once(toy, capsys, monkeypatch, place
     assert tune(algo="exhaustive", output_file=place) == 2
     assert "--output_file" in capsys.readouterr().err
     assert not FOLDER.exists()
+
+
+def test_the_result_text_goes_where_it_is_told_alone(toy):
+    assert tune(algo="exhaustive", max_trials=1, output_file="other.result") == 0
+    assert Path("other.result").read_text().count("Valid result:\n") == 1
+    assert not (FOLDER / "hyper.result").exists()
 
 
 def test_checkpoints_of_a_search_that_is_gone_are_not_gone_on_with(toy, monkeypatch):

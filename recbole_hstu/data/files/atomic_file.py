@@ -249,9 +249,13 @@ def _floats(texts: pd.Series, source: _Source) -> np.ndarray:
 
 def _exact_times(texts: pd.Series, source: _Source) -> np.ndarray:
     try:
-        return texts.to_numpy(dtype=object, na_value="").astype(np.int64)
+        times = texts.to_numpy(dtype=object, na_value="").astype(np.int64)
     except (ValueError, OverflowError):
         pass  # a column such as 978300019.0: exact as long as it is a whole number
+    else:
+        letters = "".join(texts)  # Python reads 1_000 and digits of other scripts; pandas does not
+        if letters.isascii() and "_" not in letters:
+            return times
     numbers = pd.to_numeric(texts, errors="coerce").astype(np.float64)
     bad = numbers.isna() | (numbers != np.floor(numbers)) | (numbers.abs() >= 2.0**53)
     _refuse(bad, texts, source, "a whole number", ", or write all times in milliseconds")

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from recbole_hstu.support.errors import InputError, in_a_line
+from recbole_hstu.support.errors import InputError, in_a_line, writing
 from recbole_hstu.support.files.whole_file import whole_file
 
 USER_KEYS, TEXTS_KEY = ("reviewer_id", "user_id"), "generated_sequences"
@@ -42,26 +42,23 @@ def write_queries(path: str | Path, queries: Mapping[str, Sequence[str]]) -> Non
     """JSON Lines, whole or not at all.
 
     Raises:
-        InputError: the folder cannot be written.
+        CannotWrite: the disk is full, or the folder is locked.
     """
     lines = (
         json.dumps({"user_id": user, TEXTS_KEY: list(texts)}, ensure_ascii=False) + "\n"
         for user, texts in queries.items()
     )
-    try:
-        with whole_file(path) as file:
-            file.write("".join(lines).encode())
-    except OSError as error:
-        raise InputError(f"queries: {path}: cannot be written: {in_a_line(error)}") from error
+    with writing(f"queries: {path}"), whole_file(path) as file:
+        file.write("".join(lines).encode())
 
 
 def _entries(path: Path) -> Iterable[Any]:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
         if text.lstrip().startswith("["):
             return json.loads(text)
         return [json.loads(line) for line in text.split("\n") if line.strip()]
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"queries: {path}: cannot be read: {in_a_line(error)}") from error
 
 

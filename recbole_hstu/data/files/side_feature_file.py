@@ -187,6 +187,11 @@ def item_rows(
     return rows
 
 
+def all_alike(directions: np.ndarray) -> bool:
+    """Whether vectors (n, dim) of length 1 are all the same, but for rounding."""
+    return bool(np.ptp(directions, axis=0).max() <= 1e-5)
+
+
 def _read(path: Path, names: Sequence[str]) -> dict[str, Any]:
     tokens, tensors, provenance = _FILE.read(path, names)
     if len(tensors["text_hashes"]) != len(tokens):

@@ -14,6 +14,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from recbole.utils import FeatureType
 
+from recbole_hstu.data.files.item_rows import PADDING
+
 _ROWS_AT_ONCE = 1 << 20
 
 
@@ -43,6 +45,14 @@ def taken(values: NDArray, places: NDArray) -> NDArray:
     return out
 
 
+def hash_tokens(tokens: NDArray[np.str_]) -> NDArray[np.uint64]:
+    """SipHash of every token, with pandas' fixed key."""
+    hashes = np.empty(len(tokens), dtype=np.uint64)
+    for some in blocks(len(tokens)):
+        hashes[some] = pd.util.hash_array(tokens[some].astype(object), categorize=False)
+    return hashes
+
+
 def is_coded(column: pd.Series) -> bool:
     """Whether a column holds categories."""
     return isinstance(column.dtype, pd.CategoricalDtype)
@@ -65,7 +75,7 @@ def number_tokens(dataset: Any, remap_list: list[tuple[pd.DataFrame, str, Featur
         return
     tokens = [column.tokens() for column in columns]
     ids, different = pd.factorize(np.concatenate(tokens))
-    names = np.array(["[PAD]", *different])
+    names = np.array([PADDING, *different])
     ends = np.cumsum(list(map(len, tokens)))[:-1]
     for column, new in zip(columns, np.split(ids + 1, ends), strict=True):
         dataset.field2id_token.setdefault(column.field, names)

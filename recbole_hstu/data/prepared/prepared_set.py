@@ -19,8 +19,7 @@ import pyarrow as pa
 import torch
 from recbole.utils import FeatureSource, FeatureType
 
-from recbole_hstu.data.files.token_codes import count_ids, taken
-from recbole_hstu.data.held_out import hash_tokens
+from recbole_hstu.data.files.token_codes import count_ids, hash_tokens, taken
 from recbole_hstu.data.prepared.arrow_files import (
     map_table,
     mapped,

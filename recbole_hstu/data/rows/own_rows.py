@@ -40,7 +40,6 @@ class OwnRowsLoader:
 
     _dataset: Any
     transform: Any
-    collate_whole: Any
 
     def __init__(self, *args: Any, **kwargs: Any):
         self._place, self._processes = processes.rank(), processes.count()

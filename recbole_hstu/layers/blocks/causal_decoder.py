@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from recbole_hstu.layers.blocks.hstu_block import heads
 from recbole_hstu.layers.blocks.ligr_block import LiGRLayer
 from recbole_hstu.layers.blocks.packing import Packing
 from recbole_hstu.layers.blocks.softmax_block import same_row_masks
@@ -61,8 +62,8 @@ class CausalDecoder(nn.Module):
         hidden = torch.arange(kept[0].shape[1], device=x.device) >= lengths.unsqueeze(1)
         for layer, memory in zip(self.layers, kept, strict=True):
             residual, qkv = layer.project(x)
-            q, *own = (_heads(part, layer.n_heads) for part in qkv.chunk(3, dim=-1))
-            k, v = (_heads(part, layer.n_heads) for part in memory.chunk(2, dim=-1))
+            q, *own = (heads(part, layer.n_heads) for part in qkv.chunk(3, dim=-1))
+            k, v = (heads(part, layer.n_heads) for part in memory.chunk(2, dim=-1))
             q = q * q.shape[-1] ** -0.5
             before = (q @ k.transpose(2, 3)).masked_fill(hidden[:, None, None], -torch.inf)
             itself = (q * own[0]).sum(-1, keepdim=True)
@@ -70,8 +71,3 @@ class CausalDecoder(nn.Module):
             mixed = weights[..., :-1] @ v + weights[..., -1:] * own[1]
             x = layer.finish(residual, mixed.transpose(1, 2).flatten(2))
         return self.norm(x)
-
-
-def _heads(x: torch.Tensor, n_heads: int) -> torch.Tensor:
-    """(B, L, D) -> (B, H, L, D / H)."""
-    return x.unflatten(-1, (n_heads, -1)).transpose(1, 2)

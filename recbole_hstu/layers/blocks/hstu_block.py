@@ -45,6 +45,11 @@ def dropout(x: torch.Tensor, p: float, training: bool) -> torch.Tensor:
     return x * kept.to(x.dtype)
 
 
+def heads(x: torch.Tensor, n_heads: int) -> torch.Tensor:
+    """(B, L, H * d) -> (B, H, L, d)."""
+    return x.unflatten(-1, (n_heads, -1)).transpose(1, 2)
+
+
 class _Lookup(torch.autograd.Function):
     """table[index] for a table of a few hundred entries: its gradient is a weighted count,
     many times faster than the general scatter."""
@@ -122,6 +127,12 @@ class RelativeBias(nn.Module):
         offsets = self.position[first : first + queries + keys - 1]
         position = offsets.unfold(0, keys, 1).flip(0)  # (Q, K), row j: offsets -j .. K - 1 - j
         return position + _Lookup.apply(F.pad(self.time, (0, 1), value=HIDDEN), buckets)
+
+    def at(self, distance: torch.Tensor, buckets: torch.Tensor) -> torch.Tensor:
+        """(B, Q, K) bias of any queries j and keys k, from their distances k - j, (Q, K) or
+        (B, Q, K), and their buckets; keys after a query are hidden."""
+        bias = self.position[distance + self.n_positions - 1] + self.time[buckets]
+        return bias.masked_fill(distance > 0, HIDDEN)
 
 
 def _bias_table(size: int, learned: bool) -> nn.Parameter:
@@ -217,8 +228,7 @@ class HSTULayer(nn.Module):
         Long rows go block by block of queries, whose scores are made again in the backward pass:
         a block reads all keys before it, and so needs nothing of the others.
         """
-        parts = vqk.split(self.sizes[1:], dim=-1)
-        v, q, k = (part.unflatten(-1, (self.n_heads, -1)).transpose(1, 2) for part in parts)
+        v, q, k = (heads(part, self.n_heads) for part in vqk.split(self.sizes[1:], dim=-1))
         length = q.shape[2]
         if buckets.block == length:
             return self.attend_block(v, q, k, buckets, 0, length)

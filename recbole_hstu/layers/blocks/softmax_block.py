@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from recbole_hstu.layers.blocks.hstu_block import dropout
+from recbole_hstu.layers.blocks.hstu_block import dropout, heads
 from recbole_hstu.layers.blocks.packing import Packing
 from recbole_hstu.support.errors import InputError
 
@@ -61,8 +61,7 @@ class CausalLayer(nn.Module):
 
     def attend(self, qkv: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
         """(B, L, 3 * D) -> (B, L, D). Padding stands after the tokens, out of their sight."""
-        parts = qkv.chunk(3, dim=-1)
-        q, k, v = (part.unflatten(-1, (self.n_heads, -1)).transpose(1, 2) for part in parts)
+        q, k, v = (heads(part, self.n_heads) for part in qkv.chunk(3, dim=-1))
         dropped = self.dropout if self.training else 0.0
         mixed = F.scaled_dot_product_attention(
             q, k, v, attn_mask=mask, dropout_p=dropped, is_causal=mask is None

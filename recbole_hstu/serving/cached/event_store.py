@@ -13,13 +13,15 @@ from recbole_hstu.data.files.item_rows import first_ten
 from recbole_hstu.serving.histories import Histories
 from recbole_hstu.support.errors import InputError
 
+EVENT_BYTES = 16  # item and time
+
 
 class EventStore:
     """The last `width` events of up to `max_users` users; who was away longest is forgotten.
 
     Args:
         width: N.
-        max_users: S, at least one place for users; each takes 16 * N bytes.
+        max_users: S, at least one place for users; each takes `EVENT_BYTES` * N.
 
     Attributes:
         items, times: (S, N) int64, oldest first.

@@ -10,13 +10,11 @@ import pandas as pd
 import torch
 
 from recbole_hstu.layers.blocks.hstu_block import HSTULayer
-from recbole_hstu.serving.cached.event_store import EventStore
+from recbole_hstu.serving.cached.event_store import EVENT_BYTES, EventStore
 from recbole_hstu.serving.cached.key_value_rows import KeyValueRows
 from recbole_hstu.serving.histories import Histories
 from recbole_hstu.serving.recommender import Recommender
 from recbole_hstu.support.errors import InputError
-
-EVENT_BYTES = 16
 
 
 class HistoryCache:
@@ -112,7 +110,7 @@ class HistoryCache:
         given = self.histories(users)
         rec = self.recommender
         times = rec.request_times(at, given, users)
-        return rec.tables(given, times, k, exclude_seen, candidates, exclude, self.prepare)
+        return rec.table(given, times, k, exclude_seen, candidates, exclude, self.prepare)
 
     def histories(self, users: Sequence[Hashable]) -> Histories:
         """The kept events of these users.

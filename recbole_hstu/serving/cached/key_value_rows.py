@@ -12,10 +12,9 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
-from recbole_hstu.layers.blocks.hstu_block import HIDDEN, N_TIME_BUCKETS, HSTULayer, time_buckets
-from recbole_hstu.serving.cached.event_store import EventStore
+from recbole_hstu.layers.blocks.hstu_block import heads, time_buckets
+from recbole_hstu.serving.cached.event_store import EVENT_BYTES, EventStore
 
 # Scores of attention that exist at once, a head.
 MAX_SCORES = 1 << 22
@@ -43,7 +42,9 @@ class KeyValueRows:
         """What a place in the store and in this class takes: layers * N * (v + k) numbers."""
         sizes = model.layers[0].sizes
         numbers = len(model.layers) * model.max_seq_length * (sizes[1] + sizes[3])
-        return numbers * next(model.parameters()).element_size() + 16 * model.max_seq_length
+        return (
+            numbers * next(model.parameters()).element_size() + EVENT_BYTES * model.max_seq_length
+        )
 
     @torch.inference_mode()
     def user_vectors(self, places: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
@@ -90,13 +91,13 @@ class KeyValueRows:
             old_v, old_k = self.kept[places, number, :n_keys].split(
                 [layer.sizes[1], layer.sizes[3]], dim=-1
             )
-            bias = _bias(layer, distance, buckets)
-            x = layer.finish(x, u, _attend(layer, q, old_k, old_v, bias))
+            q, k, v = (heads(part, layer.n_heads) for part in (q, old_k, old_v))
+            x = layer.finish(x, u, layer.attention(q, k, v, layer.bias.at(distance, buckets)))
         last = x[torch.arange(len(places)), lengths - 1 - first]
         return model.normalised(last)
 
     def _context(self, places, rows, at, n_keys: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """(B, Q, K) distances k - j and time buckets; the keys after a row are hidden."""
+        """(B, Q, K) distances k - j and time buckets."""
         store = self.store
         keys = torch.arange(n_keys)
         following = (rows + 1).clamp(max=store.width - 1)
@@ -105,15 +106,4 @@ class KeyValueRows:
         asked = torch.where(is_last, at.unsqueeze(1), asked)
         distance = keys - rows.unsqueeze(2)
         buckets = time_buckets(asked.unsqueeze(2) - store.times[places, :n_keys].unsqueeze(1))
-        return distance, buckets.masked_fill_(distance > 0, N_TIME_BUCKETS)
-
-
-def _bias(layer: HSTULayer, distance: torch.Tensor, buckets: torch.Tensor) -> torch.Tensor:
-    """`RelativeBias` for rows that end at different positions."""
-    time = F.pad(layer.bias.time, (0, 1), value=HIDDEN)
-    return layer.bias.position[distance + layer.n_positions - 1] + time[buckets]
-
-
-def _attend(layer: HSTULayer, q, k, v, bias: torch.Tensor) -> torch.Tensor:
-    q, k, v = (part.unflatten(-1, (layer.n_heads, -1)).transpose(1, 2) for part in (q, k, v))
-    return layer.attention(q, k, v, bias)
+        return distance, buckets

@@ -13,9 +13,10 @@ import pyarrow
 import pyarrow.parquet
 
 from recbole_hstu.config.checkpoint_settings import changed_settings
-from recbole_hstu.records.run_record import RunRecord, finite, read_record
+from recbole_hstu.records.run_record import RunRecord, as_recorded, read_record
 from recbole_hstu.serving.export.model_card import model_card
 from recbole_hstu.serving.export.programs import Programs
+from recbole_hstu.serving.new_items import check_new_items, new_items
 from recbole_hstu.serving.recommender import Recommender
 from recbole_hstu.support.commands.command_options import known_options
 from recbole_hstu.support.errors import InputError, packages_needed, writing
@@ -46,7 +47,7 @@ def export(checkpoint: str | Path, options: Mapping[str, Any]) -> str:
     out, formats = _checked(options)
     rec = Recommender.load(checkpoint, text_features_file=options.get("text_features_file"))
     if "new_items" in options:
-        rec.add_items(options["new_items"], options.get("stand_in", "neighbours"))
+        rec.add_items(*new_items(options))
     record = _record(options["record"], rec) if "record" in options else None
     programs = Programs(rec)
     with writing(out), whole_folder(out) as folder:
@@ -110,6 +111,7 @@ def _checked(options: Mapping[str, Any]) -> tuple[Path, list[str]]:
     out = options.get("out")
     if out is None:
         raise InputError("--out is missing; name a folder that is not there yet")
+    check_new_items(options)
     if Path(out).exists():
         raise InputError(f"--out={out}: is there; name a folder that is not")
     formats = comma_separated("formats", options.get("formats", list(FORMATS)))
@@ -138,7 +140,7 @@ def _record(path: str, rec: Recommender) -> RunRecord:
 
 def _check_settings(path: str, record: RunRecord, state: Mapping[str, Any]) -> None:
     """Whether a run of this record's settings and validation has written a checkpoint."""
-    ours, its = finite(state["config"]), record.config
+    ours, its = as_recorded(state["config"]), record.config
     name = str(ours["valid_metric"]).lower()
     best, found = state["best_valid_score"], record.valid_metrics.get(name)
     changed = changed_settings(ours, its)

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from recbole_hstu.layers.blocks.hstu_block import HIDDEN, HSTULayer, time_buckets
+from recbole_hstu.layers.blocks.hstu_block import HSTULayer, heads, time_buckets
 from recbole_hstu.layers.blocks.softmax_block import CausalLayer
+from recbole_hstu.layers.losses import l2_normalise
 from recbole_hstu.model.hstu import HSTU
 from recbole_hstu.serving.scorers import VectorScorer
 from recbole_hstu.support.errors import InputError
@@ -68,9 +69,7 @@ class PaddedHSTU(UserVectors):
             x = _layer(layer, x, distance, buckets)
         last = (length - 1).view(-1, 1, 1).expand(-1, -1, x.shape[-1])
         last = self.norm(x.gather(1, last).squeeze(1))
-        if not self.item_l2_norm:
-            return last
-        return last / torch.linalg.vector_norm(last, dim=-1, keepdim=True).clamp(min=1e-6)
+        return l2_normalise(last) if self.item_l2_norm else last
 
     @staticmethod
     def _asked(time: torch.Tensor, length: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
@@ -101,8 +100,5 @@ def _layer(layer: Any, x: torch.Tensor, distance: torch.Tensor, buckets: torch.T
     if not isinstance(layer, HSTULayer) or buckets is None:
         raise InputError(f"layers of the kind {type(layer).__name__} have no padded form to export")
     u, vqk = layer.project(x)
-    parts = vqk.split(layer.sizes[1:], dim=-1)
-    v, q, k = (part.unflatten(-1, (layer.n_heads, -1)).transpose(1, 2) for part in parts)
-    bias = layer.bias.position[distance + layer.n_positions - 1] + layer.bias.time[buckets]
-    bias = bias.masked_fill(distance > 0, HIDDEN)
-    return layer.finish(x, u, layer.attention(q, k, v, bias))
+    v, q, k = (heads(part, layer.n_heads) for part in vqk.split(layer.sizes[1:], dim=-1))
+    return layer.finish(x, u, layer.attention(q, k, v, layer.bias.at(distance, buckets)))

@@ -12,23 +12,33 @@ import pandas as pd
 from tqdm import tqdm
 
 from recbole_hstu.data.files.item_rows import first_ten
+from recbole_hstu.data.files.token_codes import blocks
 from recbole_hstu.serving.events_of_users import EventsOfUsers
 from recbole_hstu.serving.files.request_files import NAMES_AT_ONCE, read_history_file, read_names
 from recbole_hstu.serving.files.table_files import check_kind, table_file
 from recbole_hstu.serving.histories import Histories, of_users_alone
 from recbole_hstu.serving.long_table import long_table
 from recbole_hstu.serving.new_events import counts_events
+from recbole_hstu.serving.new_items import check_new_items, new_items
 from recbole_hstu.serving.recommender import Recommender
 from recbole_hstu.serving.times import date_as_number, whole_numbers
-from recbole_hstu.support.commands.command_options import known_options
+from recbole_hstu.support.commands.command_options import known_options, true_or_false
 from recbole_hstu.support.errors import InputError
 
+_DEFAULTS: dict[str, Any] = {
+    "all_users": False,
+    "k": 10,
+    "exclude_seen": True,
+    "on_unknown": "warn",
+    "device": "cpu",
+    "show_progress": True,
+}
 _OPTIONS = (
-    *("users", "histories", "all_users", "k", "at", "out", "dataset", "exclude_seen"),
-    *("candidates", "exclude", "on_unknown", "text_features_file", "device", "show_progress"),
-    *("new_items", "stand_in", "new_events"),
+    *("users", "histories", "at", "out", "dataset", "candidates", "exclude", *_DEFAULTS),
+    *("text_features_file", "new_items", "stand_in", "new_events"),
 )
-_TEXTS = {*_OPTIONS} - {"all_users", "k", "at", "exclude_seen", "show_progress"}
+_SWITCHES = ("all_users", "exclude_seen", "show_progress")
+_TEXTS = {*_OPTIONS} - {*_SWITCHES, "k", "at"}
 _COLUMNS = {"user": "string", "item": "string", "score": "float32", "rank": "int64"}
 # The users of a part with the times of their requests.
 Part = tuple[Histories, Any]
@@ -49,12 +59,12 @@ def recommend_file(checkpoint: str | Path, options: Mapping[str, Any]) -> str:
     options = _checked(options)
     out = Path(options["out"])
     rec = _loaded(checkpoint, options)
-    k = options.get("k", 10)
+    k = options["k"]
     columns = _columns(rec, options)
     rec.check_k(k, columns)
     count = _Count()
     total, parts = _parts(rec, options)
-    hidden = None if options.get("show_progress", True) else True  # None: but on a terminal
+    hidden = None if options["show_progress"] else True  # None: but on a terminal
     with table_file(out) as write, tqdm(total=total, unit=" users", disable=hidden) as bar:
         for part in parts:
             for users, table in _tables(rec, part, options, columns):
@@ -100,8 +110,8 @@ def _tables(
     given, at = part
     with _about(options.get("histories")):
         times = rec.request_times(at, given, given.users)
-    k, seen = options.get("k", 10), options.get("exclude_seen", True)
-    lists = rec.lists(given, times, k, exclude_seen=seen, columns=columns)
+    seen = options["exclude_seen"]
+    lists = rec.lists(given, times, options["k"], exclude_seen=seen, columns=columns)
     with _about(options.get("histories", options.get("users"))):
         for users, best, ids in lists:
             table = long_table(rec.items, given.users[users], best, ids)
@@ -114,10 +124,10 @@ def _loaded(checkpoint: str | Path, options: Mapping[str, Any]) -> Recommender:
         checkpoint,
         dataset=options.get("dataset"),
         text_features_file=options.get("text_features_file"),
-        device=options.get("device", "cpu"),
+        device=options["device"],
     )
     if "new_items" in options:
-        rec.add_items(options["new_items"], options.get("stand_in", "neighbours"))
+        rec.add_items(*new_items(options))
     if "new_events" in options:
         _add_events(rec, options)
     return rec
@@ -138,12 +148,12 @@ def _add_events(rec: Recommender, options: Mapping[str, Any]) -> None:
         )
     events = pd.concat(read_history_file(path), ignore_index=True)
     with _about(path):
-        rec.add_events(events, options.get("on_unknown", "warn"))
+        rec.add_events(events, options["on_unknown"])
 
 
 def _asks_by_name(rec: Recommender, options: Mapping[str, Any]) -> bool:
     """Whether lists of the data set's users need none of their events."""
-    return not rec.saved.is_sequential and not options.get("exclude_seen", True)
+    return not rec.saved.is_sequential and not options["exclude_seen"]
 
 
 def _columns(rec: Recommender, options: Mapping[str, Any]) -> Any:
@@ -161,31 +171,31 @@ class _Count:
     """What was written and what was left out."""
 
     def __init__(self) -> None:
-        self.users = self.rows = self.short = self.unknown = self.nameless = 0
+        self.users = self.rows = self.short = self.unknown = self.without_events = 0
 
     def add(self, users: int, rows: int, k: int) -> None:
         self.users, self.rows = self.users + users, self.rows + rows
         self.short += users * k - rows
 
     def left_out(self, given: Histories) -> None:
-        self.unknown, self.nameless = self.unknown + given.unknown, self.nameless + given.nameless
+        self.unknown += given.unknown
+        self.without_events += given.without_events
 
     def __str__(self) -> str:
         return (
             f"{self.rows:,} rows for {self.users:,} users; {self.short:,} rows fewer than k each; "
-            f"left out: {self.unknown:,} events of unknown items, {self.nameless:,} users who have "
-            "no other event"
+            f"left out: {self.unknown:,} events of unknown items, {self.without_events:,} users "
+            "who have no other event"
         )
 
 
 def _checked(given: Mapping[str, Any]) -> dict[str, Any]:
-    options = known_options(given, _OPTIONS, _TEXTS)
+    options = _DEFAULTS | known_options(given, _OPTIONS, _TEXTS)
     sources = [key for key in ("users", "histories", "all_users") if options.get(key)]
     if len(sources) != 1:
         raise InputError("name one of --users=FILE, --histories=FILE and --all_users")
-    for key in ("exclude_seen", "all_users", "show_progress"):
-        if not isinstance(options.get(key, True), bool):
-            raise InputError(f"--{key}: {options[key]!r} must be True or False")
+    for key in _SWITCHES:
+        true_or_false(options[key], f"--{key}")
     if "at" in options:
         if not isinstance(options["at"], int | float):
             at = options["at"]
@@ -195,8 +205,7 @@ def _checked(given: Mapping[str, Any]) -> dict[str, Any]:
     if out is None:
         raise InputError("--out is missing; name a .csv, .jsonl or .parquet file")
     check_kind(out)
-    if "stand_in" in options and "new_items" not in options:
-        raise InputError("--stand_in: is for new items; name their file with --new_items")
+    check_new_items(options)
     files = {"users", "histories", "candidates", "exclude", "new_items", "new_events"}
     if Path(out).resolve() in {Path(str(options[key])).resolve() for key in files & options.keys()}:
         raise InputError(f"--out={out}: is the file to read from, too; name another")
@@ -205,7 +214,7 @@ def _checked(given: Mapping[str, Any]) -> dict[str, Any]:
 
 def _parts(rec: Recommender, options: Mapping[str, Any]) -> tuple[int | None, Iterator[Part]]:
     """How many users there are, where that is known, and their histories part by part."""
-    unknown = options.get("on_unknown", "warn")
+    unknown = options["on_unknown"]
     unknown = "ignore" if unknown == "warn" else unknown  # counted over all parts
     at = options.get("at")
     if options.get("histories"):
@@ -216,14 +225,15 @@ def _parts(rec: Recommender, options: Mapping[str, Any]) -> tuple[int | None, It
         raise InputError(f"{options['users']}: users twice: {first_ten(twice)}")
     if _asks_by_name(rec, options):
         names = names or rec.saved.user_tokens[1:]
-        return len(names), ((of_users_alone(part), at) for part in _blocks(names))
+        some = (names[part] for part in blocks(len(names), NAMES_AT_ONCE))
+        return len(names), ((of_users_alone(part), at) for part in some)
     events = rec.events_of_users(options.get("dataset"))
     if names:
         with _about_names(options["users"], names):
             events.places(names)  # the error of a user who has no event
     names = names or _everybody(rec, events)
-    parts = ((rec.read(events.of(part), unknown), at) for part in _blocks(names))
-    return len(names), parts
+    some = (names[part] for part in blocks(len(names), NAMES_AT_ONCE))
+    return len(names), ((rec.read(events.of(part), unknown), at) for part in some)
 
 
 def _everybody(rec: Recommender, events: EventsOfUsers) -> list[str]:
@@ -260,8 +270,3 @@ def _own_times(path: str, table: pd.DataFrame) -> dict[str, int]:
     for user in found["user"][found["user"].duplicated()][:1]:
         raise InputError(f"{path}: the rows of user {user} have different at; give one")
     return dict(zip(found["user"], found["at"].tolist(), strict=True))
-
-
-def _blocks(names: list[str]) -> Iterator[list[str]]:
-    for start in range(0, len(names), NAMES_AT_ONCE):
-        yield names[start : start + NAMES_AT_ONCE]

@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow
 import pyarrow.parquet
 
-from recbole_hstu.serving.checks import check_token_columns
+from recbole_hstu.serving.checks import check_columns_there, check_token_columns
 from recbole_hstu.serving.times import date_as_number, whole_numbers
 from recbole_hstu.support.errors import InputError, in_a_line
 
@@ -102,12 +102,8 @@ def _refuse_returning(path: Path, users: pd.Series, last: str | None, before: se
 
 
 def _checked(path: Path, part: pd.DataFrame, rows_before: int) -> pd.DataFrame:
-    lacking = [name for name in ("user", "item") if name not in part]
-    if lacking:
-        raise InputError(
-            f"{path}: no column {', '.join(lacking)}; expected user, item and, for models that "
-            "read times, time and at"
-        )
+    expected = "user, item and, for models that read times, time and at"
+    check_columns_there(part, str(path), expected)
     for name in part.columns:
         if name not in _COLUMNS and str(name).lower() in _COLUMNS:
             raise InputError(f"{path}: unknown column {name!a}; in small letters it is read")

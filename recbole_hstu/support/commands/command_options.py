@@ -1,10 +1,12 @@
-"""What some commands check of their options before anything is read."""
+"""What commands check of their options before anything is read."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Mapping
 from typing import Any
+
+import numpy as np
 
 from recbole_hstu.support.errors import InputError
 
@@ -32,3 +34,27 @@ def known_options(
         if key in texts and (not isinstance(given[key], str) or not given[key]):
             raise InputError(f"--{key}: {given[key]!r} is no name; write --{key}=NAME")
     return dict(given)
+
+
+def true_or_false(value: Any, what: str) -> bool:
+    """A switch; `what` begins an error's line, as in `--jobs`.
+
+    Raises:
+        InputError: another value, such as a text or 1.
+    """
+    if not isinstance(value, bool | np.bool_):
+        raise InputError(f"{what}: {value!r} must be True or False")
+    return bool(value)
+
+
+def whole_number(value: Any, what: str, least: int, most: int | None = None) -> int:
+    """A whole number from `least` on, and up to `most` if there is one; `what` begins an error's
+    line.
+
+    Raises:
+        InputError: another number, or another value such as a text or True.
+    """
+    if type(value) is not int or value < least or (most is not None and value > most):
+        span = f"from {least} on" if most is None else f"{least} to {most:,}"
+        raise InputError(f"{what}: {value!r} must be a whole number {span}")
+    return value

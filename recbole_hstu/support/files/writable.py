@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from recbole_hstu.support.errors import InputError, in_a_line
@@ -37,15 +39,33 @@ def check_folders(*names: str, option: str | None = None) -> None:
         InputError: a folder can be neither made nor written.
     """
     for name in names:
-        folder = Path(name)
-        while not os.path.lexists(folder):  # a link to nothing is in the way, too
-            folder = folder.parent
-        if reason := hindrance(folder):
+        if reason := hindrance(nearest(Path(name))):
             other = f", or choose another with {option}" if option else ""
             raise InputError(
                 f"{name}: the folder cannot be written ({reason}); run from a folder "
                 f"of your own{other}"
             )
+
+
+@contextmanager
+def writing_results(folder: Path) -> Iterator[None]:
+    """A folder of results that cannot be written or locked inside the block becomes an `InputError`
+    of one line."""
+    try:
+        yield
+    except (OSError, NotImplementedError) as error:  # the second where a disk knows no locks
+        reason = in_a_line(getattr(error, "strerror", None) or error)
+        raise InputError(
+            f"{folder}: the folder of results cannot be written ({reason}); choose another with "
+            "--results_dir"
+        ) from error
+
+
+def nearest(path: Path) -> Path:
+    """The path, or the nearest one above it that is there."""
+    while not os.path.lexists(path):  # a link to nothing is in the way, too
+        path = path.parent
+    return path
 
 
 def hindrance(folder: Path) -> str | None:

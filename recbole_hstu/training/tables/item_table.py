@@ -32,8 +32,8 @@ def lazy_adamw(model: Any, config: Settings, params: Any, lr: float, decay: floa
     table = getattr(items, "ids", None)
     if items is None or table is None or not getattr(items, "sparse", False):
         raise InputError(
-            f"learner: lazy_adamw trains the item ids of HSTU and its kin; {config['model']} with "
-            "these options has none: use --learner=adamw"
+            "learner: lazy_adamw trains the item ids of models of the HSTU family; "
+            f"{config['model']} with these options has none: use --learner=adamw"
         )
     if config["enable_scaler"]:
         raise InputError(

@@ -46,10 +46,9 @@ class LazyAdamW(torch.optim.AdamW):
         *,
         lr: float,
         betas: tuple[float, float],
-        eps: float = 1e-8,
         weight_decay: float,
     ):
-        super().__init__(params, lr, betas, eps, weight_decay, fused=True)
+        super().__init__(params, lr, betas, weight_decay=weight_decay, fused=True)
         self.table = table
         self._steps = 0  # of the table
         self._kept = 1 - lr * weight_decay  # w

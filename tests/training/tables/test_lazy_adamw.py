@@ -15,16 +15,18 @@ from recbole_hstu.training.tables.lazy_adamw import LazyAdamW
 V, D = 40, 3
 
 
-def pair(dtype=torch.float64, **settings):
+def pair(dtype=torch.float64, eps=1e-40, **settings):
     """The same table and weights under AdamW and under LazyAdamW."""
-    settings = {"lr": 0.01, "betas": (0.9, 0.98), "eps": 1e-40, "weight_decay": 0.1, **settings}
+    settings = {"lr": 0.01, "betas": (0.9, 0.98), "weight_decay": 0.1, **settings}
     made = []
     for kind in (torch.optim.AdamW, LazyAdamW):
         torch.manual_seed(0)
         table = torch.nn.Parameter(torch.randn(V, D, dtype=dtype))
         other = torch.nn.Parameter(torch.randn(D, dtype=dtype))
         more = (table,) if kind is LazyAdamW else ()
-        made.append((table, other, kind([table, other], *more, **settings)))
+        optimizer = kind([table, other], *more, **settings)
+        optimizer.param_groups[0]["eps"] = eps
+        made.append((table, other, optimizer))
     return made
 
 
@@ -143,7 +145,11 @@ def test_a_training_is_that_of_adamw_and_goes_on_after_an_end():
 @pytest.mark.parametrize(
     ("model", "more", "message"),
     [
-        ("SASRec", {}, "learner: lazy_adamw trains the item ids of HSTU and its kin; SASRec"),
+        (
+            "SASRec",
+            {},
+            "learner: lazy_adamw trains the item ids of models of the HSTU family; SASRec",
+        ),
         ("HSTU", {"clip_grad_norm": {"max_norm": 1.0}}, "clip_grad_norm: is the norm of all"),
         ("HSTU", {"enable_scaler": True}, "enable_scaler: lazy_adamw does not scale losses"),
         ("HSTU", {"adam_betas": [0.9, 0.5]}, "adam_betas: betas .0.9, 0.5.: the first must be"),
