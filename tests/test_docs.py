@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from shell import words_of
 
 from dataset_converters.arguments import parse
 from recbole_hstu.cli import main
@@ -127,7 +128,7 @@ def test_the_others_run_in_a_small_form():
     Path("articles.csv").write_text("\n".join(["article,title,descr", *items]))
     done = set()
     for line in RUN:
-        name, *words = shlex.split(line)[1:]
+        name, *words = words_of(line)[1:]
         if name in ("run", "tune"):
             given = read_options(words)
             small = {

@@ -3,12 +3,12 @@
 import os
 import re
 import runpy
-import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from shell import words_of
 
 from recbole_hstu.cli import main
 
@@ -24,18 +24,13 @@ def forget_its_modules(monkeypatch):
     sys.modules.pop("markov", None)
 
 
-def expanded(word):
-    """A pattern as the shell expands it."""
-    return [str(path) for path in Path().glob(word)] if "*" in word else [word]
-
-
 def spoken(line, capfd):
     """What a command of the page prints.
 
     The first runs in a process of its own, where the folder is not on Python's path, as in pip's
     script; the others run here, since a process takes seconds to start.
     """
-    program, *words = [part for word in shlex.split(line) for part in expanded(word)]
+    program, *words = words_of(line)
     capfd.readouterr()
     if program == "python":
         runpy.run_path(words[0], run_name="__main__")
