@@ -21,6 +21,15 @@ def token_list(given: Any, what: str) -> list[Any]:
     return list(given)
 
 
+def is_text(token: str) -> bool:
+    """Whether a token can be written: JSON can hold half a character, files cannot."""
+    try:
+        token.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def check_columns_there(table: pd.DataFrame, where: str, expected: str) -> None:
     """Whether a table has users and items; `where` begins an error's line.
 

@@ -17,6 +17,7 @@ from recbole_hstu.encoders.further_texts import FurtherTexts
 from recbole_hstu.layers.items.stand_in_ids import STAND_INS
 from recbole_hstu.model.parts.generative_retriever import GenerativeRetriever
 from recbole_hstu.semantic_ids.further_ids import further_ids
+from recbole_hstu.serving.checks import is_text
 from recbole_hstu.serving.saved_model import SavedModel
 from recbole_hstu.support.errors import InputError
 
@@ -95,6 +96,8 @@ def _by_token(items: Any, where: str, form: str) -> dict[str, Any]:
     for token in items:
         if isinstance(token, bool) or not isinstance(token, str | int | np.integer) or token == "":
             raise InputError(f"{where}: {token!r} is not an item token")
+        if not is_text(str(token)):
+            raise InputError(f"{where}: the token {token!a} holds half a character (a surrogate)")
     given = {str(token): value for token, value in items.items()}
     if len(given) < len(items):
         raise InputError(f"{where}: an item is given as a number and as a text; give it once")

@@ -51,6 +51,8 @@ def request_times(
 
 def _of_users(at: Any, users: list[Any], users_before: Sequence[Any]) -> Any:
     """What `at` gives for each of the users that are left, (B,)."""
+    if isinstance(at, pd.Series) and at.index.has_duplicates:
+        raise InputError(f"at: two times for {first_ten(at.index[at.index.duplicated()].unique())}")
     if isinstance(at, Mapping | pd.Series):
         at = {**{str(user): time for user, time in at.items()}, **dict(at)}
         lacking = [user for user in users if user not in at]

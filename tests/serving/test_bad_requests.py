@@ -83,6 +83,7 @@ def test_bad_histories(models, histories, words):
         ({"at": [9, 9]}, ["2 times for 1 users"]),
         ({"at": [[9]]}, ["at: .9. is not a whole number"]),
         ({"at": {"other": 9}}, ["no time for the users 0"]),
+        ({"at": pd.Series([9, 9], index=["0", "0"])}, ["two times for 0$"]),
         ({"at": "soon"}, ["at: 'soon' is not a whole number$"]),
         ({"at": "2024-07-03"}, ["in the unit of the data set: in seconds it is 1719964800 .UTC.$"]),
         ({"at": "2024-07-03T02:00+02:00"}, ["in seconds it is 1719964800 "]),

@@ -146,6 +146,13 @@ def test_recurrent_layers_take_rows_of_one_length(results, in_empty_folder, caps
     assert (vectors @ user).numpy() == pytest.approx(expected, abs=1e-5)
 
 
+@pytest.mark.parametrize("name", ["onnx", "torch"])
+def test_histories_of_one_event(name, in_empty_folder):
+    toy_with_text()
+    file = trained("HSTU", MAX_ITEM_LIST_LENGTH=1, epochs=1)["checkpoint"]
+    assert main(["export", str(file), "--out=bundle", f"--formats={name}"]) == 0
+
+
 def test_added_items_are_exported(results, in_empty_folder, capsys):
     Path("new.jsonl").write_text('{"item": "new", "title": "red thing1"}\n')
     assert export(results, "HSTUText", "--new_items=new.jsonl", "--formats=parquet,faiss") == 0

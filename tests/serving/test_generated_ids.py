@@ -115,6 +115,7 @@ def test_new_items_are_generated_by_their_ids(file):
         ({None: [0, 0, 0]}, "None is not an item token"),
         ({"": [0, 0, 0]}, "'' is not an item token"),
         ({True: [0, 0, 0]}, "True is not an item token"),
+        ({"\ud800x": [0, 0, 0]}, r"the token '\\ud800x' holds half a character"),
         ({5: [0, 0, 0], "5": [1, 1, 1]}, "given as a number and as a text; give it once"),
         ("nowhere.ids.safetensors", "cannot be read"),
     ],

@@ -108,7 +108,7 @@ def test_a_model_of_names_leaves_them_out_of_its_lists(files, caplog):
     new = bought("u3", "stranger")
     new.to_csv("since.csv", index=False)
     assert command(files, "BPR", "--all_users", "--new_events=since.csv") == 0
-    assert "1 users who have new events alone get no list: BPR knows" in caplog.text
+    assert "1 users get no list: BPR knows its users by name" in caplog.text
     found = pd.read_csv("recs.csv")
     assert set(found["user"]) == {f"u{n}" for n in range(40)}
     rec = loaded(files, "BPR")

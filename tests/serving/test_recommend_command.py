@@ -353,7 +353,8 @@ def test_bad_lines(model, line, words, capsys):
 @pytest.mark.parametrize(
     ("kind", "changed", "words"),
     [
-        ("csv", {"At": [9]}, "unknown column 'At'; in small letters it is read"),
+        ("csv", {"At": [9]}, "unknown column 'At'; in small letters, without spaces, it is read"),
+        ("csv", {" at": [9]}, "unknown column ' at'; in small letters, without spaces, it is read"),
         ("parquet", {"At": [9]}, "unknown column 'At'"),
         ("parquet", {"user": [1.5]}, "the column user holds decimal numbers (1.5); make them"),
     ],

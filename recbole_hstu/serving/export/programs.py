@@ -100,7 +100,7 @@ class Programs:
         """
         batch = torch.export.Dim("batch", min=1)
         rows = {0: batch}
-        if not self.fixed:
+        if not self.fixed and self.length > 1:  # torch knows no range of one length
             rows[1] = torch.export.Dim("length", min=1, max=self.length)
         given, _ = self._batch(3, self.length)
         shapes = tuple(rows if tensor.ndim == 2 else {0: batch} for tensor in given)

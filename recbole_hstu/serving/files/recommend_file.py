@@ -237,14 +237,17 @@ def _parts(rec: Recommender, options: Mapping[str, Any]) -> tuple[int | None, It
 
 
 def _everybody(rec: Recommender, events: EventsOfUsers) -> list[str]:
-    """The users of the data set, and of the new events if the model need not know their names."""
-    if len(rec.saved.user_tokens) < 2 or not len(events.new_users):
+    """The users of the data set and of the new events, those of the training alone if the model
+    knows its users by name."""
+    if len(rec.saved.user_tokens) < 2:
         return list(events.users)
-    logger.warning(
-        f"{len(events.new_users):,} users who have new events alone get no list: "
-        f"{rec.saved.config['model']} knows its users by name"
-    )
-    return list(events.users.difference(events.new_users, sort=False))
+    known = events.users.intersection(rec.saved.user_tokens, sort=False)
+    if len(known) < len(events.users):
+        logger.warning(
+            f"{len(events.users) - len(known):,} users get no list: {rec.saved.config['model']} "
+            "knows its users by name, and its training had none of them"
+        )
+    return list(known)
 
 
 def _of_file(rec: Recommender, path: str, at: Any, unknown: str) -> Iterator[Part]:

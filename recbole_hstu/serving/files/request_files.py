@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow
 import pyarrow.parquet
 
-from recbole_hstu.serving.checks import check_columns_there, check_token_columns
+from recbole_hstu.serving.checks import check_columns_there, check_token_columns, is_text
 from recbole_hstu.serving.times import date_as_number, whole_numbers
 from recbole_hstu.support.errors import InputError, in_a_line
 
@@ -105,8 +105,10 @@ def _checked(path: Path, part: pd.DataFrame, rows_before: int) -> pd.DataFrame:
     expected = "user, item and, for models that read times, time and at"
     check_columns_there(part, str(path), expected)
     for name in part.columns:
-        if name not in _COLUMNS and str(name).lower() in _COLUMNS:
-            raise InputError(f"{path}: unknown column {name!a}; in small letters it is read")
+        if name not in _COLUMNS and str(name).strip().lower() in _COLUMNS:
+            raise InputError(
+                f"{path}: unknown column {name!a}; in small letters, without spaces, it is read"
+            )
     part = part[[name for name in _COLUMNS if name in part]].reset_index(drop=True)
     for name in ("user", "item"):
         missing = np.flatnonzero(part[name].isna() | (part[name].astype(str) == ""))
@@ -232,7 +234,7 @@ def _user_of(path: Path, number: int, line: bytes) -> tuple[Any, list[Any], Any]
     if sizes not in ({1}, {2}) or any(type(event[0]) not in (str, int) for event in events):
         raise InputError(f"{where}: the history is no list of [item, time]; expected {_LINE}")
     for token in (user, *(event[0] for event in events)):
-        if isinstance(token, str) and not _is_text(token):
+        if isinstance(token, str) and not is_text(token):
             raise InputError(f"{where}: the token {token!a} holds half a character (a surrogate)")
     at = found.get("at")
     for time in (at, *(event[1] for event in events if len(event) == 2)):
@@ -252,7 +254,7 @@ def _parsed(where: str, line: bytes) -> dict[str, Any]:
     if not isinstance(found, dict) or not {"user", "history"} <= set(found):
         raise InputError(f"{where}: lacks user or history; expected {_LINE}")
     for key in sorted(found.keys() - _KEYS):
-        if key.lower() in _KEYS:
+        if key.strip().lower() in _KEYS:
             raise InputError(f"{where}: unknown key {key!a}; expected {_LINE}")
     return found
 
@@ -264,14 +266,6 @@ def _mapping(where: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             raise InputError(f"{where}: the key {key!a} stands there twice; give it once")
         found[key] = value
     return found
-
-
-def _is_text(token: str) -> bool:
-    try:
-        token.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _as_table(users: list[tuple[Any, list[Any], Any]]) -> pd.DataFrame:
