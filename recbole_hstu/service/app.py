@@ -66,7 +66,8 @@ def make_app(
         lifespan=lifespan,
     )
     # `Guard` checks the token; this says in the schema who wants it.
-    guarded = APIRouter(dependencies=[Security(HTTPBearer(auto_error=False))] if token else [])
+    says = [Security(HTTPBearer(auto_error=False))] if token else []
+    guarded = APIRouter(dependencies=[Depends(_known_query), *says])
     by_name = {model.name: model for model in models}
     _add_answers(guarded, by_name, batcher)
     _add_lookups(guarded, by_name, metrics)
@@ -101,7 +102,6 @@ def _add_answers(app: APIRouter, models: dict[str, ServedModel], batcher: Batche
         "/similar/{item:path}",
         response_model=m.Similar,
         responses=m.problems(401, 404, 409, 422, 429),
-        dependencies=[Depends(_known_query)],
     )
     async def similar(
         item: Annotated[str, Path(min_length=1, max_length=256)],
@@ -118,7 +118,7 @@ def _add_answers(app: APIRouter, models: dict[str, ServedModel], batcher: Batche
 def _add_lookups(app: APIRouter, models: dict[str, ServedModel], metrics: Metrics) -> None:
     """What is known without a computation."""
 
-    @app.get("/models", response_model=m.Models, responses=m.problems(401, 429))
+    @app.get("/models", response_model=m.Models, responses=m.problems(401, 422, 429))
     def list_models() -> Response:
         """The models that are served, the default first."""
         return _json({"models": [model.described() for model in models.values()]})
@@ -127,7 +127,6 @@ def _add_lookups(app: APIRouter, models: dict[str, ServedModel], metrics: Metric
         "/items",
         response_model=m.FoundItems,
         responses=m.problems(401, 404, 422, 429),
-        dependencies=[Depends(_known_query)],
     )
     def items(
         query: Annotated[str, Query(max_length=200)] = "",
@@ -140,7 +139,7 @@ def _add_lookups(app: APIRouter, models: dict[str, ServedModel], metrics: Metric
     @app.get(
         "/metrics",
         response_class=Response,
-        responses={200: {"content": {"text/plain": {}}}, **m.problems(401, 429)},
+        responses={200: {"content": {"text/plain": {}}}, **m.problems(401, 422, 429)},
     )
     def read_metrics() -> Response:
         """For Prometheus."""
@@ -181,7 +180,8 @@ async def _known_query(request: Request) -> None:
     given = [name for name, _ in request.query_params.multi_items()]
     for name in given:
         if name not in known or given.count(name) > 1:
-            msg = "is given twice" if name in known else f"unknown; known are {', '.join(known)}"
+            names = ", ".join(known) or "none"
+            msg = "is given twice" if name in known else f"unknown; known are {names}"
             wrong = {"type": "extra_forbidden", "loc": ("query", name), "msg": msg}
             raise RequestValidationError([wrong])
 

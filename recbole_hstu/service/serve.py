@@ -44,6 +44,10 @@ def serve(checkpoints: Sequence[str], options: Mapping[str, Any]) -> None:
     """
     given = _checked(options)
     token = os.environ.get(TOKEN_VARIABLE) or None
+    if token and not (token.isascii() and token.isprintable() and " " not in token):
+        raise InputError(
+            f"{TOKEN_VARIABLE}: holds what no client can send; take ASCII letters without spaces"
+        )
     with open_door(given["host"], given["port"]) as door:
         models = [_load(Path(file), given) for file in checkpoints]
         names = [model.name for model in models]

@@ -97,6 +97,7 @@ def test_bodies_that_are_no_json(service, body, words):
         ("/items?query[]=red", "query.query[]: unknown; known are query, limit, model"),
         ("/similar/i1?K=1", "query.K: unknown; known are k, model"),
         ("/similar/i1?k=2&k=3", "query.k: is given twice"),
+        ("/models?k=1", "query.k: unknown; known are none"),
     ],
 )
 def test_parameters_that_nobody_knows(service, path, words):

@@ -79,6 +79,15 @@ def test_bad_arguments(models, capsys, arguments, words):
     assert problem.count("\n") == 1
 
 
+@pytest.mark.parametrize("token", ["abc\r", "two words", "pässword"])
+def test_a_token_that_no_client_can_send(models, monkeypatch, capsys, token):
+    monkeypatch.setenv("RECBOLE_HSTU_TOKEN", token)
+    assert main(["serve", str(models[0].rec.saved.path), "--port=0"]) == 2
+    problem = capsys.readouterr().err
+    assert "RECBOLE_HSTU_TOKEN: holds what no client can send" in problem
+    assert token not in problem
+
+
 def test_a_port_that_is_taken(models, capsys):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
