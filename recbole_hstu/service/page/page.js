@@ -161,7 +161,8 @@ function moved(before, { item }, place) {
   return earlier > place ? `up ${earlier - place}` : `down ${place - earlier}`;
 }
 
-function inAll(lists) {
+function inAll(all) {
+  const lists = all.filter((list) => list.length);  // a model that refuses has none
   if (lists.length < 2) return "";
   const shared = lists[0].filter(({ item }) =>
     lists.every((list) => list.some((other) => other.item === item)));
@@ -181,9 +182,9 @@ async function choose(entry) {
 }
 
 async function explain() {
-  const { turn, models, history, at } = state;
+  const { turn, models, history, at, chosen: asked } = state;
   const listed = state.lists.flat();
-  const chosen = listed.find(({ item }) => item === state.chosen) ?? listed[0];
+  const chosen = listed.find(({ item }) => item === asked) ?? listed[0];
   byId("why").hidden = byId("similar").hidden = !chosen;
   if (!chosen) return;
   for (const row of byId("lists").querySelectorAll(".scored")) {
@@ -197,7 +198,7 @@ async function explain() {
       : askAll(models, (model) => contributions(model, events, at, chosen.item), { mayRefuse }),
     askAll(models, (model) => similar(model, chosen.item, SIMILAR), { mayRefuse }),
   ]);
-  if (turn !== state.turn) return;
+  if (turn !== state.turn || asked !== state.chosen) return;  // another was chosen since
   byId("why-title").textContent = `Why ${titleOf(chosen)}`;
   fillColumns("parts", parts, (values) => {
     const widest = Math.max(...values.map(Math.abs), Number.MIN_VALUE);
