@@ -174,5 +174,5 @@ def _user_vectors(rec: Recommender) -> UserVectors:
 def _no_vectors(name: str) -> InputError:
     return InputError(
         f"{name} cannot be exported: it does not multiply a vector, made of the items of a history "
-        "alone or with their times, with item vectors, as the HSTU family, SASRec and GRU4Rec have"
+        "alone or with their times, with item vectors, as the HSTU family, SASRec and GRU4Rec do"
     )

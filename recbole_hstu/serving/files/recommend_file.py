@@ -223,17 +223,17 @@ def _parts(rec: Recommender, options: Mapping[str, Any]) -> tuple[int | None, It
     if names and len(set(names)) < len(names):
         twice = pd.Index(names)[pd.Index(names).duplicated()].unique()
         raise InputError(f"{options['users']}: users twice: {first_ten(twice)}")
-    if _asks_by_name(rec, options):
-        names = names or rec.saved.user_tokens[1:]
-        some = (names[part] for part in blocks(len(names), NAMES_AT_ONCE))
-        return len(names), ((of_users_alone(part), at) for part in some)
-    events = rec.events_of_users(options.get("dataset"))
-    if names:
+    events = None if _asks_by_name(rec, options) else rec.events_of_users(options.get("dataset"))
+    if events is not None and names:
         with _about_names(options["users"], names):
             events.places(names)  # the error of a user who has no event
-    names = names or _everybody(rec, events)
-    some = (names[part] for part in blocks(len(names), NAMES_AT_ONCE))
-    return len(names), ((rec.read(events.of(part), unknown), at) for part in some)
+    names = names or (rec.saved.user_tokens[1:] if events is None else _everybody(rec, events))
+
+    def read(some: list[str]) -> Histories:
+        return of_users_alone(some) if events is None else rec.read(events.of(some), unknown)
+
+    parts = blocks(len(names), NAMES_AT_ONCE)
+    return len(names), ((read(names[part]), at) for part in parts)
 
 
 def _everybody(rec: Recommender, events: EventsOfUsers) -> list[str]:
