@@ -201,6 +201,17 @@ def test_a_model_that_keeps_no_vector_an_item_is_asked_all_else(browser, toy):
         assert not page.all("#problem")[0].is_displayed()
 
 
+def test_a_model_that_refuses_shares_no_list(browser, toy):
+    """BPR knows users by name, and a history has none."""
+    with running(small_models("ItemGraph", "BPR")) as client:
+        page = Page(browser, client.url)
+        page.search("thing1")
+        page.all("#found button")[0].click()
+        page.until(lambda: "knows its users by name" in "".join(page.texts("#lists .note")))
+        page.until(lambda: "".join(page.texts("#status")))
+        assert "share" not in "".join(page.texts("#status"))
+
+
 def test_a_title_is_text(page):
     page.add("document.title")
     assert page.texts("#found .title") == page.texts("#history .title") == [HOSTILE]
