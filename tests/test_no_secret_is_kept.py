@@ -97,12 +97,18 @@ def test_a_secret_is_nothing_to_search_for(secret_url, capfd):
     assert "text_base_url: a secret would be kept with every trial" in shown
 
 
-def test_a_masked_address_is_refused_where_it_is_needed(server, secret_url, capfd):
+def test_a_masked_address_is_refused_where_it_is_needed(server, secret_url, capfd, monkeypatch):
     masked = secret_url.replace("me:S3CRET-pass", "***").replace("S3CRET-key", "***")
     assert main(arguments("run", masked, model="HSTUText")) == 2
     assert "text_base_url" in (shown := assert_nothing_secret(capfd)[1])
     assert "give the whole address again" in shown
     assert not server.requests
+    monkeypatch.setenv("OPENAI_BASE_URL", secret_url.replace("127.0.0.1", "localhost"))
+    assert main(arguments("run", masked, model="HSTUText")) == 2  # of another server
+    monkeypatch.setenv("OPENAI_BASE_URL", secret_url)
+    assert main(arguments("run", masked, model="HSTUText")) == 0
+    assert server.requests
+    assert_nothing_secret(capfd)
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,7 @@ class OpenAIEncoder(Encoder):
         if MASK in self._url:
             raise InputError(
                 f"text_base_url={self._url}: its secrets were masked, as in all that a run keeps; "
-                "give the whole address again"
+                "give the whole address again, with OPENAI_BASE_URL"
             )
         counts = [self._count(text) for text in texts]
         client = self._openai.OpenAI(

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from recbole_hstu.config.options import read_declarations
 from recbole_hstu.support.errors import InputError
 from recbole_hstu.support.files.installed import PROPERTIES
-from recbole_hstu.support.secrets import masked
+from recbole_hstu.support.secrets import MASK, masked
 
 _DECLARED = read_declarations(PROPERTIES / "model" / "TextModel.yaml")
 
@@ -69,6 +69,7 @@ class TextOptions:
         text_dimensions: width of a vector (lsa 256, OpenAI's text-embedding-3 models 768); any
             other model's own.
         text_base_url: of a server that speaks OpenAI's API; else OPENAI_BASE_URL, else OpenAI's.
+            Where its secrets were masked, as in all that a run keeps, OPENAI_BASE_URL gives them.
         text_storage_dtype: of the vectors on disk; models compute in float32.
         text_missing: an item without text is encoded as the empty text and counted (empty),
             stops the run (error), or has a zero row and is counted (zero).
@@ -110,9 +111,10 @@ class TextOptions:
                 f"{', '.join(idle)}: means nothing to text_encoder {encoder}; "
                 "remove it or choose another encoder"
             )
-        if encoder == "openai" and os.environ.get("OPENAI_BASE_URL"):
-            given.setdefault("text_base_url", os.environ["OPENAI_BASE_URL"])
-            _check("text_base_url", given["text_base_url"])
+        own = os.environ.get("OPENAI_BASE_URL")
+        if encoder == "openai" and own and _stands_for(given.get("text_base_url"), own):
+            given["text_base_url"] = own
+            _check("text_base_url", own)
         options = cls(**{**ENCODER_DEFAULTS[encoder], **given})
         shortens = str(options.text_model).startswith("text-embedding-3")
         if encoder == "openai" and "text_dimensions" not in given and not shortens:
@@ -163,6 +165,13 @@ def public_url(url: str | None) -> str | None:
     parts = urlsplit(masked(url))
     host = parts.netloc.rpartition("@")[2]
     return parts._replace(netloc=host, query="", fragment="").geturl().rstrip("/")
+
+
+def _stands_for(recorded: str | None, address: str) -> bool:
+    """Whether nothing is recorded, or this address with its secrets masked."""
+    if recorded is None:
+        return True
+    return MASK in recorded and public_url(recorded) == public_url(address)
 
 
 def _check(name: str, value: Any) -> None:

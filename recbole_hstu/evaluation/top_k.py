@@ -19,6 +19,12 @@ LEAST_BLOCK = 1 << 14
 Pairs = tuple[torch.Tensor, torch.Tensor]
 
 
+def together(*several: Pairs) -> Pairs:
+    """Pairs of all of these."""
+    rows, columns = zip(*several, strict=True)
+    return torch.cat(rows), torch.cat(columns)
+
+
 def top_k(
     score: Callable[[int, int], torch.Tensor],
     n_rows: int,

@@ -43,7 +43,7 @@ class HSTU(PositionLoss, ScoreTerms, SequentialRecommender):
     n_heads: int
     sequence_view = "user"  # one row a user, a loss at every position
     _tables: tuple[torch.Tensor, torch.Tensor] | None = None
-    reads_times = True  # of the events and of the request
+    reads_times = True  # of the events
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
@@ -133,15 +133,20 @@ class HSTU(PositionLoss, ScoreTerms, SequentialRecommender):
         groups = packing.lines(packing.pad(torch.stack([packing.row, asked, time], dim=-1)))
         return ([TimeBuckets(*group.unbind(-1), n_heads=self.n_heads) for group in groups],)
 
+    @property
+    def reads_request_time(self) -> bool:
+        """Whether scores depend on the time that is asked for, not on those of events alone."""
+        return self.query_time == "target"
+
     def asked(self, interaction, packing: Packing) -> torch.Tensor:
         """(T,) the time of every query, in packed order."""
-        if self.query_time == "target":
+        if self.reads_request_time:
             return packing.pack(self.shifted(interaction, self.TIME_SEQ, self.TIME))
         return packing.pack(interaction[self.TIME_SEQ])
 
     def request_times(self, interaction) -> torch.Tensor:
         """(B,) the time that each row's last query is asked at."""
-        if self.query_time == "target":
+        if self.reads_request_time:
             return interaction[self.TIME]
         last = interaction[self.ITEM_SEQ_LEN].unsqueeze(1) - 1
         return interaction[self.TIME_SEQ].gather(1, last).squeeze(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -15,12 +16,14 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response
 from fastapi.security import HTTPBearer
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
+from starlette.routing import Route
 
 from recbole_hstu import __version__
 from recbole_hstu.service import messages as m
 from recbole_hstu.service.batcher import Batcher
 from recbole_hstu.service.docs_page import docs_page
 from recbole_hstu.service.guard import Guard
+from recbole_hstu.service.json_body import StrictRoute
 from recbole_hstu.service.metrics import Metrics
 from recbole_hstu.service.served_model import ServedModel, add_events
 from recbole_hstu.support.errors import InputError
@@ -34,7 +37,7 @@ _PAGE = {
 }
 # Without a token: the page asks for one, and a balancer has none.
 _OPEN_PATHS = (*_PAGE, "/docs", "/openapi.json", "/healthz")
-_BODY = (401, 408, 409, 413, 415, 422, 429)
+_BODY = (401, 408, 409, 413, 415, 422, 429, 503)
 # Longer words of an error only repeat what was sent.
 _MAX_DETAIL = 400
 
@@ -48,15 +51,13 @@ def make_app(
         token: that clients must send as `Authorization: Bearer ...`.
         max_waiting: requests at work at once, beyond which the answer is 429.
     """
-    metrics = Metrics()
-    for model in models:
-        metrics.watch(model)
+    metrics = Metrics(models)
     batcher = Batcher(metrics.batch.observe)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
-        batcher.close()
+        await asyncio.to_thread(batcher.close)  # meanwhile answers are sent
 
     app = FastAPI(
         title="recbole_hstu",
@@ -64,24 +65,29 @@ def make_app(
         docs_url=None,  # FastAPI's page loads scripts from elsewhere
         redoc_url=None,
         lifespan=lifespan,
+        exception_handlers=_PROBLEMS,
     )
     # `Guard` checks the token; this says in the schema who wants it.
     says = [Security(HTTPBearer(auto_error=False))] if token else []
-    guarded = APIRouter(dependencies=[Depends(_known_query), *says])
+    guarded = APIRouter(route_class=StrictRoute, dependencies=[Depends(_known_query), *says])
     by_name = {model.name: model for model in models}
     _add_answers(guarded, by_name, batcher)
     _add_lookups(guarded, by_name, metrics)
     app.include_router(guarded)
     _add_pages(app)
-    app.add_exception_handler(InputError, _refused)
-    app.add_exception_handler(RequestValidationError, _malformed)
-    app.add_exception_handler(400, _unreadable)
-    return Guard(app, token=token, open_paths=_OPEN_PATHS, max_waiting=max_waiting, metrics=metrics)
+    routes = [route for route in (*guarded.routes, *app.routes) if isinstance(route, Route)]
+    return Guard(
+        app,
+        routes=routes,
+        token=token,
+        open_paths=_OPEN_PATHS,
+        max_waiting=max_waiting,
+        metrics=metrics,
+    )
 
 
 def _add_answers(app: APIRouter, models: dict[str, ServedModel], batcher: Batcher) -> None:
     """What the models compute."""
-    add = partial(add_events, list(models.values()))
 
     @app.post("/recommend", response_model=m.Recommended, responses=m.problems(404, *_BODY))
     async def recommend(asked: m.Recommend) -> Response:
@@ -91,17 +97,17 @@ def _add_answers(app: APIRouter, models: dict[str, ServedModel], batcher: Batche
     @app.post("/events", response_model=m.Added, responses=m.problems(*_BODY))
     async def events(asked: m.AddEvents) -> Response:
         """More events of a user, whom `users` of /recommend then names."""
-        return _json(await batcher.ask(add, asked))
+        return _json(await batcher.ask_alone(add_events, list(models.values()), asked))
 
     @app.post("/contributions", response_model=m.Contributions, responses=m.problems(404, *_BODY))
     async def contributions(asked: m.Explain) -> Response:
         """What each event contributes to the scores of items: it is left out once."""
-        return _json(await batcher.ask(_find(models, asked.model).explain, asked))
+        return _json(await batcher.ask_alone(_find(models, asked.model).explain, asked))
 
     @app.get(
         "/similar/{item:path}",
         response_model=m.Similar,
-        responses=m.problems(401, 404, 409, 422, 429),
+        responses=m.problems(401, 404, 409, 422, 429, 503),
     )
     async def similar(
         item: Annotated[str, Path(min_length=1, max_length=256)],
@@ -112,7 +118,7 @@ def _add_answers(app: APIRouter, models: dict[str, ServedModel], batcher: Batche
         found = _find(models, model)
         if not found.knows(item):
             raise HTTPException(404, _shortened(f"no item {item}"))
-        return _json(await batcher.ask(found.similar, (item, k)))
+        return _json(await batcher.ask_alone(found.similar, item, k))
 
 
 def _add_lookups(app: APIRouter, models: dict[str, ServedModel], metrics: Metrics) -> None:
@@ -223,6 +229,13 @@ async def _unreadable(_: Request, error: Exception) -> JSONResponse:
     """FastAPI's 400, of a body that is no text, or too deep or too long a number to be read."""
     detail = "the body cannot be read; send JSON in UTF-8, not deep, without very long numbers"
     return JSONResponse({"detail": detail}, 422)
+
+
+_PROBLEMS: dict[Any, Any] = {
+    InputError: _refused,
+    RequestValidationError: _malformed,
+    400: _unreadable,
+}
 
 
 def _shortened(detail: str) -> str:

@@ -16,6 +16,8 @@ from itertools import groupby
 from queue import Empty, SimpleQueue
 from typing import Any
 
+from starlette.exceptions import HTTPException
+
 from recbole_hstu.support.errors import InputError
 
 # Requests of one batch.
@@ -54,14 +56,23 @@ class Batcher:
 
         Raises:
             InputError: what the request has wrong, whatever its neighbours have.
+            HTTPException: 503, the service stops.
         """
         loop = asyncio.get_running_loop()
         future = loop.create_future()
         self._queue.put(_Job(answer, request, loop, future))
-        return await future
+        try:
+            return await future
+        except asyncio.CancelledError as error:  # uvicorn's, after its time to stop
+            raise HTTPException(503, "the service stops; ask again") from error
+
+    async def ask_alone(self, answer: Callable[..., Any], *given: Any) -> Any:
+        """`ask` for what gains nothing by company; `answer` takes one request, and raises its
+        errors itself."""
+        return await self.ask(lambda _: [answer(*given)], None)  # like no other function
 
     def close(self) -> None:
-        """Answer what is in the queue and end the thread."""
+        """Answer who still waits in the queue and end the thread."""
         self._queue.put(None)
         self._thread.join()
 
@@ -70,7 +81,9 @@ class Batcher:
         while is_open:
             jobs, is_open = self._waiting()
             for answer, same in groupby(jobs, key=lambda job: job.answer):
-                group = list(same)
+                group = [job for job in same if not job.future.done()]  # else who asked is gone
+                if not group:
+                    continue
                 self._on_batch(len(group))
                 answers = answers_of(answer, [job.request for job in group])
                 for job, found in zip(group, answers, strict=True):

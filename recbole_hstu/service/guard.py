@@ -10,6 +10,7 @@ from typing import Any
 
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
+from starlette.routing import Route
 
 from recbole_hstu.service.messages import MAX_BODY
 from recbole_hstu.service.metrics import Metrics
@@ -42,6 +43,7 @@ class Guard:
     loses the place, and so does who does not read the answer (see `Connection`).
 
     Args:
+        routes: of the application, by whose paths requests are counted.
         token: that clients must send; None for none.
         open_paths: that need no token.
         max_waiting: requests at work at once, beyond which the answer is 429.
@@ -51,14 +53,15 @@ class Guard:
         self,
         app: App,
         *,
+        routes: Collection[Route],
         token: str | None,
         open_paths: Collection[str],
         max_waiting: int,
         metrics: Metrics,
     ):
         self.app, self.max_waiting, self.metrics = app, max_waiting, metrics
-        self.open_paths = open_paths
-        self._expected = None if token is None else f"Bearer {token}".encode()
+        self.routes, self.open_paths = routes, open_paths
+        self._token = None if token is None else token.encode()
         self._waiting = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -85,9 +88,14 @@ class Guard:
             await (refusal or self.app)(scope, _bounded(receive), send_with_headers)
         finally:
             self._count(-1)
-            path = getattr(scope.get("route"), "path_format", "other")
+            path = self._path(scope)
             self.metrics.requests.labels(path, status).inc()
             self.metrics.seconds.labels(path).observe(time.perf_counter() - started)
+
+    def _path(self, scope: Scope) -> str:
+        """That of the route, also where the request was refused before it got there."""
+        matching = (r.path_format for r in self.routes if r.path_regex.match(scope["path"]))
+        return next(matching, "other")
 
     def _count(self, change: int) -> None:
         self._waiting += change
@@ -109,8 +117,10 @@ class Guard:
         return None
 
     def _is_allowed(self, headers: dict[bytes, bytes]) -> bool:
-        given = headers.get(b"authorization", b"")
-        return self._expected is None or hmac.compare_digest(given, self._expected)
+        scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
+        if self._token is None:
+            return True
+        return scheme.lower() == b"bearer" and hmac.compare_digest(given.strip(), self._token)
 
 
 _TOO_LARGE = f"the body is larger than {MAX_BODY:,} bytes"

@@ -48,10 +48,13 @@ class ItemTitles:
 
 def read_titles(config: Any) -> dict[str, str]:
     """Item token to title, from the first column that the data set's `item_text` names; empty
-    where there is no such file or column, and, with a warning, where it is no good `.item` file."""
+    where there is no such column, and, with a warning, where there is no good `.item` file."""
     path = Path(config["data_path"]) / f"{config['dataset']}.item"
     fields = (config["item_text"] or {}).get("fields", [])
-    if not path.is_file() or not fields:
+    if not fields:
+        return {}
+    if not path.is_file():
+        logger.warning("%s: no such file; the search goes by the items' tokens alone", path)
         return {}
     form = form_of(config)
     item_field, item_text = config["ITEM_ID_FIELD"], ItemText((fields[0],), style="pipes")

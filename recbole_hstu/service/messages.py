@@ -89,10 +89,16 @@ class Recommended(Message):
     unknown: int = Field(description="events of unknown items, which were left out")
 
 
+class AddedTo(Message):
+    model: str
+    added: int
+    unknown: int = Field(description="events of unknown items, which were left out")
+    kept: int = Field(description="of the user's last events, these among them, up to max_history")
+
+
 class Added(Message):
     user: str
-    added: int
-    unknown: int
+    models: list[AddedTo]
 
 
 class Similar(Message):
@@ -152,4 +158,5 @@ _PROBLEMS = {
     415: "The body is not application/json",
     422: "Not of the form of the schema",
     429: "Too many requests wait; try again",
+    503: "The service stops, and has not answered this",
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from recbole_hstu.service.served_model import ServedModel
@@ -13,7 +15,7 @@ _REQUESTS = (1, 2, 4, 8, 16, 32, 64)
 class Metrics:
     """Counters of one service, in a registry of their own."""
 
-    def __init__(self) -> None:
+    def __init__(self, models: Sequence[ServedModel]) -> None:
         self.registry = CollectorRegistry()
         self.requests = Counter(
             "recbole_hstu_requests",
@@ -50,8 +52,11 @@ class Metrics:
             registry=self.registry,
         )
 
-    def watch(self, model: ServedModel) -> None:
-        """Follow a model's cache."""
+        for model in models:
+            self._watch(model)
+
+    def _watch(self, model: ServedModel) -> None:
+        """Follow its cache."""
         store = model.cache.store
         self._users.labels(model.name).set_function(lambda: len(store))
         self._forgotten.labels(model.name).set_function(lambda: store.forgotten)

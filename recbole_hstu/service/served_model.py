@@ -11,8 +11,10 @@ import numpy as np
 import torch
 
 from recbole_hstu.data.files.item_rows import first_ten
+from recbole_hstu.evaluation.top_k import Pairs, together
 from recbole_hstu.service.item_titles import ItemTitles
 from recbole_hstu.service.messages import MAX_LISTED, AddEvents, Explain, Recommend
+from recbole_hstu.serving.allowed_items import AllowedItems
 from recbole_hstu.serving.cached.history_cache import HistoryCache
 from recbole_hstu.serving.histories import Histories, joined, of_users_alone
 from recbole_hstu.serving.recommender import Recommender
@@ -21,7 +23,6 @@ from recbole_hstu.support.time_unit import unit_name
 
 Row = dict[str, Any]
 Outcome = Row | InputError
-Pairs = tuple[torch.Tensor, torch.Tensor]
 
 
 @dataclass
@@ -33,15 +34,15 @@ class _Asked:
     is_kept: bool
     places: list[int]
     request: Recommend
-    columns: torch.Tensor | None
+    allowed: AllowedItems
 
 
 class ServedModel:
     """A model, the histories of its users, the titles of its items.
 
-    What computes takes the requests of a batch, and gives the answer or the `InputError` of each:
-    what one of them has wrong costs the others nothing. None may run beside another (see
-    `Batcher`).
+    `recommend` takes the requests of a batch, and gives the answer or the `InputError` of each:
+    what one of them has wrong costs the others nothing. What computes may not run beside another
+    (see `Batcher`).
 
     Args:
         name: by which clients choose it.
@@ -99,7 +100,7 @@ class ServedModel:
     def _group(self, asked: _Asked) -> tuple[bool, int, bool, int]:
         """Requests of one group are computed together; those with candidates each alone. What an
         index finds depends on k."""
-        alone = 0 if asked.columns is None else id(asked)
+        alone = 0 if asked.allowed.columns is None else id(asked)
         k = 0 if self.rec.index is None else asked.request.k
         return asked.is_kept, alone, asked.times is None, k
 
@@ -121,14 +122,10 @@ class ServedModel:
         everybody = range(n_users)
         is_kept = request.users is not None
         times = rec.request_times(request.at, given, request.users or everybody)
-        # Only some items: the request is computed by itself. Items left out are barred by the row.
-        columns = left = rec.columns(request.candidates, None)
-        n_allowed = rec.scorer.n_items - 1 if columns is None else len(columns)
-        if n_allowed - len(request.exclude or ()) < request.k:  # of a large catalogue it takes long
-            left = rec.columns(request.candidates, request.exclude)
-        rec.check_k(request.k, left)
+        allowed = rec.allowed(request.candidates, request.exclude, by_row=True)
+        allowed.check_k(request.k)
         places = list(everybody) if is_kept else given.users
-        return _Asked(given, times, is_kept, places, request, columns)
+        return _Asked(given, times, is_kept, places, request, allowed)
 
     def _kept(self, users: Sequence[str]) -> Histories:
         if self.rec.saved.is_sequential:
@@ -152,7 +149,7 @@ class ServedModel:
                 prepared = self._prepare(given, times, part, asked[0].is_kept)
                 here = (barred[0] >= part.start) & (barred[0] < part.stop)
                 pairs = barred[0][here] - part.start, barred[1][here]
-                best, ids = self.rec.best(prepared, k, pairs, asked[0].columns)
+                best, ids = self.rec.best(prepared, k, pairs, asked[0].allowed.columns)
             for row, scores, found in zip(
                 range(part.start, part.stop), best.tolist(), ids.tolist(), strict=True
             ):
@@ -165,20 +162,14 @@ class ServedModel:
 
     def _barred(self, asked: Sequence[_Asked]) -> Pairs:
         """(row, item id) that no list may hold."""
-        rows, items, start = [], [], 0
+        pairs, start = [], 0
         for one in asked:
             users = len(one.given)
-            if one.request.exclude_seen:
-                row, item = one.given.seen(0, users)
-                rows.append(row + start)
-                items.append(item)
-            if one.request.exclude:
-                out = torch.from_numpy(self.rec.ids(one.request.exclude)).unique()
-                rows.append((torch.arange(users) + start).repeat_interleave(len(out)))
-                items.append(out.repeat(users))
+            seen = [one.given.seen(0, users)] if one.request.exclude_seen else []
+            row, item = together(one.allowed.barred(users), *seen)
+            pairs.append((row + start, item))
             start += users
-        nothing = torch.empty(0, dtype=torch.int64)
-        return torch.cat([nothing, *rows]), torch.cat([nothing, *items])
+        return together(*pairs)
 
     def _named(self, scores: Sequence[float], ids: Sequence[int]) -> list[Row]:
         return [
@@ -187,21 +178,15 @@ class ServedModel:
             if score > -np.inf
         ]
 
-    def similar(self, requests: Sequence[tuple[str, int]]) -> list[Outcome]:
-        """`Similar` of each (item, k); its errors are those of `Recommender.similar_items`."""
-        return [_tried(self._similar, *request) for request in requests]
-
-    def _similar(self, item: str, k: int) -> Row:
+    def similar(self, item: str, k: int) -> Row:
+        """`Similar`; its errors are those of `Recommender.similar_items`."""
         table = self.rec.similar_items(item, k)
         ids = self.rec.items.get_indexer(table["item"]).tolist()
         return {"items": self._named(table["score"].tolist(), ids)}
 
-    def explain(self, requests: Sequence[Explain]) -> list[Outcome]:
-        """`Contributions` of each: every event is left out once, the time of the request stays;
-        its errors are those of `Recommender.scores`."""
-        return [_tried(self._explain, request) for request in requests]
-
-    def _explain(self, request: Explain) -> Row:
+    def explain(self, request: Explain) -> Row:
+        """`Contributions`: every event is left out once, the time of the request stays; its errors
+        are those of `Recommender.scores`."""
         self.rec.read([request.history], request.on_unknown)  # its errors
         known = [
             place
@@ -240,22 +225,40 @@ class ServedModel:
         return (scores[:1] - scores[1:]).tolist()
 
 
-def add_events(models: Sequence[ServedModel], requests: Sequence[AddEvents]) -> list[Outcome]:
-    """`Added` or the error of each request; every model keeps the events, or none does."""
-    return [_tried(_add, models, request) for request in requests]
+def add_events(models: Sequence[ServedModel], request: AddEvents) -> Row:
+    """`Added`; every model keeps the events, or none does.
 
-
-def _add(models: Sequence[ServedModel], request: AddEvents) -> Row:
-    user, events = request.user, request.events
-    read = [model.cache.read_events(user, events, request.on_unknown) for model in models]
+    Raises:
+        InputError: one of the models cannot take them.
+    """
+    user = request.user
+    read = [_events(model, request, len(models) > 1) for model in models]
     for model, given in zip(models, read, strict=True):
         model.cache.extend(user, given)
-    return {"user": user, "added": len(read[0].items), "unknown": read[0].unknown}
+    added = [
+        {
+            "model": model.name,
+            "added": len(given.items),
+            "unknown": given.unknown,
+            "kept": model.cache.store.length(user),
+        }
+        for model, given in zip(models, read, strict=True)
+    ]
+    return {"user": user, "models": added}
 
 
-def _tried(answer: Callable[..., Any], *given: Any) -> Any:
+def _events(model: ServedModel, request: AddEvents, is_named: bool) -> Histories:
     try:
-        return answer(*given)
+        return model.cache.read_events(request.user, request.events, request.on_unknown)
+    except InputError as error:
+        if is_named:
+            raise InputError(f"model {model.name}: {error}") from error
+        raise
+
+
+def _tried(answer: Callable[[Recommend], _Asked], request: Recommend) -> _Asked | InputError:
+    try:
+        return answer(request)
     except InputError as error:
         return error
 

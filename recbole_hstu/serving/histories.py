@@ -215,8 +215,8 @@ def _known_only(users, owner, ids, tokens, times, on_unknown: str) -> Histories:
     if unknown and on_unknown == "raise":
         raise InputError(
             f"histories: {unknown:,} of {len(ids):,} events are of items that the model does not "
-            f"know: {first_ten(list(dict.fromkeys(tokens[~known])))}; with on_unknown "
-            "ignore or warn they are left out (--on_unknown=warn)"
+            f"know: {first_ten(list(dict.fromkeys(tokens[~known])))}; on_unknown=ignore leaves "
+            "them out"
         )
     counts = np.bincount(owner[known], minlength=len(users))
     without_events = int((counts == 0).sum())

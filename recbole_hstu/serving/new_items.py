@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from recbole_hstu.semantic_ids.further_ids import further_ids
 from recbole_hstu.serving.checks import is_text
 from recbole_hstu.serving.saved_model import SavedModel
 from recbole_hstu.support.errors import InputError
+from recbole_hstu.support.json_text import of_line
 
 _FORM = '{"B0...": {"title": "...", "categories": "..."}}, or a vector in place of the fields'
 _LINE = '{"item": "B0...", "title": "...", "categories": "..."} or {"item": "B0...", "vector": []}'
@@ -206,10 +206,7 @@ def read_new_items(path: str | Path) -> dict[str, Any]:
 
 
 def _of_line(where: str, line: str) -> tuple[str, Any]:
-    try:
-        value = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{where}: is no JSON; expected {_LINE}") from error
+    value = of_line(line, where, _LINE)
     if not isinstance(value, dict) or type(value.get("item")) not in (str, int):
         raise InputError(f"{where}: has no item; expected {_LINE}")
     token = str(value.pop("item"))

@@ -11,7 +11,8 @@ import pandas as pd
 import torch
 
 from recbole_hstu.data.files.item_rows import first_ten
-from recbole_hstu.evaluation.top_k import check_k, top_k
+from recbole_hstu.evaluation.top_k import Pairs, together, top_k
+from recbole_hstu.serving.allowed_items import AllowedItems, allowed_items
 from recbole_hstu.serving.batches import Batches
 from recbole_hstu.serving.checks import token_list
 from recbole_hstu.serving.events_of_users import EventsOfUsers, read_events
@@ -35,7 +36,8 @@ class Recommender:
     Attributes:
         saved: the model, its configuration and its tokens.
         items: item tokens in the order of the ids, the padding first.
-        needs_time: whether the model reads the times of events and of the request.
+        needs_time: whether the model reads the times of events.
+        needs_request_time: whether it reads that of the request.
         new_events: of named users (`add_events`), by tokens: user, item, perhaps time; or None.
         index: what finds candidates, such as `ApproximateIndex` or `Beam`; None for exact lists.
     """
@@ -43,6 +45,8 @@ class Recommender:
     def __init__(self, saved: SavedModel):
         self.saved = saved
         self.needs_time: bool = getattr(saved.model, "reads_times", False)
+        reads_request_time = getattr(saved.model, "reads_request_time", True)
+        self.needs_request_time: bool = self.needs_time and reads_request_time
         self.max_history: int = saved.max_history
         self.device = saved.config["device"]
         self.batch = Batches(saved)
@@ -184,7 +188,7 @@ class Recommender:
 
     def request_times(self, at: Any, given: Histories, users: Sequence[Any]) -> np.ndarray | None:
         """(B,) the times of the requests; see `request_times.request_times`, also for errors."""
-        needed_by = self.saved.config["model"] if self.needs_time else None
+        needed_by = self.saved.config["model"] if self.needs_request_time else None
         return request_times(at, given, users, needed_by, self.saved.times)
 
     def ids(self, tokens: Sequence[Any]) -> np.ndarray:
@@ -202,26 +206,13 @@ class Recommender:
             raise InputError(f"items that the model does not know: {first_ten(unknown)}")
         return found.astype(np.int64)
 
-    def columns(self, candidates: Any = None, exclude: Any = None) -> torch.Tensor | None:
-        """(n,) rising ids of the items that may be recommended; None for the whole catalogue.
-
-        Raises:
-            InputError: an unknown item, or none is left.
-        """
-        if candidates is None and exclude is None:
-            return None
-        kept = np.arange(1, self.scorer.n_items)
-        if candidates is not None:
-            kept = np.unique(self.ids(candidates))
-        if exclude is not None and (excluded := token_list(exclude, "exclude")):
-            kept = np.setdiff1d(kept, self.ids(excluded))
-        if not len(kept):
-            raise InputError("exclude: no item is left to recommend; allow more or exclude fewer")
-        return torch.from_numpy(kept).to(self.device)
-
-    def check_k(self, k: Any, columns: torch.Tensor | None = None) -> None:
-        """Raises InputError where there are no k items to recommend, or k is no whole number."""
-        check_k(k, self.scorer.n_items - 1 if columns is None else len(columns))
+    def allowed(
+        self, candidates: Any = None, exclude: Any = None, by_row: bool = False
+    ) -> AllowedItems:
+        """What these arguments of `recommend` leave; see `allowed_items`, also for errors. With an
+        index, which knows the whole catalogue alone, `by_row` always holds."""
+        by_row = by_row or self.index is not None
+        return allowed_items(self.scorer.n_items - 1, self.ids, candidates, exclude, by_row)
 
     def lists(
         self,
@@ -230,7 +221,7 @@ class Recommender:
         k: int,
         *,
         exclude_seen: bool = True,
-        columns: torch.Tensor | None = None,
+        allowed: AllowedItems | None = None,
         prepare: Callable[..., torch.Tensor] | None = None,
     ) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor]]:
         """Batch by batch: the users, scores (B, k) and ids (B, k); -inf where there is no item.
@@ -239,13 +230,16 @@ class Recommender:
         Raises:
             InputError: a k out of range, a user that the model does not know.
         """
-        self.check_k(k, columns)
+        allowed = allowed or self.allowed()
+        allowed.check_k(k)
         is_left_out = true_or_false(exclude_seen, "exclude_seen")
         for part in self.parts(len(given)):
             with torch.inference_mode():
                 prepared = (prepare or self.prepare)(given, times, part)
-                seen = given.seen(part.start, part.stop) if is_left_out else None
-                best, ids = self.best(prepared, k, seen, columns)
+                barred = allowed.barred(part.stop - part.start)
+                if is_left_out:
+                    barred = together(barred, given.seen(part.start, part.stop))
+                best, ids = self.best(prepared, k, barred, allowed.columns)
             yield part, best, ids
 
     def parts(self, n_users: int) -> Iterator[slice]:
@@ -261,13 +255,13 @@ class Recommender:
         self,
         prepared: torch.Tensor,
         k: int,
-        seen: tuple[torch.Tensor, torch.Tensor] | None,
+        barred: Pairs | None,
         columns: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Scores (B, k) and item ids (B, k) of prepared rows, without the (row, id) pairs seen."""
+        """Scores (B, k) and item ids (B, k) of prepared rows, without the barred (row, id)."""
         if columns is None and self.index is not None:
-            return self.index.best(self, prepared, k, seen)
-        row, column = seen if seen is not None else (torch.empty(0, dtype=torch.int64),) * 2
+            return self.index.best(self, prepared, k, barred)
+        row, column = barred if barred is not None else (torch.empty(0, dtype=torch.int64),) * 2
         row, column = row.to(self.device), column.to(self.device) - 1
         score: Callable[[int, int], torch.Tensor]
         if columns is None:
@@ -277,7 +271,7 @@ class Recommender:
                 return self.scorer.scores(prepared, slice(start + 1, stop + 1))
 
         else:
-            n_columns = len(columns)
+            columns, n_columns = columns.to(self.device), len(columns)
             place = torch.searchsorted(columns, column + 1).clamp(max=n_columns - 1)
             there = columns[place] == column + 1
             row, column = row[there], place[there]
@@ -292,7 +286,7 @@ class Recommender:
         self, given, times, k, exclude_seen, candidates, exclude, prepare=None
     ) -> pd.DataFrame:
         """`lists` for arguments of `recommend`, as one long table."""
-        options = {"exclude_seen": exclude_seen, "columns": self.columns(candidates, exclude)}
+        options = {"exclude_seen": exclude_seen, "allowed": self.allowed(candidates, exclude)}
         lists = self.lists(given, times, k, **options, prepare=prepare)
         tables = [long_table(self.items, given.users[part], *best) for part, *best in lists]
         empty = torch.empty(0, k)

@@ -38,8 +38,8 @@ def request_times(
         return None
     if at is None:
         raise InputError(
-            f"at: {needed_by} reads the time of the request, in the unit of the events; give one "
-            "(--at=881251000)"
+            f"at: {needed_by} reads the time of the request, in the unit of the events; give one, "
+            "such as at=881251000"
         )
     times = whole_numbers(_of_users(at, histories.users, users_before), "at: ")
     if known_times is not None:

@@ -102,10 +102,12 @@ def load_model(
         device: where the model computes.
 
     Raises:
-        InputError: no such checkpoint, a damaged one, one of another release, a model that needs
-            its data set, text vectors that are not there or not those of the training.
+        InputError: no such checkpoint or folder, a damaged checkpoint, one of another release, a
+            model that needs its data set, text vectors that are not there or of another training.
     """
     path = Path(path)
+    if dataset is not None and not Path(dataset).exists():
+        raise InputError(f"dataset: {dataset}: nothing is there; name a folder of atomic files")
     state = checkpoint.load_checkpoint(path)
     lacking = [key for key in _NEEDED if key not in state]
     if lacking:

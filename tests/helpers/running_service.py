@@ -56,11 +56,19 @@ class Client:
 
 
 @contextmanager
-def running(models, **options):
-    """A `Client` of a service that runs while the block does."""
+def running(models, stop_seconds=None, **options):
+    """A `Client` of a service that runs while the block does; then what is at work has
+    `stop_seconds`."""
     door = open_door("127.0.0.1", 0)
     app = make_app(models, **options)
-    config = uvicorn.Config(app, http=Connection, ws="none", log_level="warning", access_log=False)
+    config = uvicorn.Config(
+        app,
+        http=Connection,
+        ws="none",
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=stop_seconds,
+    )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [door]}, daemon=True)
     thread.start()

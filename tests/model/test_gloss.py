@@ -107,6 +107,7 @@ def test_the_published_form_is_read():
         ("{", "cannot be read"),
         ("[" * 100_000, "cannot be read"),
         ('{"user_id": ' + "9" * 5000 + "}", "cannot be read"),
+        ('{"user_id": "a", "user_id": "b"}', "the key 'user_id' stands there twice"),
         ('{"user_id": "a"}', "entry 1: must be an object with reviewer_id or user_id"),
         ('{"user_id": "a", "generated_sequences": []}', "entry 1: must be"),
         ('{"user_id": "a", "generated_sequences": ["x"]}\n' * 2, "entry 2: user a .* twice"),

@@ -48,7 +48,9 @@ def test_events_are_kept_for_later_requests(service, models):
     for events in ([["i1", 5]], [["i2", 7], ["gone", 8], ["i9", 9]]):
         asked = {"user": "anna", "events": events, "on_unknown": "ignore"}
         status, _, added = service.post("/events", asked)
-    assert (status, added) == (200, {"user": "anna", "added": 2, "unknown": 1})
+    counts = {"added": 2, "unknown": 1, "kept": 3}
+    named = [{"model": model.name, **counts} for model in models]
+    assert (status, added) == (200, {"user": "anna", "models": named})
     for model, at in (("hstu", 20), ("sasrecss", None)):
         _, _, found = service.post(
             "/recommend", {"users": ["anna"], "k": 3, "at": at, "model": model}
@@ -79,6 +81,7 @@ def test_all_events_of_a_request_are_kept_or_none(service, models):
         status, _, problem = service.post("/events", {"user": "bert", "events": events})
         assert status == 409
         assert words in problem["detail"]
+        assert problem["detail"].startswith("model hstu: ")  # the first one that cannot
     for model in models:
         assert model.cache.histories(["bert"]).items.tolist() == [model.rec.ids(["i1"])[0]]
 
@@ -221,3 +224,7 @@ def test_an_index_is_asked_for_lists_of_one_length(models):
     found = model.recommend([Recommend(histories=[HISTORY], at=20, k=k) for k in (2, 5, 2)])
     assert [len(one["lists"][0]) for one in found] == [2, 5, 2]
     assert sorted(asked) == [(1, 5), (2, 2)]
+    best = [row["item"] for row in found[1]["lists"][0]]
+    (without,) = model.recommend([Recommend(histories=[HISTORY], at=20, k=2, exclude=best[:2])])
+    assert [row["item"] for row in without["lists"][0]] == best[2:4]
+    assert len(asked) == 3

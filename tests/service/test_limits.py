@@ -12,6 +12,7 @@ from itertools import islice
 
 import pytest
 from running_service import running
+from waiting import until
 
 from recbole_hstu.service import connection, guard
 from recbole_hstu.service.messages import MAX_BODY, MAX_EVENTS, MAX_USERS
@@ -82,6 +83,7 @@ def test_bad_requests(service, changes, status, words):
         ("1" * 10_000, "the body"),
         (b"\xff\xfe", "the body"),
         (b"\x80\x04\x95cos\nsystem\n", "the body cannot be read"),  # a pickle
+        ('{"k": 3, "k": 4}', "body: the key 'k' stands there twice; give it once"),
     ],
 )
 def test_bodies_that_are_no_json(service, body, words):
@@ -230,6 +232,25 @@ def test_a_failure_of_our_own_is_a_500_and_the_next_request_goes_on(models, monk
         assert service.post("/recommend", GOOD)[0] == 200
 
 
+def test_who_waits_for_too_long_when_the_service_stops_is_told_so(models, monkeypatch, caplog):
+    kind, held, computed = type(models[0]), threading.Event(), []
+    monkeypatch.setattr(
+        kind, "explain", lambda self, asked: computed.append(asked) or (held.wait(20) and {})
+    )
+    asked = {"history": HISTORY, "items": ["i5"], "at": 20}
+    with ThreadPoolExecutor(3) as pool:
+        with running(models, stop_seconds=0.2) as service:
+            answers = [pool.submit(service.post, "/contributions", asked) for _ in range(2)]
+            until(lambda: "requests_waiting 3.0" in service.get("/metrics")[2])
+            for answer in answers:
+                answer.add_done_callback(lambda _: held.set())
+        for answer in answers:
+            status, _, problem = answer.result()
+            assert (status, problem["detail"]) == (503, "the service stops; ask again")
+    assert len(computed) == 1
+    assert "Traceback" not in caplog.text
+
+
 def test_a_token_is_wanted_where_there_is_one(models, caplog, capfd):
     with running(models, token="s3cret-t0ken") as service:
         for given in ({}, {"authorization": "Bearer s3cret"}, {"authorization": "s3cret-t0ken"}):
@@ -238,9 +259,11 @@ def test_a_token_is_wanted_where_there_is_one(models, caplog, capfd):
             assert "s3cret" not in problem["detail"]
         assert service.get("/metrics")[0] == 401
         assert service.get("/models")[0] == 401
-        right = {"authorization": "Bearer s3cret-t0ken"}
+        right = {"authorization": "bearer  s3cret-t0ken"}
         assert service.post("/recommend", GOOD, **right)[0] == 200
-        assert "s3cret" not in service.get("/metrics", **right)[2]
+        counts = service.get("/metrics", **right)[2]
+        assert "s3cret" not in counts
+        assert 'requests_total{path="/recommend",status="401"} 3.0' in counts
         paths = service.get("/openapi.json")[2]["paths"]
         assert [path for path, how in paths.items() if "security" not in str(how)] == ["/healthz"]
         for path in ("/", "/page.js", "/page.css", "/docs", "/openapi.json", "/healthz"):

@@ -1,6 +1,7 @@
 """The page, in a real browser without a screen: Debian's chromium and chromium-driver."""
 
 import shutil
+import time
 from copy import copy
 
 import pytest
@@ -162,6 +163,44 @@ def test_a_title_shows_contributions_and_similar_items(page, titled):
     assert float(shown) == pytest.approx(whole - without, abs=6e-4)
     alike = [titled[1].titles[id] for id in rec.ids(rec.similar_items(item, 5)["item"])]
     assert page.texts("#similar-lists section:nth-child(2) .title") == alike
+
+
+SLOW_FIRST = """
+  const honest = window.fetch;
+  let calls = 0;
+  window.fetch = (path, ...rest) => String(path).includes("contributions") && calls++ < 2
+    ? new Promise((later) => setTimeout(later, 600)).then(() => honest(path, ...rest))
+    : honest(path, ...rest);
+"""
+
+
+def test_of_two_titles_the_last_chosen_is_explained_whichever_answer_comes_first(page):
+    page.add("green thing 4")
+    page.add("blue thing 8")
+    first, second = page.texts("#lists section:first-child .title")[1:3]
+    page.named(f"Why {second}").click()
+    page.until(lambda: page.texts("#why-title") == [f"Why {second}"])
+    page.settle()
+    expected = page.texts("#parts .score")
+    page.browser.execute_script(SLOW_FIRST)
+    page.named(f"Why {first}").click()
+    page.named(f"Why {second}").click()
+    time.sleep(1)
+    page.settle()
+    assert page.texts("#why-title, #similar-title") == [f"Why {second}", f"Similar to {second}"]
+    assert page.texts("#parts .score") == expected
+
+
+def test_items_of_every_model_are_found(browser, models):
+    """Two models of other catalogues."""
+    copies = [copy(model) for model in models]
+    for color, model in zip(("amber", "cobalt"), copies, strict=True):
+        titles = {f"i{i}": f"{color} thing {i}" for i in range(30)}
+        model.titles = ItemTitles(model.rec.saved.item_tokens, titles)
+    with running(copies) as client:
+        page = Page(browser, client.url)
+        page.search("cobalt")
+        page.search("amber")
 
 
 def test_the_keyboard_is_enough(page):

@@ -119,6 +119,8 @@ def test_without_a_good_item_file_titles_are_not_known(toy, caplog):
     file = trained("HSTU", item_text={"fields": ["title"]}, epochs=1)["checkpoint"]
     config = Recommender.load(file).saved.config
     assert len(read_titles(config)) == 30
+    assert read_titles(config | {"data_path": "gone"}) == {}
+    assert "toy.item: no such file" in caplog.text
     Path("dataset/toy/toy.item").write_text("item_id:token\ttitle:token_seq\ni1\ta\ni1\tb\n")
     assert read_titles(config) == {}
     assert "the search goes by the items' tokens alone" in caplog.text

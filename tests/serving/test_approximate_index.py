@@ -70,6 +70,14 @@ def test_a_list_that_the_cells_cannot_fill_is_exact(rec):
     pd.testing.assert_frame_equal(lists_of(rec, k=300), exact, atol=1e-6)
 
 
+def test_items_left_out_do_not_make_a_list_exact(rec):
+    rec.index = ApproximateIndex(rec, probes=1)
+    history, at = history_of("u3")
+    alone = rec.recommend([history], k=20, at=at)
+    without = rec.recommend([history], k=18, at=at, exclude=alone["item"][:2].tolist())
+    assert without["item"].tolist() == alone["item"].tolist()[2:]
+
+
 def test_other_models_have_no_such_index(toy):
     with pytest.raises(InputError, match="SASRec compares no vectors"):
         ApproximateIndex(Recommender.load(trained("SASRec")["checkpoint"]))

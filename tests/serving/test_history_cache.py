@@ -226,6 +226,8 @@ def test_the_bound_is_kept_and_the_first_to_go_was_away_longest(toy):
     assert kept == room * cache.bytes_a_user
     with pytest.raises(InputError, match="no room for one user"):
         HistoryCache(rec, max_bytes=10)
+    with pytest.raises(InputError, match="this machine has no room for"):
+        HistoryCache(rec, max_bytes=1 << 58)
 
 
 def test_bad_events(toy):

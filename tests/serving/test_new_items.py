@@ -170,6 +170,7 @@ def test_the_command_takes_them_from_a_file(files, in_empty_folder, capsys):
     for line, words in (
         ("nonsense", "line 1: is no JSON"),
         ('{"title": "a"}', "line 1: has no item"),
+        ('{"item": "a", "item": "b"}', "line 1: the key 'item' stands there twice"),
         ('{"item": "a", "vector": [1], "title": "b"}', "a vector and other fields"),
         ('{"item": "a", "title": "b"}\n' * 2, "line 2: item a stands there twice"),
     ):

@@ -190,6 +190,12 @@ def test_no_data_set_is_needed(toy, in_empty_folder):
     assert len(lists) == 3
 
 
+def test_a_model_that_asks_at_the_last_event_needs_no_time_of_a_request(toy):
+    rec = Recommender.load(trained("HSTU", query_time="last")["checkpoint"])
+    without, at = (rec.recommend([[("i1", 5), ("i2", 7)]], at=at) for at in (None, 9))
+    pd.testing.assert_frame_equal(without, at)
+
+
 def test_a_model_of_the_graph_asks_for_its_data(toy):
     file = trained("LightGCN")["checkpoint"]
     with pytest.raises(InputError, match=r"LightGCN is built .* name the folder .* .--dataset="):
@@ -197,6 +203,8 @@ def test_a_model_of_the_graph_asks_for_its_data(toy):
     rec = Recommender.load(file, dataset="dataset/toy")
     assert len(rec.recommend_users(["u1"], k=4)) == 4
     Path("titles/toy").mkdir(parents=True)
+    with pytest.raises(InputError, match="dataset: elsewhere/toy: nothing is there"):
+        Recommender.load(file, dataset="elsewhere/toy")
     with pytest.raises(InputError, match=r"titles/toy: no toy.inter there, and LightGCN is built"):
         Recommender.load(file, dataset="titles/toy")
 

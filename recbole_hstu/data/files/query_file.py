@@ -14,6 +14,7 @@ from typing import Any
 
 from recbole_hstu.support.errors import InputError, in_a_line, writing
 from recbole_hstu.support.files.whole_file import whole_file
+from recbole_hstu.support.json_text import each_once
 
 USER_KEYS, TEXTS_KEY = ("reviewer_id", "user_id"), "generated_sequences"
 # What a prompt of GLoSS puts before every item, and a model that learned from it writes, too.
@@ -56,8 +57,9 @@ def _entries(path: Path) -> Iterable[Any]:
     try:
         text = path.read_text(encoding="utf-8-sig")
         if text.lstrip().startswith("["):
-            return json.loads(text)
-        return [json.loads(line) for line in text.split("\n") if line.strip()]
+            return json.loads(text, object_pairs_hook=each_once)
+        lines = [line for line in text.split("\n") if line.strip()]
+        return [json.loads(line, object_pairs_hook=each_once) for line in lines]
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"queries: {path}: cannot be read: {in_a_line(error)}") from error
 

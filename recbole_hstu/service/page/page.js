@@ -73,7 +73,7 @@ function makeColumns() {
 
 async function showFound() {
   const query = byId("query").value;
-  const { found, error } = await search(query, FOUND).then(
+  const { found, error } = await search(state.models, query, FOUND).then(
     (found) => ({ found }), (error) => ({ found: [], error }));
   if (query !== byId("query").value) return;
   fill(byId("found"), found.map((entry, place) => foundRow(entry, place, add)));

@@ -51,8 +51,15 @@ export async function allModels() {
   });
 }
 
-export async function search(query, limit) {
-  return (await ask(`items?limit=${limit}&query=${encodeURIComponent(query)}`)).items;
+// In the catalogues of all models, each item once.
+export async function search(models, query, limit) {
+  const answers = await Promise.all(models.map(({ name }) =>
+    ask(`items?${new URLSearchParams({ limit, query, model: name })}`)));
+  const found = new Map();
+  for (const entry of answers.flatMap(({ items }) => items)) {
+    if (!found.has(entry.item)) found.set(entry.item, entry);
+  }
+  return [...found.values()].slice(0, limit);
 }
 
 export async function recommend(model, history, at, k) {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Hashable, Sequence
 from typing import Any
@@ -14,6 +15,21 @@ from recbole_hstu.serving.histories import Histories
 from recbole_hstu.support.errors import InputError
 
 EVENT_BYTES = 16  # item and time
+
+
+def zeros(*shape: int, dtype: Any = np.int64) -> torch.Tensor:
+    """Memory that is taken as it is used, page by page.
+
+    Raises:
+        InputError: the machine cannot promise so much.
+    """
+    try:
+        return torch.from_numpy(np.zeros(shape, dtype))
+    except (MemoryError, ValueError) as error:
+        n_bytes = math.prod(shape) * np.dtype(dtype).itemsize
+        raise InputError(
+            f"max_bytes: this machine has no room for {n_bytes:,} bytes; give fewer (--cache_mb)"
+        ) from error
 
 
 class EventStore:
@@ -33,10 +49,8 @@ class EventStore:
 
     def __init__(self, width: int, max_users: int):
         self.width, self.max_users = width, max_users
-        self.items = torch.zeros(max_users, width, dtype=torch.int64)
-        self.times = torch.zeros(max_users, width, dtype=torch.int64)
-        self.lengths = torch.zeros(max_users, dtype=torch.int64)
-        self.settled = torch.zeros(max_users, dtype=torch.int64)
+        self.items, self.times = zeros(max_users, width), zeros(max_users, width)
+        self.lengths, self.settled = zeros(max_users), zeros(max_users)
         self.forgotten = 0
         self._places: OrderedDict[Hashable, int] = OrderedDict()
 
@@ -91,6 +105,10 @@ class EventStore:
         """The time of a user's last event."""
         place = self._places[user]
         return int(self.times[place, self.lengths[place] - 1])
+
+    def length(self, user: Hashable) -> int:
+        """How many events of a user are kept; 0 for one of whom nothing is known."""
+        return int(self.lengths[self._places[user]]) if user in self._places else 0
 
     def places(self, users: Sequence[Hashable]) -> torch.Tensor:
         """(B,) where these users' events are; they are the last ones to be forgotten now.

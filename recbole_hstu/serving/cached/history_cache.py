@@ -38,7 +38,7 @@ class HistoryCache:
         self.recommender = recommender
         model, width = recommender.saved.model, recommender.max_history
         has_rows = all(isinstance(layer, HSTULayer) for layer in getattr(model, "layers", [None]))
-        has_rows = has_rows and model.query_time == "target"  # else no row waits for a time
+        has_rows = has_rows and model.reads_request_time  # else no row waits for a time
         has_rows = has_rows and not model.score_terms()
         has_rows = has_rows and recommender.device.type == "cpu"  # where they are kept
         self.bytes_a_user = KeyValueRows.bytes_a_user(model) if has_rows else EVENT_BYTES * width

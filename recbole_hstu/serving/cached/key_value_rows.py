@@ -10,11 +10,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 
 from recbole_hstu.layers.blocks.hstu_block import heads, time_buckets
-from recbole_hstu.serving.cached.event_store import EVENT_BYTES, EventStore
+from recbole_hstu.serving.cached.event_store import EVENT_BYTES, EventStore, zeros
 
 # Scores of attention that exist at once, a head.
 MAX_SCORES = 1 << 22
@@ -35,7 +34,7 @@ class KeyValueRows:
         width = sum(layers[0].sizes[1:]) - layers[0].sizes[2]  # v and k
         shape = (store.max_users, len(layers), store.width, width)
         number = torch.empty(0, dtype=table.dtype).numpy().dtype
-        self.kept = torch.from_numpy(np.zeros(shape, number))  # pages are taken as they are used
+        self.kept = zeros(*shape, dtype=number)
 
     @staticmethod
     def bytes_a_user(model: Any) -> int:

@@ -45,7 +45,7 @@ class PaddedHSTU(UserVectors):
         self.scale = model.hidden_size**0.5
         self.item_l2_norm = model.item_l2_norm
         if model.reads_times:
-            asked = ("timestamp",) if model.query_time == "target" else ()
+            asked = ("timestamp",) if model.reads_request_time else ()
             self.inputs = (*self.inputs, "timestamp_list", *asked)
 
     def forward(

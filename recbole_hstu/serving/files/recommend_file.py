@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from recbole_hstu.data.files.item_rows import first_ten
 from recbole_hstu.data.files.token_codes import blocks
+from recbole_hstu.serving.allowed_items import AllowedItems
 from recbole_hstu.serving.events_of_users import EventsOfUsers
 from recbole_hstu.serving.files.request_files import NAMES_AT_ONCE, read_history_file, read_names
 from recbole_hstu.serving.files.table_files import check_kind, table_file
@@ -60,14 +61,14 @@ def recommend_file(checkpoint: str | Path, options: Mapping[str, Any]) -> str:
     out = Path(options["out"])
     rec = _loaded(checkpoint, options)
     k = options["k"]
-    columns = _columns(rec, options)
-    rec.check_k(k, columns)
+    allowed = _allowed(rec, options)
+    allowed.check_k(k)
     count = _Count()
     total, parts = _parts(rec, options)
     hidden = None if options["show_progress"] else True  # None: but on a terminal
     with table_file(out) as write, tqdm(total=total, unit=" users", disable=hidden) as bar:
         for part in parts:
-            for users, table in _tables(rec, part, options, columns):
+            for users, table in _tables(rec, part, options, allowed):
                 if len(table):
                     write(table)
                 count.add(users, len(table), k)
@@ -104,14 +105,14 @@ def _about_names(file: str, names: list[str]) -> Iterator[None]:
 
 
 def _tables(
-    rec: Recommender, part: Part, options: Mapping[str, Any], columns: Any
+    rec: Recommender, part: Part, options: Mapping[str, Any], allowed: AllowedItems
 ) -> Iterator[tuple[int, pd.DataFrame]]:
     """Batch by batch: how many users there are in it, and their lists."""
     given, at = part
     with _about(options.get("histories")):
         times = rec.request_times(at, given, given.users)
     seen = options["exclude_seen"]
-    lists = rec.lists(given, times, options["k"], exclude_seen=seen, columns=columns)
+    lists = rec.lists(given, times, options["k"], exclude_seen=seen, allowed=allowed)
     with _about(options.get("histories", options.get("users"))):
         for users, best, ids in lists:
             table = long_table(rec.items, given.users[users], best, ids)
@@ -156,15 +157,15 @@ def _asks_by_name(rec: Recommender, options: Mapping[str, Any]) -> bool:
     return not rec.saved.is_sequential and not options["exclude_seen"]
 
 
-def _columns(rec: Recommender, options: Mapping[str, Any]) -> Any:
-    """`Recommender.columns` of the files."""
-    allowed = {}
+def _allowed(rec: Recommender, options: Mapping[str, Any]) -> AllowedItems:
+    """`Recommender.allowed` of the files."""
+    given: dict[str, Any] = {}
     for name in ("candidates", "exclude"):
         if name in options:
-            allowed[name] = read_names(options[name])
-            with _about_names(options[name], allowed[name]):
-                rec.ids(allowed[name])  # the error of an item that nobody knows
-    return rec.columns(**allowed)
+            given[name] = read_names(options[name])
+            with _about_names(options[name], given[name]):
+                rec.ids(given[name])  # the error of an item that nobody knows
+    return rec.allowed(**given)
 
 
 class _Count:
@@ -259,7 +260,7 @@ def _of_file(rec: Recommender, path: str, at: Any, unknown: str) -> Iterator[Par
             yield given, dict.fromkeys(given.users, at) | own
             continue
         lacking = [user for user in given.users if user not in own]
-        if lacking and rec.needs_time:
+        if lacking and rec.needs_request_time:
             raise InputError(
                 f"{path}: has no time of the request (at) for the users {first_ten(lacking)}; "
                 "--at=TIME gives one to all who have none"

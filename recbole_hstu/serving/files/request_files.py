@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ import pyarrow.parquet
 from recbole_hstu.serving.checks import check_columns_there, check_token_columns, is_text
 from recbole_hstu.serving.times import date_as_number, whole_numbers
 from recbole_hstu.support.errors import InputError, in_a_line
+from recbole_hstu.support.json_text import of_line
 
 ROWS_AT_ONCE = 1 << 16
 NAMES_AT_ONCE = 4096
@@ -245,26 +244,12 @@ def _user_of(path: Path, number: int, line: bytes) -> tuple[Any, list[Any], Any]
 
 def _parsed(where: str, line: bytes) -> dict[str, Any]:
     """The keys of a line; `where` is the beginning of an error's."""
-    try:
-        found = json.loads(line, object_pairs_hook=partial(_mapping, where))
-    except InputError:
-        raise
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{where}: is no JSON; expected {_LINE}") from error
+    found = of_line(line, where, _LINE)
     if not isinstance(found, dict) or not {"user", "history"} <= set(found):
         raise InputError(f"{where}: lacks user or history; expected {_LINE}")
     for key in sorted(found.keys() - _KEYS):
         if key.strip().lower() in _KEYS:
             raise InputError(f"{where}: unknown key {key!a}; expected {_LINE}")
-    return found
-
-
-def _mapping(where: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in found:
-            raise InputError(f"{where}: the key {key!a} stands there twice; give it once")
-        found[key] = value
     return found
 
 
