@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import logging
-import multiprocessing
 import os
 import pickle
 import signal
@@ -24,6 +23,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from recbole_hstu.distributed import processes
+from recbole_hstu.support.child_processes import end_with_parent, quiet_tracker
 from recbole_hstu.support.commands.interrupts import Terminated, sigterm_is_an_interrupt
 from recbole_hstu.support.errors import InputError, ProcessDied, handed_on, in_a_line
 from recbole_hstu.support.files.whole_file import write_whole
@@ -87,18 +87,6 @@ def launch(nproc: int, restarts: int, function: Callable, *arguments: Any) -> An
     return results[0]
 
 
-def end_with_parent() -> None:
-    """See to it that this process does not outlive the one that has started it."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def wait() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
-
-
 def _work(content: bytes, note: Path) -> Any:
     """What each process does; only the first one's result travels back.
 
@@ -149,17 +137,10 @@ def _as_before() -> Iterator[None]:
     in_main = threading.current_thread() is threading.main_thread()
     known = [getattr(signal, name) for name in _SIGNALS if hasattr(signal, name)]
     handlers = {number: signal.getsignal(number) for number in known} if in_main else {}
-    warnings_of_others = os.environ.get("PYTHONWARNINGS")
-    # Python's tracker of semaphores names those of a process that was killed, at the very end.
-    quiet = "ignore:resource_tracker:UserWarning"
-    os.environ["PYTHONWARNINGS"] = ",".join(filter(None, [warnings_of_others, quiet]))
     try:
-        yield
+        with quiet_tracker():
+            yield
     finally:
-        if warnings_of_others is None:
-            del os.environ["PYTHONWARNINGS"]
-        else:
-            os.environ["PYTHONWARNINGS"] = warnings_of_others
         chatty.disabled = was_disabled
         for number, handler in handlers.items():
             signal.signal(number, handler)

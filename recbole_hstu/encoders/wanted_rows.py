@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from recbole_hstu.data.files.item_rows import PADDING, NotUsable, first_ten
+from recbole_hstu.data.files.item_rows import PADDING, NotUsable
 from recbole_hstu.data.files.side_feature_file import TextHeader, read_text_header, text_hash
 from recbole_hstu.encoders.base import Encoder
 from recbole_hstu.encoders.options import TextOptions
-from recbole_hstu.support.errors import InputError
+from recbole_hstu.support.errors import InputError, first_ten
 
 logger = logging.getLogger(__name__)
 

@@ -11,12 +11,11 @@ from typing import Any
 
 import torch
 
-from recbole_hstu.data.files.item_rows import first_ten
 from recbole_hstu.data.files.query_file import read_queries
 from recbole_hstu.encoders.further_texts import FurtherTexts
 from recbole_hstu.layers.losses import l2_normalise
 from recbole_hstu.model.lis import LIS
-from recbole_hstu.support.errors import InputError
+from recbole_hstu.support.errors import InputError, first_ten
 
 logger = logging.getLogger(__name__)
 # Likenesses to the whole catalogue that exist at once.

@@ -91,6 +91,8 @@ class RunRecord:
             raise ValueError(f"status must be {OK!r} or {FAILED!r}, not {self.status!r}")
         if (self.status == FAILED) != bool(self.error):
             raise ValueError(f"a failed run has an error, another has none: {self.error!r}")
+        if Path(self.rank_file).name != self.rank_file:
+            raise ValueError(f"rank_file lies in the record's folder, not at {self.rank_file!r}")
 
 
 def record_name(record: RunRecord) -> str:

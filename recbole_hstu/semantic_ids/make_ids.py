@@ -15,7 +15,7 @@ from recbole_hstu.config.config import Config
 from recbole_hstu.config.properties import take_declared
 from recbole_hstu.data.data_set import load_dataset
 from recbole_hstu.data.files.atomic_file import column_names, form_of
-from recbole_hstu.data.files.item_rows import first_ten, rows_of
+from recbole_hstu.data.files.item_rows import rows_of
 from recbole_hstu.data.files.item_text import read_items
 from recbole_hstu.data.files.semantic_id_file import (
     METHODS,
@@ -31,7 +31,7 @@ from recbole_hstu.semantic_ids.further_ids import MODULES, further_ids, with_opt
 from recbole_hstu.semantic_ids.quantised import told_apart
 from recbole_hstu.semantic_ids.residual_kmeans import unit_length
 from recbole_hstu.semantic_ids.worth import Worth, worth
-from recbole_hstu.support.errors import InputError
+from recbole_hstu.support.errors import InputError, first_ten
 from recbole_hstu.support.files.installed import PROPERTIES
 from recbole_hstu.support.files.writable import check_file
 from recbole_hstu.support.yaml_values import merge_yaml, merged

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from recbole_hstu.data.files.item_rows import first_ten
 from recbole_hstu.evaluation.top_k import Pairs, together
 from recbole_hstu.service.item_titles import ItemTitles
 from recbole_hstu.service.messages import MAX_LISTED, AddEvents, Explain, Recommend
@@ -18,7 +17,7 @@ from recbole_hstu.serving.allowed_items import AllowedItems
 from recbole_hstu.serving.cached.history_cache import HistoryCache
 from recbole_hstu.serving.histories import Histories, joined, of_users_alone
 from recbole_hstu.serving.recommender import Recommender
-from recbole_hstu.support.errors import InputError
+from recbole_hstu.support.errors import InputError, first_ten
 from recbole_hstu.support.time_unit import unit_name
 
 Row = dict[str, Any]

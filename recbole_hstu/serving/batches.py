@@ -9,10 +9,9 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 
-from recbole_hstu.data.files.item_rows import first_ten
 from recbole_hstu.serving.histories import Histories
 from recbole_hstu.serving.saved_model import SavedModel
-from recbole_hstu.support.errors import InputError
+from recbole_hstu.support.errors import InputError, first_ten
 
 
 class Batch(dict):

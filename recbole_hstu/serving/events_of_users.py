@@ -11,11 +11,10 @@ import numpy as np
 import pandas as pd
 
 from recbole_hstu.data.files.atomic_file import form_of, read_atomic
-from recbole_hstu.data.files.item_rows import first_ten
 from recbole_hstu.data.ties import in_hashed_order
 from recbole_hstu.serving.checks import check_columns_there, check_token_columns
 from recbole_hstu.serving.times import refuse_other_unit, whole_numbers
-from recbole_hstu.support.errors import InputError
+from recbole_hstu.support.errors import InputError, first_ten
 
 logger = logging.getLogger(__name__)
 

@@ -11,10 +11,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from recbole_hstu.data.files.item_rows import first_ten
 from recbole_hstu.serving.checks import check_columns_there, check_token_columns
 from recbole_hstu.serving.times import check_unit, whole_numbers
-from recbole_hstu.support.errors import InputError
+from recbole_hstu.support.errors import InputError, first_ten
 
 ON_UNKNOWN = ("raise", "warn", "ignore")
 _FORM = "a list of (item, time) pairs for every user, or a table with the columns user, item, time"

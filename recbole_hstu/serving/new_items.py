@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from recbole_hstu.data.files.item_rows import first_ten
 from recbole_hstu.data.files.item_text import ItemText
 from recbole_hstu.data.files.semantic_id_file import codes_by_token, semantic_ids_path
 from recbole_hstu.encoders.further_texts import FurtherTexts
@@ -18,7 +17,7 @@ from recbole_hstu.model.parts.generative_retriever import GenerativeRetriever
 from recbole_hstu.semantic_ids.further_ids import further_ids
 from recbole_hstu.serving.checks import is_text
 from recbole_hstu.serving.saved_model import SavedModel
-from recbole_hstu.support.errors import InputError
+from recbole_hstu.support.errors import InputError, first_ten, reading
 from recbole_hstu.support.json_text import of_line
 
 _FORM = '{"B0...": {"title": "...", "categories": "..."}}, or a vector in place of the fields'
@@ -191,17 +190,13 @@ def read_new_items(path: str | Path) -> dict[str, Any]:
     if Path(path).suffix == ".safetensors":
         return codes_by_token(path)
     found: dict[str, Any] = {}
-    try:
-        with Path(path).open(encoding="utf-8-sig") as file:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    token, value = _of_line(f"{path}: line {number}", line)
-                    if token in found:
-                        raise InputError(f"{path}: line {number}: item {token} stands there twice")
-                    found[token] = value
-    except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise InputError(f"{path}: cannot be read ({why})") from error
+    with reading(path), Path(path).open(encoding="utf-8-sig") as file:
+        for number, line in enumerate(file, start=1):
+            if line.strip():
+                token, value = _of_line(f"{path}: line {number}", line)
+                if token in found:
+                    raise InputError(f"{path}: line {number}: item {token} stands there twice")
+                found[token] = value
     return found
 
 

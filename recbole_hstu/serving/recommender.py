@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 import torch
 
-from recbole_hstu.data.files.item_rows import first_ten
 from recbole_hstu.evaluation.top_k import Pairs, together, top_k
 from recbole_hstu.serving.allowed_items import AllowedItems, allowed_items
 from recbole_hstu.serving.batches import Batches
@@ -24,7 +23,7 @@ from recbole_hstu.serving.request_times import request_times
 from recbole_hstu.serving.saved_model import SavedModel, load_model
 from recbole_hstu.serving.scorers import index_of, most_alike, scorer_of
 from recbole_hstu.support.commands.command_options import true_or_false
-from recbole_hstu.support.errors import InputError
+from recbole_hstu.support.errors import InputError, first_ten
 
 
 class Recommender:

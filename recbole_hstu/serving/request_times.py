@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from recbole_hstu.data.files.item_rows import first_ten
 from recbole_hstu.serving.histories import Histories
 from recbole_hstu.serving.times import check_unit, refuse_other_unit, whole_numbers
-from recbole_hstu.support.errors import InputError
+from recbole_hstu.support.errors import InputError, first_ten
 
 
 def request_times(

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from recbole_hstu.studies.study_log import study_log
+from recbole_hstu.support.child_processes import end_with_parent, quiet_tracker
 from recbole_hstu.support.errors import InputError, handed_on
 
 logger = logging.getLogger(__name__)
@@ -40,7 +41,7 @@ def side_by_side(
         for gpu in gpu_of_each(jobs)
     ]
     try:
-        with handed_on("--jobs"):
+        with handed_on("--jobs"), quiet_tracker():
             for worker in workers:
                 worker.start()
         running = list(workers)
@@ -74,8 +75,6 @@ def on_gpu(options: Mapping[str, Any], gpu: str | None) -> Mapping[str, Any]:
 
 
 def _worker(threads: int, work: Callable[..., None], *arguments: Any) -> None:
-    from recbole_hstu.distributed.launcher import end_with_parent
-
     torch.set_num_threads(threads)
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"recbole\.")  # as cli does
     end_with_parent()

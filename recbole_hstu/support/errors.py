@@ -7,6 +7,7 @@ import pickle
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from recbole_hstu.support.secrets import masked
 
@@ -23,6 +24,12 @@ ANY_REASON: tuple[type[Exception], ...] = (
 def in_a_line(said: object) -> str:
     """The words of another library, whose messages may have several lines."""
     return " ".join(str(said).split())
+
+
+def first_ten(tokens: Any) -> str:
+    """Up to ten tokens of a list, an array or an index for a message."""
+    shown = ", ".join(map(str, tokens[:10]))
+    return shown if len(tokens) <= 10 else f"{shown}, ... ({len(tokens) - 10:,} more)"
 
 
 class InputError(ValueError):
@@ -83,6 +90,19 @@ def writing(path: object) -> Iterator[None]:
     except OSError as error:
         reason = in_a_line(error.strerror or error)
         raise CannotWrite(f"{path}: cannot be written ({reason})") from error
+
+
+@contextmanager
+def reading(path: object) -> Iterator[None]:
+    """A file that cannot be read as text inside the block becomes an `InputError` of one line."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be read ({in_a_line(error.strerror or error)})"
+        ) from error
+    except UnicodeError as error:
+        raise InputError(f"{path}: is not UTF-8 text") from error
 
 
 @contextmanager

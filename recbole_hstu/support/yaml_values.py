@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from recbole_hstu.support.errors import InputError, in_a_line
+from recbole_hstu.support.errors import InputError, in_a_line, reading
 
 # Options whose value is a name, a path or a sentence, which may look like a number or a time.
 _NAMES = frozenset(
@@ -95,13 +95,13 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
     Raises:
         InputError: the file is missing, is not YAML or is not a mapping.
     """
+    with reading(path):
+        text = Path(path).read_text(encoding="utf-8")
     try:
-        content = copy.deepcopy(_parsed(Path(path).read_text(encoding="utf-8")))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+        content = copy.deepcopy(_parsed(text))
     except RecursionError as error:
         raise InputError(f"{path}: not YAML: too many brackets in each other") from error
-    except (yaml.YAMLError, ValueError) as error:  # the second of text that is no UTF-8, or of 0x_
+    except (yaml.YAMLError, ValueError) as error:  # the second of 0x_
         raise InputError(f"{path}: not YAML: {in_a_line(error)}") from error
     if content is None:
         return {}

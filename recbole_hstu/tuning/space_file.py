@@ -12,7 +12,7 @@ from decimal import ROUND_HALF_EVEN, Decimal
 from pathlib import Path
 from typing import Any
 
-from recbole_hstu.support.errors import InputError
+from recbole_hstu.support.errors import InputError, reading
 from recbole_hstu.support.files.installed import PROPERTIES
 from recbole_hstu.support.yaml_values import load_yaml
 from recbole_hstu.tuning.space import KINDS, Parameter, Space, stored_value
@@ -35,10 +35,8 @@ def read_space(file: str | Path) -> Space:
         InputError: no such file, or an entry that makes no sense; the message names both.
     """
     path = _find(file)
-    try:
+    with reading(path):
         lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({error})") from error
     entries = [(i, line) for i, line in enumerate(lines, 1) if line.split("#")[0].strip()]
     if entries and _LINE.match(entries[0][1]):
         parameters = [_from_line(line, f"{path}, line {i}") for i, line in entries]

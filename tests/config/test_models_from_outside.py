@@ -106,7 +106,7 @@ def test_a_kind_that_there_is_not(module):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("width: 4  # Größe\n".encode("latin-1"), r"Mine\.yaml: not YAML"),
+        ("width: 4  # Größe\n".encode("latin-1"), r"Mine\.yaml: is not UTF-8 text"),
         (b"width: 4\ndataset_settings: [toy]\n", r"Mine\.yaml: dataset_settings: expected"),
     ],
 )

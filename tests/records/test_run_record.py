@@ -83,6 +83,10 @@ SEGMENT = {"name": "1-5", "users": 3, "share": 0.5, "metrics": {}}
     ("change", "words"),
     [
         (lambda c: c.update(version=2), "version 1"),
+        (
+            lambda c: c.update(rank_file="../other.ranks.npz"),
+            "rank_file lies in the record's folder",
+        ),
         (lambda c: c.update(colour="red"), "unknown fields colour"),
         (lambda c: c.update(seed="one"), "seed is 'one', not int"),
         (lambda c: c.update(model=None), "model is None, not str"),

@@ -219,7 +219,7 @@ def test_a_model_of_names(toy, capsys):
         ("a,i1,5\na,i2,\n", "row 2: time '' is no number"),
         ("a,i1,5\na,,6\n", "row 2: no item"),
         ("a,i1,5\na,i2,4\n", "bad.csv: histories: user a: time 4 comes after 5"),
-        ("a,i1,5,9\na,new,6,9\n", "bad.csv: histories: 1 of 2 .* does not know: new; .*--on_unk"),
+        ("a,i1,5,9\na,new,6,9\n", "bad.csv: histories: 1 of 2 .* know: new; on_unknown=ignore"),
         ("a,i1,5,9\na,i2,12,9\n", "bad.csv: at: 9 lies before the last event of user a"),
         ("a,i1,5\na,i2,NaN\n", "is no number"),
         ("a,i1,5,9,7\n", "more columns than its header"),
@@ -385,7 +385,7 @@ def test_bad_columns(kind, changed, words):
         (["--all_users", "--exclude=None"], "--exclude: has no value; give it one, or leave it"),
         (["--all_users", "--k=0"], "k: 0"),
         (["--all_users", "--k=31"], "k: 31"),
-        (["--all_users", "--dataset=nowhere"], "toy.inter is not there; name the folder of the"),
+        (["--all_users", "--dataset=nowhere"], "dataset: nowhere: nothing is there; name a folder"),
         (["--all_users", "--exclude_seen=5"], "must be True or False"),
         (["--users"], "--users names nothing; write --users=NAME"),
         (["--all_users", "--candidates"], "--candidates names nothing"),
@@ -404,7 +404,7 @@ def test_bad_options(model, options, words, capsys):
 
 @pytest.mark.parametrize("option", ["--at", "--out"])
 def test_an_option_that_is_needed(model, option, capsys):
-    words = {"--at": "reads the time of the request, in the unit of the events; give one (--at="}
+    words = {"--at": "reads the time of the request, in the unit of the events; give one, such as"}
     assert recommend(model, "--all_users", without=option) == 2
     assert words.get(option, "--out is missing; name a .csv") in capsys.readouterr().err
 

@@ -24,7 +24,7 @@ import pandas as pd
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from recbole_hstu.support.errors import InputError
+from recbole_hstu.support.errors import InputError, first_ten
 from recbole_hstu.support.files.whole_file import write_whole
 
 FORMAT = 1
@@ -167,12 +167,6 @@ def rows_of(tokens: Sequence[str], wanted: Sequence[str] | np.ndarray) -> np.nda
     rows = pd.Index(tokens, dtype=object).get_indexer(items)
     rows[0] = -1
     return rows
-
-
-def first_ten(tokens: Sequence[str] | pd.Index | np.ndarray) -> str:
-    """Up to ten tokens for a message."""
-    shown = ", ".join(map(str, tokens[:10]))
-    return shown if len(tokens) <= 10 else f"{shown}, ... ({len(tokens) - 10:,} more)"
 
 
 def sha256(*arrays: np.ndarray) -> str:

@@ -21,8 +21,7 @@ from typing import Any
 import pandas as pd
 
 from recbole_hstu.data.files.atomic_file import column_names, form_of, read_atomic
-from recbole_hstu.data.files.item_rows import first_ten
-from recbole_hstu.support.errors import InputError
+from recbole_hstu.support.errors import InputError, first_ten
 
 logger = logging.getLogger(__name__)
 STYLES = ("sentences", "pipes")

@@ -27,13 +27,12 @@ import torch
 from recbole_hstu.data.files.item_rows import (
     ItemFile,
     NotUsable,
-    first_ten,
     rows_of,
     sha256,
     token_tensors,
 )
 from recbole_hstu.data.files.side_feature_file import read_text_header
-from recbole_hstu.support.errors import InputError
+from recbole_hstu.support.errors import InputError, first_ten
 
 METHODS = ("rkmeans", "rqvae")
 _OF_QUANTISER = "quantiser."

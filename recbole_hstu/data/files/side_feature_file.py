@@ -22,8 +22,8 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from recbole_hstu.data.files.item_rows import ItemFile, first_ten, rows_of, sha256, token_tensors
-from recbole_hstu.support.errors import InputError
+from recbole_hstu.data.files.item_rows import ItemFile, rows_of, sha256, token_tensors
+from recbole_hstu.support.errors import InputError, first_ten
 
 TEXT_HASH_BYTES = 16
 _OF_ENCODER = "encoder."

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dataset_converters.reading.lines import sha256_of
-from recbole_hstu.support.errors import InputError
+from recbole_hstu.support.errors import reading
 from recbole_hstu.support.files.whole_file import write_whole
 
 _SETTLED_S = 2.0  # a file may change again within one tick of its file system's clock
@@ -20,11 +20,12 @@ def stamps(files: Sequence[Path]) -> dict[str, list[int]]:
     Raises:
         InputError: a file cannot be read.
     """
-    try:
-        found = {file.name: file.stat() for file in files}
-    except OSError as error:
-        raise InputError(f"{error.filename}: cannot be read ({error.strerror})") from error
-    return {name: [stat.st_size, stat.st_mtime_ns] for name, stat in found.items()}
+    found = {}
+    for file in files:
+        with reading(file):
+            stat = file.stat()
+        found[file.name] = [stat.st_size, stat.st_mtime_ns]
+    return found
 
 
 def content_hashes(files: Sequence[Path], kept: Path) -> dict[str, str]:
@@ -38,10 +39,8 @@ def content_hashes(files: Sequence[Path], kept: Path) -> dict[str, str]:
     hashes = {}
     for file in files:
         same = known.get(file.name, {}).get("stamp") == now[file.name]
-        try:
+        with reading(file):
             hashes[file.name] = known[file.name]["sha256"] if same else sha256_of(file)
-        except OSError as error:
-            raise InputError(f"{file}: cannot be read ({error.strerror})") from error
     settled = time.time_ns() - _SETTLED_S * 1e9
     entries = {
         name: {"stamp": stamp, "sha256": hashes[name]}

@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from recbole_hstu.data.files.item_rows import first_ten
 from recbole_hstu.serving.histories import Histories
-from recbole_hstu.support.errors import InputError
+from recbole_hstu.support.errors import InputError, first_ten
 
 EVENT_BYTES = 16  # item and time
 

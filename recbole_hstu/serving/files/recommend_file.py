@@ -11,7 +11,6 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
-from recbole_hstu.data.files.item_rows import first_ten
 from recbole_hstu.data.files.token_codes import blocks
 from recbole_hstu.serving.allowed_items import AllowedItems
 from recbole_hstu.serving.events_of_users import EventsOfUsers
@@ -24,7 +23,7 @@ from recbole_hstu.serving.new_items import check_new_items, new_items
 from recbole_hstu.serving.recommender import Recommender
 from recbole_hstu.serving.times import date_as_number, whole_numbers
 from recbole_hstu.support.commands.command_options import known_options, true_or_false
-from recbole_hstu.support.errors import InputError
+from recbole_hstu.support.errors import InputError, first_ten
 
 _DEFAULTS: dict[str, Any] = {
     "all_users": False,

@@ -13,7 +13,7 @@ import pyarrow.parquet
 
 from recbole_hstu.serving.checks import check_columns_there, check_token_columns, is_text
 from recbole_hstu.serving.times import date_as_number, whole_numbers
-from recbole_hstu.support.errors import InputError, in_a_line
+from recbole_hstu.support.errors import InputError, in_a_line, reading
 from recbole_hstu.support.json_text import of_line
 
 ROWS_AT_ONCE = 1 << 16
@@ -55,12 +55,8 @@ def read_names(path: str | Path) -> list[str]:
     Raises:
         InputError: no such file, not UTF-8 text, no token.
     """
-    try:
+    with reading(path):
         lines = Path(path).read_text(encoding="utf-8-sig").split("\n")  # tokens may hold U+2028
-    except OSError as error:
-        raise _unread(path, error) from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: is not UTF-8 text") from error
     names = [line for line in (line.removesuffix("\r") for line in lines) if line]
     if not names:
         raise InputError(f"{path}: holds no token; expected one a line")
@@ -168,16 +164,15 @@ def _refuse_nul(path: Path) -> None:
 def _csv(path: Path) -> Tables:
     read: dict[str, Any] = {"dtype": str, "keep_default_na": False}
     try:
-        _refuse_nul(path)
-        _refuse_columns_twice(path, pd.read_csv(path, header=None, nrows=1, **read).loc[0])
-        for part in pd.read_csv(path, chunksize=ROWS_AT_ONCE, **read):
-            if not isinstance(part.index, pd.RangeIndex):  # pandas takes surplus columns as index
-                raise InputError(f"{path}: has rows with more columns than its header")
-            yield part
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: is no CSV file in UTF-8: {in_a_line(error)}") from error
-    except OSError as error:
-        raise _unread(path, error) from error
+        with reading(path):
+            _refuse_nul(path)
+            _refuse_columns_twice(path, pd.read_csv(path, header=None, nrows=1, **read).loc[0])
+            for part in pd.read_csv(path, chunksize=ROWS_AT_ONCE, **read):
+                if not isinstance(part.index, pd.RangeIndex):  # pandas takes surplus columns so
+                    raise InputError(f"{path}: has rows with more columns than its header")
+                yield part
+    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise InputError(f"{path}: is no CSV file: {in_a_line(error)}") from error
 
 
 def _parquet(path: Path) -> Tables:
@@ -190,32 +185,25 @@ def _parquet(path: Path) -> Tables:
         raise InputError(f"{path}: is no Parquet file: {in_a_line(error)}") from error
 
 
-def _unread(path: str | Path, error: OSError) -> InputError:
-    return InputError(f"{path}: cannot be read ({error.strerror or error})")
-
-
 def _json_lines(path: Path) -> Tables:
     users: list[tuple[Any, list[Any], Any]] = []
     before: set[int] = set()
     rows = 0
-    try:
-        with path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                if not line.strip():
-                    continue
-                users.append(_user_of(path, number, line))
-                mark = hash(str(users[-1][0]))
-                if mark in before:
-                    raise InputError(
-                        f"{path}: line {number}: user {users[-1][0]} has a line already; give one"
-                    )
-                before.add(mark)
-                rows += len(users[-1][1])
-                if rows >= ROWS_AT_ONCE:
-                    yield _as_table(users)
-                    users, rows = [], 0
-    except OSError as error:
-        raise _unread(path, error) from error
+    with reading(path), path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            users.append(_user_of(path, number, line))
+            mark = hash(str(users[-1][0]))
+            if mark in before:
+                raise InputError(
+                    f"{path}: line {number}: user {users[-1][0]} has a line already; give one"
+                )
+            before.add(mark)
+            rows += len(users[-1][1])
+            if rows >= ROWS_AT_ONCE:
+                yield _as_table(users)
+                users, rows = [], 0
     if users:
         yield _as_table(users)
 
