@@ -16,10 +16,9 @@ from torch import nn
 
 from recbole_hstu.config.config import option
 from recbole_hstu.distributed.batch_share import BatchShare
+from recbole_hstu.layers.blocks.causal_decoder import CausalDecoder
 from recbole_hstu.layers.blocks.hstu_block import dropout
-from recbole_hstu.layers.blocks.ligr_block import LiGRLayer
 from recbole_hstu.layers.blocks.packing import Packing
-from recbole_hstu.layers.blocks.softmax_block import same_row_masks
 from recbole_hstu.layers.codes.code_decoder import CodeDecoder, CodeDecoding
 from recbole_hstu.model.parts.generative_retriever import GenerativeRetriever
 from recbole_hstu.model.parts.user_rows import UserRows
@@ -54,8 +53,7 @@ class TIGERSmall(GenerativeRetriever, UserRows, SequentialRecommender):
             nn.init.normal_(table, std=0.02)
         shape = {"hidden_size": hidden_size, "dropout": self.dropout}
         shape |= {"n_heads": option(config, "n_heads"), "inner_size": option(config, "inner_size")}
-        self.layers = nn.ModuleList(LiGRLayer(**shape) for _ in range(option(config, "n_layers")))
-        self.norm = nn.LayerNorm(hidden_size)
+        self.encoder = CausalDecoder(n_layers=option(config, "n_layers"), **shape)
         self.decoder = CodeDecoder(
             hidden_size=hidden_size, inner_size=option(config, "decoder_size"), n_codes=n_codes
         )
@@ -66,11 +64,7 @@ class TIGERSmall(GenerativeRetriever, UserRows, SequentialRecommender):
         item = packing.pack(interaction[self.ITEM_SEQ])  # (T,)
         code = self.trie.code[self.trie.path[item, 1:]]  # (T, levels)
         x = F.embedding_bag(code, self.codes, mode="sum") + self.positions[packing.positions]
-        x = packing.pad(dropout(x, self.dropout, self.training))
-        masks = same_row_masks(packing)
-        for layer in self.layers:
-            x = layer(x, packing, masks)
-        return self.norm(packing.unpad(x)), packing
+        return self.encoder(dropout(x, self.dropout, self.training), packing), packing
 
     def loss_of_share(self, interaction, share: BatchShare) -> tuple[torch.Tensor, float]:
         """The loss of some rows of a batch, and their share of the positions it is a mean over."""
