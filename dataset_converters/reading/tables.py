@@ -29,7 +29,7 @@ def is_separated(path: Path) -> bool:
     return _kind(path) in (".csv", ".tsv")
 
 
-def read_chunks(tally: Tally, columns: Collection[str], *, quotes: bool = True) -> Iterator[Chunk]:
+def read_chunks(tally: Tally, columns: Collection[str], *, quotes: bool) -> Iterator[Chunk]:
     """The records of the tally's file by columns, each with `columns` at least; none is counted.
 
     The ending of the name says what the file is: one of `FORMATS`, all but Parquet also with `.gz`.

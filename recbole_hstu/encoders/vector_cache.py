@@ -33,7 +33,7 @@ _TEXTS_A_QUERY = 500
 logger = logging.getLogger(__name__)
 
 
-def encode_texts(encoder: Encoder, texts: Sequence[str], *, progress: bool = True) -> np.ndarray:
+def encode_texts(encoder: Encoder, texts: Sequence[str], *, progress: bool) -> np.ndarray:
     """Vectors (len(texts), dim) float32; what the cache holds is not encoded again.
 
     Raises:

@@ -53,7 +53,7 @@ def sampled_softmax(
 
 
 def sampled_logits(
-    queries, table, positives, negatives, temperature, positive_table=None, impl="auto"
+    queries, table, positives, negatives, temperature, positive_table, impl
 ) -> torch.Tensor:
     """(T, 1 + R) similarities / temperature: the positive's, and the negatives', `MASKED` where one
     is its own positive. The arguments are those of `sampled_softmax`."""
@@ -162,7 +162,7 @@ def _without_hits(logits, positives, negatives) -> torch.Tensor:
     return logits.masked_fill(F.pad(negatives == positives.unsqueeze(1), (1, 0)), MASKED)
 
 
-def _first_of(logits, log_weight: float, added: torch.Tensor | None = None) -> torch.Tensor:
+def _first_of(logits, log_weight: float, added: torch.Tensor | None) -> torch.Tensor:
     """Mean cross-entropy of the first of (T, 1 + R) logits against the others."""
     if added is not None:
         logits = logits + added

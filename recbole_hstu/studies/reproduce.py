@@ -75,8 +75,8 @@ def published(name: str, dataset: str | None) -> Published:
 def reproduce(
     name: str,
     dataset: str | None,
-    config_files: Sequence[str | Path] = (),
-    options: Mapping[str, Any] | None = None,
+    config_files: Sequence[str | Path],
+    options: Mapping[str, Any],
 ) -> tuple[str, bool]:
     """Run the models of a published table with its settings and print ours beside the paper's.
 
@@ -93,7 +93,7 @@ def reproduce(
     Raises:
         InputError: bad input; nothing has been trained.
     """
-    options = dict(options or {})
+    options = dict(options)
     check_many_trainings(options)
     paper = published(name, dataset)
     seeds = _seeds(paper, options)

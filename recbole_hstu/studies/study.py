@@ -43,7 +43,7 @@ from recbole_hstu.training import checkpoint
 logger = logging.getLogger(__name__)
 
 
-def run_study(plan: Sequence[PlannedRun], folder: Path, jobs: int = 1) -> list[RunRecord]:
+def run_study(plan: Sequence[PlannedRun], folder: Path, jobs: int) -> list[RunRecord]:
     """The records of all planned runs, in their order.
 
     Args:

@@ -66,7 +66,7 @@ def form_of(config: Any) -> dict[str, str]:
 FIELD_TYPES = ("token", "token_seq", "float", "float_seq")
 
 
-def read_header(path: str | Path, *, separator: str = "\t", encoding: str = "utf-8") -> list[str]:
+def read_header(path: str | Path, *, separator: str, encoding: str) -> list[str]:
     """Column headers `name:type` of an atomic file, in file order.
 
     Raises:
@@ -107,7 +107,7 @@ def read_header(path: str | Path, *, separator: str = "\t", encoding: str = "utf
     return columns
 
 
-def column_names(path: str | Path, *, separator: str = "\t", encoding: str = "utf-8") -> list[str]:
+def column_names(path: str | Path, *, separator: str, encoding: str) -> list[str]:
     """Names of an atomic file's columns, in file order; errors: see `read_header`."""
     header = read_header(path, separator=separator, encoding=encoding)
     return [column.partition(":")[0] for column in header]

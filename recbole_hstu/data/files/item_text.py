@@ -125,9 +125,9 @@ def read_items(
     path: str | Path,
     fields: Collection[str],
     *,
-    item_field: str = "item_id",
-    separator: str = "\t",
-    encoding: str = "utf-8",
+    item_field: str,
+    separator: str,
+    encoding: str,
 ) -> pd.DataFrame:
     """Columns of an `.item` file by item token, in the order of the file.
 

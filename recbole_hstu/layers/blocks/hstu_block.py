@@ -114,7 +114,7 @@ class RelativeBias(nn.Module):
         kind: both, time, position or none; a table that is left out is 0 and is not trained.
     """
 
-    def __init__(self, *, n_positions: int, kind: str = "both"):
+    def __init__(self, *, n_positions: int, kind: str):
         super().__init__()
         self.n_positions = n_positions
         self.position = _bias_table(2 * n_positions - 1, kind in ("both", "position"))
@@ -182,8 +182,8 @@ class HSTULayer(nn.Module):
         v_size: int,
         n_positions: int,
         dropout: float,
-        attention: str = "silu",
-        relative_bias: str = "both",
+        attention: str,
+        relative_bias: str,
         compile: Callable[[Callable], Callable] = lambda function: function,
     ):
         super().__init__()
