@@ -233,13 +233,16 @@ def load(
 
 
 def _warn_of_another_split(file: str | Path, plain: Mapping[str, Any], config: Config) -> None:
+    """Where the training, or the choice of its best epoch, may have seen what is tested now."""
     trained, now = (settings["eval_args"]["split"] for settings in (plain, config))
-    held_out_before = "LS" in trained and now == {"LS": "test_only"}
-    if trained != now and not held_out_before:
+    held_out = now == trained or (trained, now) == ({"LS": "valid_and_test"}, {"LS": "test_only"})
+    orders = {"tie_order", "rm_dup_inter", "val_interval"} & plain.keys()
+    others = [f"{key} {plain[key]}" for key in sorted(orders) if plain[key] != config[key]]
+    if not held_out or others:
         logger.warning(
-            "%s: was trained with the split %s; its training may hold what %s tests on, and the "
-            "figures then say too much",
-            *(file, trained, now),
+            "%s: was trained with %s; it may have seen what %s tests on, and the figures then say "
+            "too much",
+            *(file, ", ".join([f"the split {trained}", *others]), now),
         )
 
 

@@ -9,7 +9,7 @@ import torch
 from recbole.evaluator import Collector, Evaluator
 from recbole.evaluator.register import metrics_dict
 
-from recbole_hstu.data.loaders import OF_SCORES
+from recbole_hstu.data.evaluation_loaders import OF_SCORES
 from recbole_hstu.distributed import processes
 from recbole_hstu.evaluation.metrics import KINDS, user_metric
 from recbole_hstu.evaluation.ranks import target_ranks
@@ -72,6 +72,7 @@ class RankCollector(Collector):
             self._write_hits()
             self.partial = True
             super().eval_batch_collect(scores_tensor, interaction, positive_u, positive_i)
+            self._forget_barred_hits(scores_tensor)
             return
         if any(map(self.register.need, OF_SCORES)):
             whole, self.register = self.register, _OfScores(self.register)
@@ -86,6 +87,13 @@ class RankCollector(Collector):
         if self.register.need("rec.items"):
             _, items = best_of_block(scores_tensor, max(self.topk))
             self.data_struct.update_tensor("rec.items", items)
+
+    def _forget_barred_hits(self, scores: torch.Tensor) -> None:
+        """RecBole's lists may hold items of -inf, where a row has fewer candidates."""
+        if self.register.need("rec.topk"):
+            hits = self.data_struct.get("rec.topk")[-len(scores) :]
+            best = scores.topk(max(self.topk), dim=1).values.to(hits.device)
+            hits[:, :-1][best == -torch.inf] = 0
 
     def _collect_blocks(self, scores: ScoreBlocks, targets: torch.Tensor) -> None:
         if self._barred is not None:

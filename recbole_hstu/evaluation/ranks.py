@@ -29,8 +29,9 @@ class TargetRanks(NamedTuple):
 def target_ranks(scores: Tensor, targets: Tensor) -> TargetRanks:
     """The place of each row's target when its candidates are sorted by score.
 
-    Equal scores stand in the order of their ids, as a stable sort leaves them: a model that gives
-    every item the same score gains nothing by it.
+    Equal scores stand in the order of their ids, as a stable sort leaves them. Ids go by first
+    appearance in the data, so that ties have some popularity in them: a model that gives every
+    item the same score has an HR@10 of .017 on MovieLens-100K, where chance has .006.
 
     Candidates are all items but column 0 (padding) and items scored -inf (RecBole's way to mask).
     A target that is no candidate itself has rank `MISSED`. `ties` counts the other candidates that

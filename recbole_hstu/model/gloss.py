@@ -33,6 +33,7 @@ class GLoSS(LIS):
         InputError: no `queries`, a file without any user of the data set, or what LIS raises.
     """
 
+    not_searchable = "its texts were written with knowledge of the validation items"
     found: torch.Tensor
     likeness: torch.Tensor
 

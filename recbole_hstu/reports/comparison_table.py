@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from recbole_hstu.evaluation.metrics import tested_as
 from recbole_hstu.evaluation.significance import PairedTest
 from recbole_hstu.records.run_record import OK, RunRecord, by_label
+from recbole_hstu.reports.unlike_terms import unlike_terms
 
 SMALLER_IS_BETTER = ("averagepopularity", "giniindex", "tie_share")
 DIGITS = 4
@@ -83,7 +84,7 @@ def comparison_table(
         _row(label, labelled, tuple(column[label] for column in columns))
         for label, labelled in runs.items()
     )
-    legend = _legend(rows, baseline, tests)
+    legend = (*_legend(rows, baseline, tests), *unlike_terms(runs))
     return Table(records[0].dataset, records[0].protocol, names, rows, legend)
 
 
@@ -241,7 +242,7 @@ def _legend(
         references = ", ".join(dict.fromkeys(one_line(t.reference) for t in tests.values()))
         n_tests = len({(label, tested_as(metric)) for label, metric in tests})
         lines.append(
-            f"† better, ‡ worse than the best baseline ({references}): paired t-test over users, "
-            f"Holm's correction for {n_tests} comparisons, p < {ALPHA:g}."
+            f"† better, ‡ worse than the best baseline on the test ({references}): paired t-test "
+            f"over users, Holm's correction for {n_tests} comparisons, p < {ALPHA:g}."
         )
     return tuple(lines)

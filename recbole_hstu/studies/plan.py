@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from recbole.utils import ModelType
+
 from recbole_hstu.config.config import Config
 from recbole_hstu.data.data_set_class import asks_for_users, check_mask
 from recbole_hstu.records.same_terms import EVALUATION_OPTIONS, window_of_mask
@@ -133,6 +135,7 @@ def plan_runs(
     ]
     _check_evaluated_alike(runs)
     _check_tie_orders(runs)
+    _log_unequal_epochs(runs)
     return runs
 
 
@@ -243,6 +246,22 @@ def _check_tie_orders(runs: Sequence[PlannedRun]) -> None:
         raise InputError(
             f"tie_order: the rows would not be judged alike ({shown}); give every model a row in "
             "each order, or all rows the same"
+        )
+
+
+def _log_unequal_epochs(runs: Sequence[PlannedRun]) -> None:
+    """Where nothing is validated, the last epoch counts, and some models have 300, others 101."""
+    first = runs[0].config
+    is_validated = first["eval_args"]["split"] != {"LS": "test_only"} and first["eval_step"]
+    kinds = {run.label: run.config for run in runs}
+    trained = {k: c for k, c in kinds.items() if c["MODEL_TYPE"] != ModelType.TRADITIONAL}
+    epochs = {label: config["epochs"] for label, config in trained.items() if config["epochs"] > 1}
+    if not is_validated and len(set(epochs.values())) > 1:
+        shown = ", ".join(f"{label} {n}" for label, n in epochs.items())
+        logger.warning(
+            "nothing is validated, so that the last epoch counts, and the rows have unlike epochs "
+            "(%s); --epochs=N gives all the same, --protocol=recbole stops each where it is best",
+            shown,
         )
 
 

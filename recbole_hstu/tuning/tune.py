@@ -232,6 +232,9 @@ def _check_space(space: Space, planned: PlannedRun) -> None:
 def _check_data(planned: PlannedRun) -> None:
     """Whether the data can be used and validate; text vectors are made here, once for all."""
     config = planned.config
+    why = getattr(config.model_class, "not_searchable", None)
+    if why is not None:
+        raise InputError(f"--model={config['model']}: no search on validation will do, since {why}")
     check_segment_options(config)
     train, valid, _ = make_loaders(config, load_dataset(config))
     if valid is None or not config["eval_step"]:

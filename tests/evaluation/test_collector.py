@@ -5,7 +5,7 @@ import torch
 from recbole.evaluator import Collector, Evaluator
 
 from recbole_hstu.config.config import Config
-from recbole_hstu.data import loaders
+from recbole_hstu.data import evaluation_loaders
 from recbole_hstu.evaluation.collector import RankCollector, RankEvaluator
 
 V = 60
@@ -73,6 +73,15 @@ def test_rows_with_several_targets_are_counted_with_the_others(batches):
     assert len(struct.get("rec.topk")) == 7 + 20 + 20
 
 
+def test_items_that_are_no_candidates_are_no_hits_of_rows_with_several_targets(batches):
+    scores = torch.full((1, V), -torch.inf)
+    scores[0, [3, 5]] = torch.tensor([1.0, 2.0])
+    targets = torch.arange(1, V)
+    several = (scores, torch.zeros_like(targets), targets)
+    (theirs, _), (ours, _) = results(["Precision"], [several])
+    assert (theirs["precision@20"], ours["precision@20"]) == (1.0, 0.1)
+
+
 def test_an_evaluation_forgets_the_one_before(batches):
     config = Config("SASRec", "ml-100k", config_dict={"topk": [5], "valid_metric": "MRR@5"})
     collector = RankCollector(config)
@@ -83,12 +92,12 @@ def test_an_evaluation_forgets_the_one_before(batches):
 
 
 def test_rows_at_once_are_bounded_by_their_scores(monkeypatch, caplog):
-    monkeypatch.setattr(loaders, "_MAX_SCORES", 1000)
+    monkeypatch.setattr(evaluation_loaders, "_MAX_SCORES", 1000)
     with caplog.at_level("INFO"):
-        assert loaders._rows_at_once(1024, 100) == 10
+        assert evaluation_loaders._rows_at_once(1024, 100) == 10
     assert "10 rows at once, not 1024" in caplog.text
-    assert loaders._rows_at_once(4, 100) == 4
-    assert loaders._rows_at_once(4, 5000) == 1
+    assert evaluation_loaders._rows_at_once(4, 100) == 4
+    assert evaluation_loaders._rows_at_once(4, 5000) == 1
 
 
 def test_equal_scores_stand_in_the_order_of_their_items():

@@ -7,12 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_data import random_rows, small_config, small_options, write_inter
 
-from recbole_hstu.data import loaders
+from recbole_hstu.data import evaluation_loaders
 from recbole_hstu.data.data_set import load_dataset
 from recbole_hstu.evaluation import top_k as sizes
 from recbole_hstu.evaluation.ranks import target_ranks
 from recbole_hstu.evaluation.score_blocks import ScoreBlocks
-from recbole_hstu.quick_start import run
+from recbole_hstu.quick_start import make_loaders, run
 from recbole_hstu.support.errors import InputError
 
 
@@ -76,7 +76,7 @@ def test_large_catalogues_are_ranked_in_blocks_to_the_same_end(monkeypatch):
     more = {"mask_seen": True, "candidates": "training", "metrics": ["NDCG", "ItemCoverage"]}
     options = small_options(epochs=1, eval_batch_size=7, **more)
     whole = run("HSTU", "toy", config_dict=options)
-    monkeypatch.setattr(loaders, "_MAX_SCORES", 60)
+    monkeypatch.setattr(evaluation_loaders, "_MAX_SCORES", 60)
     monkeypatch.setattr(sizes, "BLOCK_SCORES", 16)
     monkeypatch.setattr(sizes, "LEAST_BLOCK", 4)
     blocks = run("HSTU", "toy", config_dict=options)
@@ -87,10 +87,10 @@ def test_large_catalogues_are_ranked_in_blocks_to_the_same_end(monkeypatch):
 
 def test_what_needs_all_scores_at_once_has_them(monkeypatch):
     write_inter(random_rows(n_users=12))
-    monkeypatch.setattr(loaders, "_MAX_SCORES", 60)
+    monkeypatch.setattr(evaluation_loaders, "_MAX_SCORES", 60)
     found = {}
     for model, metrics in (("HSTU", ["NDCG"]), ("HSTU", ["NDCG", "GAUC"]), ("SASRec", ["NDCG"])):
         config = small_config(model, metrics=metrics, eval_batch_size=7)
-        test = loaders.make_loaders(config, load_dataset(config))[2]
+        test = make_loaders(config, load_dataset(config))[2]
         found[model, len(metrics)] = (test.in_blocks, test.step)
     assert found == {("HSTU", 1): (True, 7), ("HSTU", 2): (False, 2), ("SASRec", 1): (False, 2)}

@@ -8,6 +8,7 @@ import pytest
 import torch
 from small_data import small_config, small_options
 
+from recbole_hstu.cli import main
 from recbole_hstu.data.data_set import load_dataset
 from recbole_hstu.data.files.query_file import read_queries, write_queries
 from recbole_hstu.data.loaders import make_loaders
@@ -125,6 +126,15 @@ def test_queries_are_asked_for(shop):
     config = small_config("GLoSS", retriever="bm25", **TEXT)
     with pytest.raises(InputError, match="add --queries=FILE"):
         build_model(config, load_dataset(config))
+
+
+def test_no_search_selects_on_items_that_the_texts_were_written_with(shop, capsys):
+    Path("space.yaml").write_text("retriever: {choice: [bm25, vectors]}\n")
+    write_queries("q.jsonl", {"u1": ["word1"]})
+    line = ["tune", "--model=GLoSS", "--dataset=toy", "--params_file=space.yaml"]
+    line += [f"--{key}={value}" for key, value in small_options("GLoSS").items()]
+    assert main([*line, "--queries=q.jsonl", "--item_text={fields: [title]}"]) == 2
+    assert "written with knowledge of the validation items" in capsys.readouterr().err
 
 
 def test_a_service_answers_known_users_from_their_texts(shop):
