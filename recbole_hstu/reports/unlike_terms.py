@@ -41,7 +41,10 @@ def _who(what: str, rows: Mapping[str, RunRecord], does: Callable[[RunRecord], b
 
 
 def _learns_last(run: RunRecord) -> bool:
-    return run.train_view == "user" and run.config.get("windows") == "last"
+    if run.train_view != "user" or run.config.get("windows") != "last":
+        return False
+    events = run.config.get("train_events")  # of which there may be no more than it learns from
+    return events is None or events > run.config["MAX_ITEM_LIST_LENGTH"] + 1
 
 
 def _reads_request_time(run: RunRecord) -> bool:

@@ -22,6 +22,8 @@ def test_what_rows_have_unlike_is_told():
         "Learn from the last events of a user alone (windows: last): HSTU.",
         "Read the time of the request: HSTU.",
     )
+    hstu = run("HSTU", windows="last", train_events=201, MAX_ITEM_LIST_LENGTH=200)
+    assert comparison_table([hstu, run("SASRec", view="window")]).legend == ()
     counts = run("counts", windows="all", recent_days=[4])
     assert comparison_table([counts, run("SASRec", view="window")]).legend == (
         "Read the time of the request: counts.",
