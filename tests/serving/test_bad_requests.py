@@ -45,7 +45,7 @@ def refused(call, *words):
         ([], ["nobody"]),
         ([[]], ["user 0", "empty"]),
         ([[("i1", 5)], []], ["user 1", "empty"]),
-        ([[("i1", 5), ("nothing", 7)]], ["1 of 2 events", "nothing", "on_unknown=warn"]),
+        ([[("i1", 5), ("nothing", 7)]], ["1 of 2 events", "nothing", "on_unknown=ignore"]),
         ([[("[PAD]", 5)]], ["does not know"]),
         ([[("i1", 7), ("i2", 5)]], ["user 0", "5 comes after 7", "oldest first"]),
         ([[("i1", float("nan"))]], ["nan is not a whole number"]),
@@ -77,7 +77,7 @@ def test_bad_histories(models, histories, words):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"at": None}, ["HSTU reads the time of the request", "give one .--at="]),
+        ({"at": None}, ["HSTU reads the time of the request", "give one, such as at="]),
         ({"at": 6}, ["6 lies before the last event of user 0 .7."]),
         ({"at": float("nan")}, ["at: nan"]),
         ({"at": [9, 9]}, ["2 times for 1 users"]),
