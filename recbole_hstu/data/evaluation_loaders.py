@@ -129,8 +129,9 @@ class UserEvalDataLoader(_SharedEvalDataLoader):
     def __init__(self, config, dataset, sampler, shuffle=False):
         self.mask_seen = config["mask_seen"]
         phase = sampler.phases.index(sampler.phase)
-        self.before = sampler.get_used_ids()[sampler.phases[phase - 1]]
-        if "LS" in config["eval_args"]["split"]:
+        if self.mask_seen:
+            self.before = sampler.get_used_ids()[sampler.phases[phase - 1]]
+        if "LS" in config["eval_args"]["split"] and config["benchmark_filename"] is None:
             dataset = _with_two_before(dataset, sampler.datasets[:phase])
         super().__init__(config, dataset, sampler, shuffle=shuffle)
         getLogger().info(
@@ -141,7 +142,7 @@ class UserEvalDataLoader(_SharedEvalDataLoader):
 
     def _set_user_property(self, uid, used_item, positive_item):
         super()._set_user_property(uid, used_item, positive_item)
-        if uid is not None:
+        if uid is not None and self.mask_seen:
             self.uid2history_item[uid] = torch.tensor([*self.before[uid]], dtype=torch.int64)
 
     def collate_fn(self, index):

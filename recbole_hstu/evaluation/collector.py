@@ -92,8 +92,8 @@ class RankCollector(Collector):
         """RecBole's lists may hold items of -inf, where a row has fewer candidates."""
         if self.register.need("rec.topk"):
             hits = self.data_struct.get("rec.topk")[-len(scores) :]
-            best = scores.topk(max(self.topk), dim=1).values.to(hits.device)
-            hits[:, :-1][best == -torch.inf] = 0
+            n_candidates = (scores > -torch.inf).sum(1, keepdim=True).to(hits.device)
+            hits[:, :-1][torch.arange(max(self.topk), device=hits.device) >= n_candidates] = 0
 
     def _collect_blocks(self, scores: ScoreBlocks, targets: torch.Tensor) -> None:
         if self._barred is not None:

@@ -84,7 +84,8 @@ def comparison_table(
         _row(label, labelled, tuple(column[label] for column in columns))
         for label, labelled in runs.items()
     )
-    legend = (*_legend(rows, baseline, tests), *unlike_terms(runs))
+    shown = {one_line(label): labelled for label, labelled in runs.items()}
+    legend = (*_legend(rows, baseline, tests), *unlike_terms(shown))
     return Table(records[0].dataset, records[0].protocol, names, rows, legend)
 
 

@@ -12,7 +12,7 @@ def unlike_terms(rows: Mapping[str, Sequence[RunRecord]]) -> tuple[str, ...]:
     """A sentence for each thing that some rows have and others have not.
 
     Args:
-        rows: the runs of each label.
+        rows: the runs of each label, which is shown as it stands.
     """
     finished = {label: [run for run in runs if run.status == OK] for label, runs in rows.items()}
     of_rows = {label: runs[0] for label, runs in finished.items() if runs}
@@ -37,7 +37,7 @@ def _who(what: str, rows: Mapping[str, RunRecord], does: Callable[[RunRecord], b
     those = [label for label, run in rows.items() if does(run)]
     if not those or len(those) == len(rows):
         return ""
-    return f"{what}: {', '.join(' '.join(label.split()) for label in those)}."
+    return f"{what}: {', '.join(those)}."
 
 
 def _learns_last(run: RunRecord) -> bool:

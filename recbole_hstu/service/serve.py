@@ -14,6 +14,7 @@ import uvicorn
 
 from recbole_hstu.service.app import make_app
 from recbole_hstu.service.connection import Connection
+from recbole_hstu.service.guard import Guard
 from recbole_hstu.service.item_titles import ItemTitles, read_titles
 from recbole_hstu.service.served_model import ServedModel
 from recbole_hstu.serving.approximate_index import ApproximateIndex
@@ -56,17 +57,23 @@ def serve(checkpoints: Sequence[str], options: Mapping[str, Any]) -> None:
         app = make_app(models, token=token, max_waiting=given["max_waiting"])
         # uvicorn sends itself the signal again that has stopped it.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-        config = uvicorn.Config(
-            app,
-            http=Connection,
-            ws="none",
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=_STOP_SECONDS,
-        )
         _announce(door, given["host"], token)
-        uvicorn.Server(config).run(sockets=[door])
+        server_of(app, _STOP_SECONDS).run(sockets=[door])
+
+
+def server_of(app: Guard, stop_seconds: float | None) -> uvicorn.Server:
+    """What speaks HTTP for the application; `stop_seconds` is how long a stop waits for what is at
+    work, None for as long as it takes."""
+    config = uvicorn.Config(
+        app,
+        http=Connection,
+        ws="none",
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=stop_seconds,  # type: ignore[arg-type]  # half seconds will do
+    )
+    return uvicorn.Server(config)
 
 
 def _checked(options: Mapping[str, Any]) -> dict[str, Any]:

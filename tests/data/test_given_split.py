@@ -4,7 +4,7 @@ import pytest
 from small_data import random_rows, small_config, small_options, write_inter
 
 from recbole_hstu.data.data_set_class import create_dataset
-from recbole_hstu.quick_start import run
+from recbole_hstu.quick_start import make_loaders, run
 from recbole_hstu.support.errors import InputError
 
 PARTS = ("train", "valid", "test")
@@ -35,6 +35,16 @@ def test_a_general_model_trains_on_interactions(tmp_path, monkeypatch):
     assert [len(part) for part in parts] == [len(train), len(valid), len(test)]
     result = run("BPR", "toy", config_dict=small_options("BPR", **GIVEN))
     assert 0 <= result["test_result"]["hit@5"] <= 1
+
+
+def test_whoever_a_split_in_files_tests_is_tested(tmp_path, monkeypatch):
+    """A user of one earlier event, too: leave-one-out would leave him out."""
+    monkeypatch.chdir(tmp_path)
+    train, valid, test = interactions()
+    own = [row for row in train if row[0] == test[0][0]]
+    write_parts(([row for row in train if row not in own[1:]], valid, test))
+    config = small_config("BPR", **GIVEN)
+    assert make_loaders(config, create_dataset(config))[2].sample_size == len(test)
 
 
 def test_a_sequential_model_needs_rows_with_their_histories(tmp_path, monkeypatch):

@@ -5,14 +5,12 @@ import json
 import threading
 from contextlib import contextmanager
 
-import uvicorn
 from served import toy_with_text, trained
 from waiting import until
 
 from recbole_hstu.service.app import make_app
-from recbole_hstu.service.connection import Connection
 from recbole_hstu.service.item_titles import ItemTitles, read_titles
-from recbole_hstu.service.serve import open_door
+from recbole_hstu.service.serve import open_door, server_of
 from recbole_hstu.service.served_model import ServedModel
 from recbole_hstu.serving.recommender import Recommender
 
@@ -60,16 +58,7 @@ def running(models, stop_seconds=None, **options):
     """A `Client` of a service that runs while the block does; then what is at work has
     `stop_seconds`."""
     door = open_door("127.0.0.1", 0)
-    app = make_app(models, **options)
-    config = uvicorn.Config(
-        app,
-        http=Connection,
-        ws="none",
-        log_level="warning",
-        access_log=False,
-        timeout_graceful_shutdown=stop_seconds,
-    )
-    server = uvicorn.Server(config)
+    server = server_of(make_app(models, **options), stop_seconds)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [door]}, daemon=True)
     thread.start()
     until(lambda: server.started)
