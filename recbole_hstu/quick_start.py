@@ -23,14 +23,7 @@ from recbole_hstu.model.parts.text_model import text_config
 from recbole_hstu.records.make_record import check_segment_options, make_record
 from recbole_hstu.records.run_log import RunLog
 from recbole_hstu.records.run_record import write_run
-from recbole_hstu.support.errors import (
-    ANY_REASON,
-    REFUSALS,
-    InputError,
-    in_a_line,
-    packages_needed,
-    refused_by_recbole,
-)
+from recbole_hstu.support.errors import InputError, in_a_line, packages_needed
 from recbole_hstu.support.files.writable import check_run_folders
 from recbole_hstu.support.memory import keep_freed_memory
 from recbole_hstu.training import checkpoint
@@ -40,6 +33,7 @@ from recbole_hstu.training.preparation import (
     configuration,
     make_trainer,
     provide_text,
+    refused_by_model,
     take_up_launch,
 )
 from recbole_hstu.training.silence import nothing_written
@@ -123,7 +117,9 @@ def _run(
         judge = getattr(trainer, "test", trainer.evaluate)  # boosted trees have RecBole's alone
         best = valid is not None and (saved or getattr(trainer, "has_best", False))
         show = _shows_progress(config)
-        test_result = judge(judged, load_best_model=best, show_progress=show) if judged else None
+        with refused_by_model(config):
+            options = {"load_best_model": best, "show_progress": show}
+            test_result = judge(judged, **options) if judged else None
         if best and not judged and not on_validation:
             trainer._load_best()
         getLogger().info(set_color("best valid ", "yellow") + f": {valid_result}")
@@ -181,9 +177,7 @@ def _fitted(config: Config, trainer: Any, train: Any, valid: Any, saved: bool, w
         watch(epoch + 1, score)
 
     more = {"callback_fn": counted} if watch else {}  # boosted trees know none
-    # DGCF cannot train on few items, nor NCL. A process that is lost is a RuntimeError, too.
-    reasons = ANY_REASON if processes.count() == 1 else REFUSALS
-    with refused_by_recbole(f"--model={config['model']}", errors=reasons):
+    with refused_by_model(config):
         show = _shows_progress(config)
         return trainer.fit(train, valid, saved=saved, show_progress=show, **more)
 
@@ -265,7 +259,7 @@ def evaluate(
     """
     config, network, _, train, valid, test = load(file, model, config_dict)
     config["checkpoint_dir"] = str(Path(file).parent)  # RecBole's trainer makes the folder
-    with packages_needed(f"--model={config['model']}"), nothing_written(config):
+    with refused_by_model(config), nothing_written(config):
         trainer = make_trainer(config, network)
         trainer.eval_collector.data_collect(train)
         judged = {"valid_result": valid, "test_result": test}

@@ -8,7 +8,6 @@ never read here.
 from __future__ import annotations
 
 import copy
-import difflib
 import hashlib
 import os
 from collections.abc import Collection, Mapping, Sequence
@@ -29,7 +28,12 @@ from recbole.utils.argument_list import (
 from scipy.sparse import dok_matrix
 
 from recbole_hstu.config.model_registry import address, check_methods, find_model
-from recbole_hstu.config.option_checks import CLICKS, check_options, unlisted_options
+from recbole_hstu.config.option_checks import (
+    CLICKS,
+    check_options,
+    meant_option,
+    unlisted_options,
+)
 from recbole_hstu.config.properties import (
     PROPERTIES,
     dataset_settings,
@@ -48,6 +52,7 @@ from recbole_hstu.support.secrets import masked
 from recbole_hstu.support.settings import Settings
 from recbole_hstu.support.yaml_values import (
     YamlLoader,
+    list_of_files,
     load_yaml,
     merge_yaml,
     merged,
@@ -119,7 +124,7 @@ class Config(RecBoleConfig):
         return YamlLoader
 
     def _load_config_files(self, file_list: Sequence[str | Path] | None) -> dict[str, Any]:
-        self._files = list(file_list or ())
+        self._files = list_of_files(file_list)
         return merge_yaml(self._files)
 
     def _load_cmd_line(self) -> dict[str, Any]:
@@ -198,10 +203,8 @@ class Config(RecBoleConfig):
                 message = f"{key}: {self.model} has no such option; {gone[key].meaning}"
                 raise UnknownOption(key, self._place(key) + message)
             if key not in known:
-                meant = sorted((known - set(gone)).union(self.taken_out))
-                near = difflib.get_close_matches(key, meant, n=1, cutoff=0.0)
-                message = f"unknown option '{key}'; did you mean '{near[0]}'?"
-                raise UnknownOption(key, self._place(key) + message)
+                hint = meant_option(key, (known - set(gone)).union(self.taken_out), self.model)
+                raise UnknownOption(key, f"{self._place(key)}unknown option '{key}'; {hint}")
 
     def _place(self, key: str) -> str:
         """The configuration file that an option comes from."""
@@ -224,10 +227,8 @@ class Config(RecBoleConfig):
         for option in self._declared.values():
             option.check(final.get(option.name))
         check_options(final, self.model_class)
-        final.setdefault(
-            "load_col",
-            {"inter": [final["USER_ID_FIELD"], final["ITEM_ID_FIELD"], final["TIME_FIELD"]]},
-        )
+        columns = [final[key] for key in ("USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD")]
+        final.setdefault("load_col", {"inter": columns})
         if final["MODEL_TYPE"] == ModelType.SEQUENTIAL and final.get("loss_type") == "CE":
             # RecBole refuses cross-entropy with its own default of one sampled negative.
             self.internal_config_dict["train_neg_sample_args"] = None

@@ -101,21 +101,24 @@ def find_model(name: str) -> type:
 
 def _at(place: str, name: str) -> type:
     module, _, path = place.partition(":")
+    if not all(part.isidentifier() for part in module.split(".")):
+        raise InputError(f"--model={name}: expected module:Class, as in --model=markov:Markov")
     if str(Path.cwd()) not in sys.path:  # as `python -m` has it: models of one's own lie there
         sys.path.append(str(Path.cwd()))
     try:
         found: Any = _import(module)
-        for part in path.split("."):
-            found = getattr(found, part)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise InputError(f"--model={name}: {missing_package(error)}") from error
-        raise InputError(
-            f"--model={name}: there is no module {error.name}; it must lie in this folder, on "
-            "PYTHONPATH, or be installed"
-        ) from error
-    except (AttributeError, ValueError, TypeError) as error:
-        raise InputError(f"--model={name}: the module {module} has no class '{path}'") from error
+        mend = "it must lie in this folder, on PYTHONPATH, or be installed"
+        if module.endswith(".py"):
+            mend = f"write --model={module.removesuffix('.py')}:{path}"
+        raise InputError(f"--model={name}: there is no module {error.name}; {mend}") from error
+    for part in path.split("."):
+        if not hasattr(found, part):
+            file = getattr(found, "__file__", "built in")  # perhaps not the file that was meant
+            raise InputError(f"--model={name}: the module {module} ({file}) has no class '{path}'")
+        found = getattr(found, part)
     if not isinstance(found, type) or not isinstance(getattr(found, "type", None), ModelType):
         raise InputError(
             f"--model={name}: is no model; derive it from one of RecBole's, such as "
@@ -145,6 +148,9 @@ def check_methods(model_class: Any, name: str) -> None:
 
 
 def _unknown_model(name: str) -> InputError:
+    if Path(f"{name.removesuffix('.py')}.py").is_file():
+        here = name.removesuffix(".py")
+        return InputError(f"--model={name}: to name a class of {here}.py write {here}:Class")
     lower = {one.lower(): one for one in sorted(model_names(), reverse=True)}
     near = [lower[n] for n in difflib.get_close_matches(name.lower(), lower, n=3, cutoff=0)]
     return InputError(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from numbers import Integral
 from typing import Any
 
@@ -17,6 +17,7 @@ from recbole.utils import ModelType
 
 from recbole_hstu.config.options import Option, read_kind
 from recbole_hstu.config.properties import recbole_name
+from recbole_hstu.support.commands.invocation import command
 from recbole_hstu.support.errors import InputError
 
 # They predict clicks; ranking the catalogue is not their task.
@@ -69,6 +70,15 @@ _PART_KINDS = {
 }
 _MODE = re.compile(r"full|labeled|(uni|pop)\d*[1-9]\d*")
 
+# Names of RecBole's releases before 1.0, and what they have become.
+_FORMER = {
+    **dict.fromkeys(("eval_setting", "split_ratio", "group_by_user", "leave_one_num"), "eval_args"),
+    **dict.fromkeys(("lowest_val", "highest_val", "equal_val", "not_equal_val"), "val_interval"),
+    **dict.fromkeys(("min_user_inter_num", "max_user_inter_num"), "user_inter_num_interval"),
+    **dict.fromkeys(("min_item_inter_num", "max_item_inter_num"), "item_inter_num_interval"),
+    "training_neg_sample_num": "train_neg_sample_args",
+}
+
 # RecBole reads these with config["..."] but names them in none of its YAML files.
 _UNLISTED = (
     *("model", "dataset", "encoding"),
@@ -89,6 +99,14 @@ def unlisted_options(model_class: Any) -> tuple[str, ...]:
     """Options that a model of RecBole, or one derived from it, reads but declares nowhere."""
     clicks = ("double_tower",) if model_class.type == ModelType.CONTEXT else ()
     return (*_UNLISTED, *_UNLISTED_OF.get(recbole_name(model_class), ()), *clicks)
+
+
+def meant_option(key: str, known: Collection[str], model: str) -> str:
+    """For the end of an error's line: which option may be meant by an unknown one."""
+    near = difflib.get_close_matches(key, sorted(known), n=1)
+    if key in _FORMER or near:
+        return f"did you mean '{_FORMER.get(key) or near[0]}'?"
+    return f"{command('run')} --model={model} --help shows all"
 
 
 def check_options(options: Mapping[str, Any], model_class: Any) -> None:

@@ -117,6 +117,11 @@ def _check_options(config: Config, dataset: Any) -> None:
             f"choose one of {', '.join(sorted(k for k in known if '@' in k) or known)}"
         )
     modes = set(config["eval_args"]["mode"].values())
+    if "labeled" in modes and config["eval_type"] == EvaluatorType.RANKING:
+        raise InputError(
+            "eval_args: mode: labeled goes with metrics of clicks, as in --metrics=[AUC,LogLoss]; "
+            "take full to rank the items"
+        )
     for option, off in (("mask_seen", False), ("candidates", "all")):
         if config[option] != off and modes != {"full"}:
             raise InputError(

@@ -44,7 +44,7 @@ def make_queries(
     """
     if "model" in config_dict:
         raise InputError("model: queries are written by --llm; leave it out")
-    rest = merged(merge_yaml(config_file_list or ()), config_dict)
+    rest = merged(merge_yaml(config_file_list), config_dict)
     rest.pop("model", None)  # a file that `run` reads, too, may name GLoSS
     own, out = own_options(rest), rest.pop("out", None)
     config = Config("LIS", dataset, None, rest, taken_out={*own, "out"})

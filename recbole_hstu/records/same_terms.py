@@ -29,6 +29,8 @@ EVALUATION_OPTIONS = (
     "filter_inter_by_user_or_item",
     "rm_dup_inter",
     "benchmark_filename",
+    "threshold",
+    "LABEL_FIELD",
     "USER_ID_FIELD",
     "ITEM_ID_FIELD",
     "TIME_FIELD",

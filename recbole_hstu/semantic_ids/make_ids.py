@@ -64,7 +64,7 @@ def make_ids(
         InputError: bad options, a model that reads no text, vectors that are all alike, an item
             without one; there is no file.
     """
-    given = merged(merge_yaml(config_file_list or ()), config_dict)
+    given = merged(merge_yaml(config_file_list), config_dict)
     earlier, out = given.pop("quantiser", None), given.pop("out", None)
     method, own, rest = split_options(with_options_of(earlier, given) if earlier else given)
     config = text_config(rest.pop("model", None) or "HSTUText", dataset, None, rest, {*own, *_OWN})

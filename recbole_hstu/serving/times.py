@@ -9,12 +9,13 @@ import numpy as np
 import pandas as pd
 
 from recbole_hstu.support.errors import InputError
-from recbole_hstu.support.time_unit import ticks_a_second
+from recbole_hstu.support.time_unit import unit_name
 
 # Differences of times must fit int64.
 LARGEST_TIME = 2**62
 # Smaller numbers may count anything; in seconds this is the year 1973.
 _CLEAR_FROM = 10**8
+_UNITS = {"s": "seconds", "ms": "milliseconds", None: "microseconds or nanoseconds"}
 
 
 def whole_numbers(values: Any, what: str = "") -> np.ndarray:
@@ -107,9 +108,4 @@ def check_unit(times: np.ndarray, known: tuple[int, int], what: str) -> None:
 
 def _unit(time: int) -> str | None:
     """None where it cannot be told."""
-    if time < _CLEAR_FROM:
-        return None
-    try:
-        return "seconds" if ticks_a_second(time) == 1 else "milliseconds"
-    except InputError:
-        return "microseconds or nanoseconds"
+    return _UNITS[unit_name(time)] if time >= _CLEAR_FROM else None

@@ -269,5 +269,8 @@ def distinct(variants: list[Variant]) -> list[Variant]:
     labels = [variant.label for variant in variants]
     twice = sorted({label for label in labels if labels.count(label) > 1})
     if twice:
-        raise InputError(f"{', '.join(twice)}: named twice; name every row of the table once")
+        raise InputError(
+            f"{', '.join(twice)}: named twice; name every row of the table once (--compare=FILE "
+            "gives each a name of its own)"
+        )
     return variants

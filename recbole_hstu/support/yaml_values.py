@@ -110,13 +110,18 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
     return content
 
 
-def merge_yaml(files: Iterable[str | Path]) -> dict[str, Any]:
+def list_of_files(files: str | Path | Iterable[str | Path] | None) -> list[str | Path]:
+    """`config_file_list` as users give it: some files, one by itself, or None."""
+    return [files] if isinstance(files, str | Path) else list(files or ())
+
+
+def merge_yaml(files: str | Path | Iterable[str | Path] | None) -> dict[str, Any]:
     """The mappings of several YAML files in one, see `merged`.
 
     Raises:
         InputError: see `load_yaml`.
     """
-    return merged(*map(load_yaml, files))
+    return merged(*map(load_yaml, list_of_files(files)))
 
 
 def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:

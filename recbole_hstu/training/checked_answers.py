@@ -13,8 +13,9 @@ from recbole_hstu.support.errors import InputError
 
 
 def check_answers(model: Any, name: str, n_items: int) -> None:
-    """Let `full_sort_predict` and `calculate_loss` of a model look at what they give."""
+    """Let what training and ranking ask of a model look at what it gives."""
     model.full_sort_predict = CheckedScores(model.full_sort_predict, name, n_items)
+    model.predict = CheckedPredictions(model.predict, name)
     model.calculate_loss = CheckedLoss(model.calculate_loss, name)
 
 
@@ -37,6 +38,28 @@ class CheckedScores:
             raise InputError(
                 f"--model={self.name}: full_sort_predict gave {_said(scores)}, expected {shape} of "
                 "floats, the items from the padding on (docs/extending.md)"
+            )
+        return scores
+
+
+@dataclass
+class CheckedPredictions:
+    """A model's `predict`, as `CheckedScores`.
+
+    Raises:
+        InputError: the scores are not (B,) floats, one a row; (B, 1) will do.
+    """
+
+    own: Callable[..., Any]
+    name: str
+
+    def __call__(self, rows: Any, *args: Any, **options: Any) -> torch.Tensor:
+        scores = self.own(rows, *args, **options)
+        right = torch.is_tensor(scores) and scores.numel() == len(rows)
+        if not right or not scores.is_floating_point():
+            raise InputError(
+                f"--model={self.name}: predict gave {_said(scores)}, expected ({len(rows)},) of "
+                "floats, the score of each row's own item (docs/extending.md)"
             )
         return scores
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from recbole_hstu.config.properties import recbole_name
 from recbole_hstu.distributed import processes
 from recbole_hstu.encoders import ensure_text_features
 from recbole_hstu.model.parts.text_model import reads_text
-from recbole_hstu.support.errors import InputError, refused_by_recbole
+from recbole_hstu.support.errors import ANY_REASON, REFUSALS, InputError, refused_by_recbole
 from recbole_hstu.support.yaml_values import merge_yaml
 from recbole_hstu.training import checkpoint
 from recbole_hstu.training.checked_answers import check_answers
@@ -38,7 +39,7 @@ def configuration(
     Raises:
         InputError: options that make no sense, or are others than those of the checkpoint.
     """
-    given = merge_yaml(config_file_list or ())
+    given = merge_yaml(config_file_list)
     path = {**given, **(config_dict or {})}.get("resume")
     if not path:
         return Config(model, dataset, config_file_list, config_dict)
@@ -124,6 +125,14 @@ def build_model(config: Config, dataset: Any) -> Any:
     if further:  # checkpoints hold what is named there
         model.other_parameter_name = [*getattr(model, "other_parameter_name", ()), *further]
     return model
+
+
+def refused_by_model(config: Config) -> AbstractContextManager[None]:
+    """What RecBole refuses of a model while it trains or ranks; see `refused_by_recbole`."""
+    package = config.model_class.__module__.partition(".")[0]
+    # DGCF cannot train on few items, nor NCL. A process that is lost is a RuntimeError, too.
+    reasons = ANY_REASON if processes.count() == 1 else REFUSALS
+    return refused_by_recbole(f"--model={config['model']}", package, errors=reasons)
 
 
 def make_trainer(config: Config, network: Any) -> Any:

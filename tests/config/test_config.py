@@ -103,6 +103,9 @@ def test_one_configuration_does_not_change_the_next():
     [
         ({"model": "HTSU"}, "did you mean HSTU"),
         ({"learing_rate": 1}, "did you mean 'learning_rate'"),
+        ({"group_by_user": True}, "did you mean 'eval_args'"),
+        ({"lowest_val": 3}, "did you mean 'val_interval'"),
+        ({"zzz": 3}, r"unknown option 'zzz'; .* --model=SASRec --help shows all"),
         ({"protocol": "papre"}, "known are paper, recbole"),
         ({"metrics": "[Hitt]"}, "did you mean Hit?"),
         ({"topk": "[0]"}, r"topk: \[0\] must be whole numbers from 1 on"),
@@ -123,6 +126,8 @@ def test_another_models_option_is_unknown(key):
 def test_missing_and_broken_files(tmp_path):
     with pytest.raises(InputError, match=r"nowhere\.yaml: cannot be read"):
         Config("HSTU", "ml-100k", ["nowhere.yaml"])
+    with pytest.raises(InputError, match=r"^nowhere\.yaml: cannot be read"):
+        Config("HSTU", "ml-100k", "nowhere.yaml")  # RecBole's habit is a list
     file = tmp_path / "list.yaml"
     file.write_text("- 1\n")
     with pytest.raises(InputError, match="expected `key: value` lines"):

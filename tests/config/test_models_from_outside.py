@@ -88,13 +88,25 @@ def test_a_class_by_its_address(toy, module, capfd):
     ("name", "message"),
     [
         ("nowhere:Mine", "there is no module nowhere; it must lie in this folder"),
-        ("outside:Yours", "the module outside has no class 'Yours'"),
+        ("outside:Yours", r"the module outside \(.*outside.py\) has no class 'Yours'"),
+        ("math:Mine", r"the module math \(.*\) has no class 'Mine'"),
+        ("outside.py:Mine", "there is no module outside.py; write --model=outside:Mine"),
+        ("./outside:Mine", "expected module:Class, as in"),
+        (":Mine", "expected module:Class, as in"),
+        ("outside", "to name a class of outside.py write outside:Class"),
+        ("outside.py", "to name a class of outside.py write outside:Class"),
         ("outside:option", "is no model; derive it from one of RecBole's"),
     ],
 )
 def test_addresses_that_lead_nowhere(module, name, message):
     with pytest.raises(InputError, match=message):
         find_model(name)
+
+
+def test_a_mistake_in_a_module_is_told_as_it_is(module):
+    Path("outside.py").write_text("import math\nmath.cosinus\n")
+    with pytest.raises(AttributeError, match="cosinus"):
+        find_model(module)
 
 
 def test_a_kind_that_there_is_not(module):
@@ -170,6 +182,29 @@ def plain(monkeypatch, scores="scores", loss="loss"):
     return notebook["Plain"]
 
 
+def asked_one_by_one(monkeypatch, predict):
+    """`Plain` without `full_sort_predict`: RecBole asks `predict` for every item."""
+    kind = plain(monkeypatch)
+    del kind.full_sort_predict
+    kind.predict = predict
+    return kind
+
+
+def test_predictions_of_a_wrong_shape(toy, monkeypatch):
+    kind = asked_one_by_one(monkeypatch, lambda self, rows: self.weight.expand(len(rows), -1))
+    message = r"--model=Plain: predict gave \(\d+, 31\) of float32, expected \(\d+,\) of floats"
+    with pytest.raises(InputError, match=message):
+        run(kind, "toy", config_dict=small_options("Plain", protocol="paper", epochs=1))
+
+
+def test_a_fault_of_a_model_of_ones_own_keeps_its_traceback(toy, monkeypatch):
+    notebook = {"__name__": "__main__"}
+    exec("def predict(self, rows): return {}['my own key']", notebook)
+    kind = asked_one_by_one(monkeypatch, notebook["predict"])
+    with pytest.raises(KeyError, match="my own key"):
+        run(kind, "toy", config_dict=small_options("Plain", epochs=1))
+
+
 @pytest.mark.parametrize(
     ("method", "message"),
     [
@@ -185,10 +220,18 @@ def test_a_method_that_is_missing(monkeypatch, method, message):
 
 
 def test_a_method_that_only_this_evaluation_asks_for(toy, monkeypatch):
-    given = small_options("Plain", epochs=1, eval_args={"mode": "uni5"}, mask_seen=False)
+    """In validation, in a test without one, and where a checkpoint is judged."""
+    sampled = {"eval_args": {"mode": "uni5"}, "mask_seen": False}
+    given = small_options("Plain", epochs=1, **sampled)
     expected = re.escape("--model=Plain: the model has no method predict (docs/extending.md)")
     with pytest.raises(InputError, match=expected):
         run(plain(monkeypatch), "toy", config_dict=given)
+    with pytest.raises(InputError, match=expected):
+        run(plain(monkeypatch), "toy", config_dict={**given, "protocol": "paper"})
+    whole = small_options("Plain", epochs=1)
+    file = run(plain(monkeypatch), "toy", config_dict=whole)["checkpoint"]
+    with pytest.raises(InputError, match=expected):
+        evaluate(file, config_dict=sampled)
 
 
 def test_flat_scores_and_losses_of_several_parts_will_do(toy, monkeypatch):
@@ -223,7 +266,9 @@ def test_a_run_with_answers_of_a_wrong_shape(toy, monkeypatch, spoilt, message):
 )
 @torch.no_grad()
 def test_scores_of_a_wrong_shape(scores, message):
-    model = SimpleNamespace(full_sort_predict=lambda rows: scores, calculate_loss=None)
+    model = SimpleNamespace(
+        full_sort_predict=lambda rows: scores, calculate_loss=None, predict=None
+    )
     check_answers(model, "Plain", 31)
     with pytest.raises(InputError, match=re.escape(f"--model=Plain: full_sort_predict {message}")):
         model.full_sort_predict(range(40))
@@ -239,7 +284,7 @@ def test_scores_of_a_wrong_shape(scores, message):
     ],
 )
 def test_losses_of_a_wrong_shape(loss, message):
-    model = SimpleNamespace(full_sort_predict=None, calculate_loss=lambda rows: loss)
+    model = SimpleNamespace(full_sort_predict=None, predict=None, calculate_loss=lambda rows: loss)
     check_answers(model, "Plain", 31)
     with pytest.raises(InputError, match=re.escape(f"--model=Plain: calculate_loss {message}")):
         model.calculate_loss(range(40))
@@ -265,6 +310,9 @@ class Student(torch.nn.Module):
 
     def full_sort_predict(self, rows):
         return self.weight.expand(len(rows), 31)
+
+    def predict(self, rows):
+        return self.weight.expand(len(rows))
 
 
 def test_the_page_of_options_is_what_the_files_declare():

@@ -4,14 +4,14 @@ import pytest
 
 from recbole_hstu.data.data_set import load_dataset
 from recbole_hstu.quick_start import Config, make_loaders
-from recbole_hstu.studies.plan import named_models, plan_runs
+from recbole_hstu.studies.plan import Variant, named_models, plan_runs
 from recbole_hstu.support.errors import InputError
 
 RATIO = {"eval_args": {"split": {"RS": [0.8, 0.1, 0.1]}}}
 
 LABELED = {**RATIO["eval_args"], "order": "TO", "group_by": "user", "mode": "labeled"}
 CLICKS = {"eval_args": LABELED, "metrics": ["AUC"], "valid_metric": "AUC"}
-CLICKS |= {"topk": [10], "metric_decimal_place": 4}
+CLICKS |= {"topk": [10], "metric_decimal_place": 4, "threshold": {"rating": 4}}
 
 
 @pytest.mark.parametrize(
@@ -33,6 +33,19 @@ def test_a_table_asks_for_users_or_for_events(models, options, are_alike):
         return
     with pytest.raises(InputError, match=r"CFKG is asked for all test items .*, SASRec for each"):
         plan()
+
+
+def test_labels_of_clicks_are_the_same_for_every_row():
+    rows = [Variant(str(n), "FM", {"threshold": {"rating": n}}) for n in (3, 5)]
+    with pytest.raises(InputError, match=r"5 and 3 would not be judged alike: threshold is"):
+        plan_runs(rows, "ml-100k", (), CLICKS, None)
+
+
+def test_what_is_ranked_has_no_labels():
+    given = {"limit_users": 25, "eval_args": {"mode": "labeled"}, "mask_seen": False}
+    config = Config("BPR", "ml-100k", config_dict=given)
+    with pytest.raises(InputError, match=r"mode: labeled goes with metrics of clicks"):
+        make_loaders(config, load_dataset(config))
 
 
 def test_a_mask_that_covers_more_than_that_of_others_is_refused():

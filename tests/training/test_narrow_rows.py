@@ -82,14 +82,28 @@ def test_a_run_has_the_metrics_of_padded_rows(toy, monkeypatch):
     assert run("SASRec", "toy", config_dict=options)["test_result"] == narrow
 
 
+def test_a_training_step_sees_its_rows_whole():
+    """Statistics of a batch, such as those of BatchNorm, are of all its rows."""
+    network, rows = network_of("SASRec")
+    seen, own = [], network.full_sort_predict
+    network.full_sort_predict = lambda rows: seen.append(rows["item_id_list"].shape) or own(rows)
+    predict = NarrowRows(network, "_list")
+    network.train()
+    predict(rows)
+    assert seen == [(80, 40)]
+    assert predict.equal is None
+
+
+@pytest.mark.parametrize("value", [-torch.inf, -1e9])
 @torch.no_grad()
-def test_what_is_no_candidate_may_score_minus_infinity():
+def test_what_is_no_candidate_has_no_say(value):
+    """A huge number that a mask sets is no measure of how far the others may lie apart."""
     network, rows = network_of("SASRec")
     own, barred = network.full_sort_predict, [0]
 
     def masked(rows):
         scores = own(rows).view(len(rows), -1)
-        scores[:, barred] = -torch.inf
+        scores[:, barred] = value
         return scores
 
     network.full_sort_predict = masked

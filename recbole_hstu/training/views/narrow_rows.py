@@ -26,7 +26,8 @@ def score_narrow_rows(model: Any, config: Any) -> None:
 
 class NarrowRows:
     """`full_sort_predict` of a model without most of the padding, if histories of all lengths have
-    the same scores either way, to 1e-5 of the largest; else, and on a GPU, the model's own.
+    the same scores either way, to 1e-5 of the largest of those that are not equal; else, on a GPU
+    and within a training step, the model's own.
 
     Args:
         model: RecBole's, its `full_sort_predict` still its own.
@@ -40,7 +41,7 @@ class NarrowRows:
 
     def __call__(self, rows: Interaction) -> torch.Tensor:
         """(B, V) or (B * V,) scores, as the model gives them."""
-        if rows[self.model.ITEM_SEQ_LEN].is_cuda:
+        if self.model.training or rows[self.model.ITEM_SEQ_LEN].is_cuda:
             return self.own(rows)
         if self.equal is None:
             self.equal = self._proved(rows)
@@ -59,9 +60,11 @@ class NarrowRows:
                 return False
         barred = wide[0] == -torch.inf  # for all rows alike: what a beam leaves out differs by row
         wide, narrow = wide[:, ~barred], narrow[:, ~barred]
-        if not wide.numel():
+        if not wide.numel() or not wide.isfinite().all():
             return False
-        return bool((wide - narrow).abs().max() <= TOLERANCE * wide.abs().max())
+        apart = wide != narrow  # what a mask sets, such as -1e9, is no measure for the others
+        largest = wide[apart].abs().max() if apart.any() else 0.0
+        return bool(((wide - narrow).abs() <= TOLERANCE * largest).all())
 
     def _of_all_lengths(self, rows: Interaction) -> Interaction | None:
         """Beginnings of the first histories, of lengths from one event to all; None where nothing
