@@ -65,8 +65,8 @@ def _main(argv: Sequence[str] | None) -> int:
     except OSError as error:
         if not is_no_way_in(error):
             raise
-        why = in_a_line(error.strerror)
-        sys.stderr.write(f"recbole-hstu: error: {error.filename}: cannot be used ({why})\n")
+        what, why = error.filename or "a file of this run", in_a_line(error.strerror)
+        sys.stderr.write(f"recbole-hstu: error: {what}: cannot be used ({why})\n")
         return 2
     except ProcessDied as error:
         sys.stderr.write(f"recbole-hstu: error: {error}\n")

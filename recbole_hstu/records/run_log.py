@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import logging
 import logging.handlers
+import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from recbole.utils.logger import RemoveColorFilter, log_colors_config
 from recbole_hstu.config.config import Config
 from recbole_hstu.config.option_checks import CLICKS
 from recbole_hstu.distributed import processes
-from recbole_hstu.support.errors import InputError
+from recbole_hstu.support.errors import InputError, in_a_line
 from recbole_hstu.support.secrets import MaskSecrets
 
 logger = logging.getLogger(__name__)
@@ -29,6 +31,25 @@ logger = logging.getLogger(__name__)
 def _is_own_or_warning(record: logging.LogRecord) -> bool:
     own = record.name.partition(".")[0] in ("recbole_hstu", "dataset_converters")
     return own or record.levelno >= logging.WARNING
+
+
+class _LogFile(logging.FileHandler):
+    """A file that cannot be written any more is told of once, and the run goes on without it."""
+
+    _is_lost = False
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+        elif not self._is_lost:
+            self._is_lost = True
+            why = in_a_line(error.strerror or error)
+            logger.warning("%s: the log cannot be written any more (%s)", self.baseFilename, why)
+
+    def close(self) -> None:
+        with suppress(OSError):
+            super().close()
 
 
 class RunLog:
@@ -133,7 +154,7 @@ class RunLog:
         named, number = self.path, 1
         while True:
             try:
-                return logging.FileHandler(self.path, mode="x", encoding="utf-8")
+                return _LogFile(self.path, mode="x", encoding="utf-8")
             except FileExistsError:
                 number += 1
                 self.path = named.with_stem(f"{named.stem}-{number}")

@@ -71,9 +71,11 @@ def missing_package(error: ImportError, extra: str | None = None) -> str:
 
 
 def is_no_way_in(error: OSError) -> bool:
-    """Whether a path is one that this user may not follow, or that no file can have: even to ask
-    what is there raises it."""
-    return bool(error.filename) and error.errno in (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG)
+    """Whether the disk is full, or a path is one that this user may not follow or that no file can
+    have: even to ask what is there raises it."""
+    no_room = error.errno in (errno.ENOSPC, errno.EDQUOT)  # says no name of a file
+    of_path = error.errno in (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG)
+    return no_room or (of_path and bool(error.filename))
 
 
 def how_to_install(module: str) -> str:

@@ -1,18 +1,21 @@
-"""A disk that is full while a checkpoint is written: the error is the kernel's, by /dev/full or a
-limit on the size of files."""
+"""A disk that is full while a checkpoint or a log is written: the error is the kernel's, by
+/dev/full or a limit on the size of files."""
 
 import resource
 from pathlib import Path
 
 import pytest
 import torch
-from small_data import small_options
+from small_data import command, small_options
 
 from recbole_hstu.cli import main
 from recbole_hstu.quick_start import run
-from recbole_hstu.support.errors import CannotWrite
+from recbole_hstu.records.run_log import RunLog, _LogFile
+from recbole_hstu.support.errors import CannotWrite, InputError
 from recbole_hstu.support.files import whole_file
+from recbole_hstu.support.files.writable import check_folders
 from recbole_hstu.training import checkpoint
+from recbole_hstu.training.trainer import PlainTrainer
 
 FULL = Path("/dev/full")
 
@@ -50,6 +53,40 @@ def test_the_previous_checkpoint_stays_and_the_run_goes_on_from_it(toy, capfd, m
     expected = checkpoint.load_checkpoint(whole["checkpoint"])["state_dict"]
     for name, value in checkpoint.load_checkpoint(resumed["checkpoint"])["state_dict"].items():
         assert torch.equal(value, expected[name]), name
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="no /dev/full on this system")
+def test_a_log_that_is_full_is_told_of_once_and_the_run_goes_on(toy, capfd, monkeypatch):
+    def on_full_disk(log):
+        log.path.parent.mkdir(parents=True)
+        return _LogFile(FULL, encoding="utf-8")
+
+    monkeypatch.setattr(RunLog, "_new_file", on_full_disk)
+    assert main(command(epochs=1)) == 0
+    said = capfd.readouterr()
+    assert said.err.count("/dev/full: the log cannot be written any more (No space left") == 1
+    assert "Traceback" not in said.err
+    assert list(Path("saved").iterdir())
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="no /dev/full on this system")
+def test_curves_on_a_full_disk_end_the_run_in_one_line(toy, capfd, monkeypatch):
+    monkeypatch.setattr(
+        PlainTrainer, "_add_train_loss_to_tensorboard", lambda *_: FULL.write_bytes(b"1")
+    )
+    assert main(command(epochs=1)) == 2
+    assert capfd.readouterr().err.endswith("cannot be used (No space left on device)\n")
+
+
+def test_a_folder_on_a_full_disk_is_refused_before_the_run(monkeypatch):
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limit[1]))
+    try:
+        with pytest.raises(InputError, match=r"^log: the folder cannot be written .*too large"):
+            check_folders("log")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert not list(Path().iterdir())
 
 
 def test_a_disk_that_is_full_amid_a_tensor():

@@ -3,6 +3,7 @@
 import pytest
 
 from recbole_hstu.data.data_set import load_dataset
+from recbole_hstu.data.data_set_class import create_dataset
 from recbole_hstu.quick_start import Config, make_loaders
 from recbole_hstu.studies.plan import Variant, named_models, plan_runs
 from recbole_hstu.support.errors import InputError
@@ -39,6 +40,15 @@ def test_labels_of_clicks_are_the_same_for_every_row():
     rows = [Variant(str(n), "FM", {"threshold": {"rating": n}}) for n in (3, 5)]
     with pytest.raises(InputError, match=r"5 and 3 would not be judged alike: threshold is"):
         plan_runs(rows, "ml-100k", (), CLICKS, None)
+
+
+def test_a_general_model_is_told_of_when_it_is_asked_event_by_event(caplog):
+    caplog.set_level("INFO", "recbole_hstu")
+    ratio = {**RATIO["eval_args"], "group_by": "user", "mode": "full"}
+    for order, says in (("RO", False), ("TO", True)):
+        given = {"limit_users": 25, "mask_history": "all", "eval_args": {**ratio, "order": order}}
+        create_dataset(Config("BPR", "ml-100k", config_dict=given))
+        assert ("BPR: each test event is asked for by itself" in caplog.text) == says
 
 
 def test_what_is_ranked_has_no_labels():

@@ -11,6 +11,9 @@ from pathlib import Path
 from recbole_hstu.support.errors import InputError, in_a_line
 from recbole_hstu.support.settings import Settings
 
+# What a log and the curves of a short run take, in bytes.
+_SOME = 1 << 18
+
 
 def check_file(path: Path, *, option: str = "--out") -> None:
     """Whether a file can be written.
@@ -70,11 +73,12 @@ def nearest(path: Path) -> Path:
 
 def hindrance(folder: Path) -> str | None:
     """Why nothing can be made in what should be a folder, None if something can. It is tried: of
-    /proc, or a disk that is read only, rights alone say nothing."""
+    /proc, a disk that is read only or a full one, rights alone say nothing."""
     if not folder.is_dir():
         return f"{folder} is in the way"
     try:
-        with tempfile.TemporaryDirectory(prefix=".recbole_hstu.", dir=folder):
+        with tempfile.TemporaryDirectory(prefix=".recbole_hstu.", dir=folder) as made:
+            Path(made, "some").write_bytes(bytes(_SOME))
             return None
     except OSError as error:
         return f"{folder}: {in_a_line(error.strerror or error)}"
