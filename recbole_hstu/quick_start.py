@@ -251,8 +251,7 @@ def evaluate(
 
     Returns:
         `valid_result` and `test_result` under RecBole's names, None where there are no such
-        users. With the checkpoint's own options, `test_result` is that of its training; with
-        sampled candidates (`mode: uni100`) others are drawn.
+        users. With the checkpoint's own options, `test_result` is that of its training.
 
     Raises:
         InputError: see `load`.

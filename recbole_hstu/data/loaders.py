@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from logging import getLogger
 from typing import Any
 
@@ -20,6 +21,7 @@ from recbole_hstu.data.evaluation_loaders import (
 from recbole_hstu.data.held_out import log_unknown
 from recbole_hstu.data.rows.own_rows import sharing
 from recbole_hstu.data.rows.row_numbers import without_lists
+from recbole_hstu.data.sampled_candidates import evaluation_samplers
 from recbole_hstu.data.sequence_dataset import SequenceDataset
 from recbole_hstu.distributed.row_blocks import shares_items
 from recbole_hstu.support.errors import InputError, refused_by_recbole
@@ -43,11 +45,11 @@ def make_loaders(config: Config, dataset: Any) -> tuple[Any, Any, Any]:
         _check_protocol(config, dataset)
         if config["eval_type"] == EvaluatorType.RANKING:
             log_unknown(config, parts)
-        samplers = (None, None, None)
+        samplers: Sequence[Any] = (None, None, None)
         if _draws(config) or not hasattr(dataset, "item_id_list_field"):
             samplers = create_samplers(config, dataset, parts)
         if _samples_candidates(config) and isinstance(dataset, SequenceDataset):
-            samplers = (samplers[0], *_evaluation_samplers(config, dataset))
+            samplers = (samplers[0], *evaluation_samplers(config, dataset))
     loaders: list[Any] = []
     named = {**config.final_config_dict, "model": recbole_name(config.model_class)}
     for phase, part, sampler in zip(("train", "valid", "test"), parts, samplers, strict=True):
@@ -76,14 +78,6 @@ def _draws(config: Settings) -> bool:
 
 def _samples_candidates(config: Settings) -> bool:
     return set(config["eval_args"]["mode"].values()) != {"full"}
-
-
-def _evaluation_samplers(config: Config, dataset: Any) -> tuple[Any, Any]:
-    """Candidates beside a target are drawn alike for all models, from all items but the target.
-    RecBole's general models would have none of a user's own items among theirs."""
-    nothing = {"distribution": "none", "alpha": 1.0}
-    alike = {**config.final_config_dict, "repeatable": True, "train_neg_sample_args": nothing}
-    return create_samplers(alike, dataset, None)[1:]
 
 
 def log_loaders(config: Settings) -> None:

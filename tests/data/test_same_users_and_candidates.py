@@ -2,11 +2,13 @@
 
 import logging
 
+import numpy as np
 import pytest
-from recbole.sampler import RepeatableSampler
+import torch
 from small_data import random_rows, small_config, small_options, write_inter
 
 from recbole_hstu.data.data_set import load_dataset
+from recbole_hstu.data.sampled_candidates import SampledCandidates
 from recbole_hstu.quick_start import load, make_loaders, run
 from recbole_hstu.studies.plan import named_models, plan_runs
 
@@ -50,16 +52,39 @@ def pairs_of(events):
     return zip(events["user_id"].tolist(), events["item_id"].tolist(), strict=True)
 
 
-@pytest.mark.parametrize("model", ["BPR", "SASRec", "ItemGraph"])
-def test_sampled_candidates_are_drawn_alike(toy, model):
-    config = small_config(model, eval_args={"mode": "uni20"}, mask_seen=False)
+@pytest.mark.parametrize("mode", ["uni20", "pop20"])
+def test_sampled_candidates_are_the_same_for_all(toy, mode):
+    """Models, sizes of batches, and one evaluation after another."""
+
+    def asked(model, **options):
+        config = small_config(model, eval_args={"mode": mode}, mask_seen=False, **options)
+        data = load_dataset(config)
+        _, valid, test = make_loaders(config, data)
+        passes = [[pair for found, *_ in test for pair in pairs_of(found)] for _ in range(2)]
+        assert passes[0] == passes[1]
+        events = set(pairs_of(data.inter_feat))
+        own = sum(pair in events for pair in passes[0])
+        assert own > 2 * len(test._dataset)  # the target, and some of the user's other items
+        return passes[0], [pair for found, *_ in valid for pair in pairs_of(found)]
+
+    first = asked("BPR")
+    assert first == asked("SASRec", eval_batch_size=50) == asked("ItemGraph")
+    assert len(set(first[0])) > len(first[0]) // 2
+
+
+def test_candidates_are_all_items_but_the_target(toy):
+    """Uniform ones alike often, others as often as their events say."""
+    config = small_config("BPR")
     data = load_dataset(config)
-    _, valid, test = make_loaders(config, data)
-    assert {type(loader._sampler) for loader in (valid, test)} == {RepeatableSampler}
-    own, events = 0, set(pairs_of(data.inter_feat))
-    for interaction, *_ in test:
-        own += sum(pair in events for pair in pairs_of(interaction))
-    assert own > 2 * len(test._dataset)  # the target, and some of the user's other items
+    make_loaders(config, data)
+    counts = np.bincount(data.inter_feat["item_id"].numpy(), minlength=data.item_num)
+    for kind, share in (("uniform", (counts > -1) * 1.0), ("popularity", counts * 1.0)):
+        sampler = SampledCandidates(["test"], data, kind)
+        share[[0, 3]] = 0
+        drawn = sampler.sample_by_user_ids(np.array([1, 5]), np.array([3, 3]), 20_000)
+        assert not torch.equal(drawn[::2], drawn[1::2])  # of two users
+        found = drawn.bincount(minlength=data.item_num).numpy() / len(drawn)
+        np.testing.assert_allclose(found, share / share.sum(), atol=0.005)
 
 
 def test_a_checkpoint_that_may_have_seen_what_it_is_tested_on(toy, caplog):

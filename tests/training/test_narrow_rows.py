@@ -101,8 +101,8 @@ def test_what_is_no_candidate_has_no_say(value):
     network, rows = network_of("SASRec")
     own, barred = network.full_sort_predict, [0]
 
-    def masked(rows):
-        scores = own(rows).view(len(rows), -1)
+    def masked(rows, turned=0):
+        scores = own(rows).view(len(rows), -1).roll(turned, 1)
         scores[:, barred] = value
         return scores
 
@@ -110,7 +110,7 @@ def test_what_is_no_candidate_has_no_say(value):
     predict = NarrowRows(network, "_list")
     predict(rows)
     assert predict.equal
-    network.full_sort_predict = lambda rows: masked(rows).roll(rows["item_id_list"].shape[1], 1)
+    network.full_sort_predict = lambda rows: masked(rows, rows["item_id_list"].shape[1])
     predict = NarrowRows(network, "_list")
     predict(rows)
     assert predict.equal is False
