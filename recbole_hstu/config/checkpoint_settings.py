@@ -25,6 +25,12 @@ _COUNTED = (
     *("half_life", "backward", "popularity_exponent", "n_neighbours"),
 )
 
+# A training alone reads these.
+_OF_TRAINING = {
+    *("epochs", "train_seconds", "stopping_step", "eval_step", "train_batch_size"),
+    *("learner", "learning_rate", "weight_decay", "weight_average", "adam_betas", "clip_grad_norm"),
+}
+
 # What a resumed run may set anew: how long it goes on, where it runs and what it shows.
 _MAY_CHANGE = {
     *("epochs", "train_seconds", "stopping_step", "resume", "show_progress", "verbose"),
@@ -51,6 +57,9 @@ def check_evaluation(
         given = list(given) if isinstance(given, tuple) else given
         if given != own and (key, given) != ("model", plain["model_class"]):
             raise InputError(f"--{key}={given}: {file} is of {own}; leave --{key} out")
+    for key in sorted(options.keys() & _OF_TRAINING):
+        if str(options[key]) != str(plain.get(key)):
+            raise InputError(f"--{key} is for trainings; leave it out")
     for key, nothing in (("resume", ("None", "False")), ("nproc", ("None", "1"))):
         if str(options.get(key)) not in nothing:
             raise InputError(f"--{key} is for trainings; leave it out")

@@ -70,13 +70,14 @@ _PART_KINDS = {
 }
 _MODE = re.compile(r"full|labeled|(uni|pop)\d*[1-9]\d*")
 
-# Names of RecBole's releases before 1.0, and what they have become.
-_FORMER = {
+# Names of RecBole's releases before 1.0 and of other libraries, in small letters.
+_OTHER_NAMES = {
     **dict.fromkeys(("eval_setting", "split_ratio", "group_by_user", "leave_one_num"), "eval_args"),
     **dict.fromkeys(("lowest_val", "highest_val", "equal_val", "not_equal_val"), "val_interval"),
     **dict.fromkeys(("min_user_inter_num", "max_user_inter_num"), "user_inter_num_interval"),
     **dict.fromkeys(("min_item_inter_num", "max_item_inter_num"), "item_inter_num_interval"),
     "training_neg_sample_num": "train_neg_sample_args",
+    "k": "topk",
 }
 
 # RecBole reads these with config["..."] but names them in none of its YAML files.
@@ -103,9 +104,9 @@ def unlisted_options(model_class: Any) -> tuple[str, ...]:
 
 def meant_option(key: str, known: Collection[str], model: str) -> str:
     """For the end of an error's line: which option may be meant by an unknown one."""
-    near = difflib.get_close_matches(key, sorted(known), n=1)
-    if key in _FORMER or near:
-        return f"did you mean '{_FORMER.get(key) or near[0]}'?"
+    names = _OTHER_NAMES | {name.lower(): name for name in sorted(known)}
+    if near := difflib.get_close_matches(key.lower(), names, n=1):
+        return f"did you mean '{names[near[0]]}'?"
     return f"{command('run')} --model={model} --help shows all"
 
 

@@ -464,6 +464,7 @@ def test_what_an_evaluation_cannot_change(trained, capfd):
         ("model=SASRec", "is of HSTU; leave --model out"),
         ("resume=x", "--resume is for trainings"),
         ("nproc=2", "--nproc is for trainings"),
+        ("learning_rate=1", "--learning_rate is for trainings"),
     ):
         refused(capfd, ["evaluate", str(trained), f"--{option}"], words)
 

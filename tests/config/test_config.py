@@ -104,6 +104,8 @@ def test_one_configuration_does_not_change_the_next():
         ({"model": "HTSU"}, "did you mean HSTU"),
         ({"learing_rate": 1}, "did you mean 'learning_rate'"),
         ({"group_by_user": True}, "did you mean 'eval_args'"),
+        ({"K": 3}, "did you mean 'topk'"),
+        ({"max_item_list_length": 3}, "did you mean 'MAX_ITEM_LIST_LENGTH'"),
         ({"lowest_val": 3}, "did you mean 'val_interval'"),
         ({"zzz": 3}, r"unknown option 'zzz'; .* --model=SASRec --help shows all"),
         ({"protocol": "papre"}, "known are paper, recbole"),

@@ -27,7 +27,7 @@ def known_options(
     """
     for key in given:
         if key not in names:
-            near = difflib.get_close_matches(key, names, n=1, cutoff=0.0)[0]
+            near = difflib.get_close_matches(key.lower(), names, n=1, cutoff=0.0)[0]
             raise InputError(f"unknown option '{key}'; did you mean '{near}'?")
         if given[key] is None:
             raise InputError(f"--{key}: has no value; give it one, or leave it out")
