@@ -44,7 +44,7 @@ _NONE_MEANS_NOT_SET = (
 )
 # Of models: what several of RecBole's read.
 _MODEL_KINDS = {
-    "int, from 1": ("hidden_size", "n_layers", "n_heads"),
+    "int, from 1": ("hidden_size", "embedding_size", "n_layers", "n_heads"),
     "float, from 0 below 1": (
         *("dropout_prob", "hidden_dropout_prob", "attn_dropout_prob"),
         *("hidden_dropout", "attn_dropout"),
@@ -155,6 +155,12 @@ def _check_parts(options: Mapping[str, Any]) -> None:
         for key in options.get(name) or {}:
             if key not in known:
                 raise InputError(f"{name}: unknown key '{key}'; known are {', '.join(known)}")
+    files = options.get("benchmark_filename")
+    if files is not None and not (isinstance(files, list | tuple) and len(files) == 3):
+        raise InputError(
+            f"benchmark_filename: {files!r} must name three files, as in "
+            "--benchmark_filename=[train,valid,test]"
+        )
     clip = options.get("clip_grad_norm")
     if clip and "max_norm" not in clip:
         raise InputError("clip_grad_norm: max_norm is missing, as in {max_norm: 5}")

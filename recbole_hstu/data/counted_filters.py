@@ -46,6 +46,16 @@ class CountedFilters(Dataset):
             f"the {keep} of each kept"
         )
 
+    def _filter_link(self) -> None:
+        """RecBole's, of knowledge graphs: models without one have these interactions."""
+        before = len(self.inter_feat)
+        super()._filter_link()
+        if gone := before - len(self.inter_feat):
+            logger.info(
+                f"{gone:,} of {before:,} interactions are of items without an entity in the .link "
+                "and .kg files, and are left out; models without a knowledge graph have them"
+            )
+
     def _data_filtering(self) -> None:
         """RecBole's, then: an item (or user) that nobody interacts with is no candidate."""
         super()._data_filtering()

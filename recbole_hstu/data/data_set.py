@@ -11,8 +11,11 @@ import dataset_converters
 from recbole_hstu.config.config import Config
 from recbole_hstu.data.data_set_class import create_dataset
 from recbole_hstu.support.commands.invocation import command
-from recbole_hstu.support.errors import InputError, in_a_line
+from recbole_hstu.support.errors import InputError, in_a_line, refused_by_recbole
 from recbole_hstu.support.files.installed import PROPERTIES
+
+# What it raises for columns and rows that it does not find, of knowledge graphs above all.
+_OF_RECBOLE = (AssertionError, TypeError, KeyError)
 
 
 def load_dataset(config: Config) -> Any:
@@ -35,7 +38,8 @@ def load_dataset(config: Config) -> Any:
                 raise _gone_since(name, folder)
             raise _unknown_dataset(name, folder)
     try:
-        return create_dataset(config)
+        with refused_by_recbole(f"--dataset={name}", errors=_OF_RECBOLE):
+            return create_dataset(config)
     except InputError:
         raise
     except (ValueError, KeyError) as error:  # RecBole's own checks

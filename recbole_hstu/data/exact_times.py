@@ -166,8 +166,11 @@ class ExactTimes(CountedFilters):
                 raise InputError(
                     f"{path}: has no column {field}:token, which {option} names; it has {columns}"
                 )
-        if header.get(self.time_field, "float").endswith("_seq"):
-            raise InputError(f"{path}: the times of TIME_FIELD are no sequences; it has {columns}")
+        if (kind := header.get(self.time_field, "float")) != "float":
+            raise InputError(
+                f"{path}: the times of TIME_FIELD are numbers, not of the type {kind}; write "
+                f"{self.time_field}:float in its header"
+            )
 
     def _refuse_padding(self, frame: pd.DataFrame, path: str) -> None:
         """A user or an item of this name would have two numbers, the padding's and its own."""

@@ -28,7 +28,8 @@ def check_rows_of_files(config: Any, columns: Collection[str]) -> None:
     """Whether the files of `benchmark_filename` suit a sequential model.
 
     Raises:
-        InputError: rows without their histories, or a model that makes its own rows.
+        InputError: rows without their histories, histories that are not said to be of items, or a
+            model that makes its own rows.
     """
     if config["sequence_view"] == "user":
         raise InputError(
@@ -41,6 +42,11 @@ def check_rows_of_files(config: Any, columns: Collection[str]) -> None:
             f"benchmark_filename: {config['model']} needs rows with their histories, in a column "
             f"{of_history}:token_seq (load_col must name it); or leave benchmark_filename out, and "
             "the events of one file are split"
+        )
+    if of_history not in (config["alias_of_item_id"] or ()):
+        raise InputError(
+            f"benchmark_filename: the items of {of_history} would get numbers of their own; add "
+            f"--alias_of_item_id=[{of_history}]"
         )
 
 

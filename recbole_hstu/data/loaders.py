@@ -28,6 +28,11 @@ from recbole_hstu.support.errors import InputError, refused_by_recbole
 from recbole_hstu.support.settings import Settings
 
 _WITHOUT_CUT_OFF = {"gauc", "auc", "logloss", "mae", "rmse"}
+# What RecBole passes over where a split comes in files.
+_FILTERS = (
+    *("limit_users", "rm_dup_inter", "val_interval"),
+    *("user_inter_num_interval", "item_inter_num_interval"),
+)
 _RANKING_OPTIONS = ("mask_seen", "mask_history", "candidates")
 
 
@@ -132,9 +137,9 @@ def _check_options(config: Config, dataset: Any) -> None:
 
 def _check_protocol(config: Config, dataset: Any) -> None:
     of_files = config["benchmark_filename"] is not None
-    for key in ("train_events", "eval_users"):
-        if of_files and config[key] is not None:
-            raise InputError(f"{key}: benchmark_filename splits by files; take --{key}=None")
+    for key in ("train_events", "eval_users", *_FILTERS):
+        if of_files and config[key] not in (None, "[0,inf)"):
+            raise InputError(f"{key}: benchmark_filename takes files as they are; --{key}=None")
     if isinstance(dataset, SequenceDataset):
         return
     check_mask(config)

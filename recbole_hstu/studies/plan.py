@@ -266,7 +266,7 @@ def _log_unequal_epochs(runs: Sequence[PlannedRun]) -> None:
 
 
 def distinct(variants: list[Variant]) -> list[Variant]:
-    labels = [variant.label for variant in variants]
+    labels = [" ".join(variant.label.split()) for variant in variants]
     twice = sorted({label for label in labels if labels.count(label) > 1})
     if twice:
         raise InputError(

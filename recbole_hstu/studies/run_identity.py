@@ -44,8 +44,7 @@ def run_identity(planned: PlannedRun) -> dict[str, Any]:
         files.append(Path(config["text_features_file"]))
     if config["semantic_ids"]:
         files.append(semantic_ids_path(config))
-    if config["queries"]:
-        files.append(Path(config["queries"]))
+    files += [Path(config[key]) for key in ("queries", "pre_model_path") if config[key]]
     wanted["data_hash"] = _hash_of(files)
     if code := _code_hash(config.model_class):
         wanted["code_hash"] = code

@@ -171,7 +171,7 @@ def _reason(error: Exception) -> str:
 def _place(error: BaseException, packages: set[str]) -> str | None:
     """Where RecBole's code was called last, None where another of the packages was.
 
-    Empty if RecBole raised the error itself: its words then say enough.
+    Empty if RecBole raised the error itself, in words: they say enough.
     """
     last, frame = None, error.__traceback__
     while frame is not None:
@@ -180,4 +180,5 @@ def _place(error: BaseException, packages: set[str]) -> str | None:
         frame = frame.tb_next
     if last is None or last[0].partition(".")[0] != "recbole":
         return None
-    return "" if last[1].tb_next is None else f" ({last[0]}, line {last[1].tb_lineno})"
+    in_words = isinstance(error, (*REFUSALS, AssertionError)) and last[1].tb_next is None
+    return "" if in_words else f" ({last[0]}, line {last[1].tb_lineno})"

@@ -160,7 +160,8 @@ def load_resumable(path: str | Path) -> dict[str, Any]:
 
 
 def check_tokens(state: dict[str, Any], path: str | Path, dataset: Any) -> None:
-    """Whether a checkpoint's items and users are those of this data set, in this order.
+    """Whether a checkpoint's items, users and the values of their features are those of this data
+    set, in this order.
 
     Raises:
         InputError: they are others.
@@ -171,6 +172,13 @@ def check_tokens(state: dict[str, Any], path: str | Path, dataset: Any) -> None:
             raise InputError(
                 f"{path}: was trained on other {what} ({count - 1:,}) than "
                 f"{dataset.dataset_name} has now ({len(tokens) - 1:,}); train anew on these data"
+            )
+    now = _features(dataset)
+    for field, digest in state["tokens"].get("features", {}).items():  # older releases keep none
+        if field in now and digest != now[field]:
+            raise InputError(
+                f"{path}: was trained on {dataset.dataset_name} with other values of {field}, or "
+                "in another order of the rows of its file; train anew on these data"
             )
 
 
@@ -224,6 +232,7 @@ def tokens_kept(dataset: Any, model: Any) -> dict[str, Any]:
         "tokens": {
             "items": [len(items), _hash_of(items)],
             "users": [len(users), _hash_of(users)],
+            "features": _features(dataset),
         },
         "times": _first_and_last(dataset),
     }
@@ -235,6 +244,13 @@ def _first_and_last(dataset: Any) -> list[int] | None:
     if dataset.time_field not in events:
         return None
     return [int(time) for time in torch.aminmax(events[dataset.time_field])]
+
+
+def _features(dataset: Any) -> dict[str, str]:
+    """A hash of the values of every other field of tokens: their numbers, too, are the order in
+    which the files name them."""
+    fields = set(map(str, dataset.field2id_token)) - {dataset.uid_field, dataset.iid_field}
+    return {field: _hash_of(map(str, dataset.field2id_token[field])) for field in sorted(fields)}
 
 
 def _hash_of(tokens: Iterable[str]) -> str:

@@ -418,6 +418,10 @@ def test_a_file_that_is_not_utf8(capfd):
     refused(capfd, command(), "toy.inter: is not utf-8 text", "--encoding=latin-1")
 
 
+def test_a_model_has_some_width(toy, capfd):
+    refused(capfd, command("--embedding_size=0", model="BPR"), "embedding_size: 0 must be")
+
+
 def test_a_package_that_a_model_needs(capfd):
     refused(capfd, ["run", "--model=KGAT", "--dataset=ml-100k"], "needs the package dgl")
 

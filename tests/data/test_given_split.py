@@ -58,6 +58,30 @@ def test_a_sequential_model_needs_rows_with_their_histories(tmp_path, monkeypatc
             run(model, "toy", config_dict=small_options(model, **GIVEN))
 
 
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"limit_users": 5},
+        {"rm_dup_inter": "first"},
+        {"user_inter_num_interval": "[3,inf)"},
+        {"val_interval": {"timestamp": "[5,inf)"}},
+    ],
+)
+def test_files_are_taken_as_they_are(tmp_path, monkeypatch, option):
+    """RecBole filters nothing of them, without a word."""
+    monkeypatch.chdir(tmp_path)
+    write_parts(interactions())
+    (key,) = option
+    with pytest.raises(InputError, match=rf"^{key}: benchmark_filename takes files as they are"):
+        run("BPR", "toy", config_dict=small_options("BPR", **GIVEN, **option))
+
+
+@pytest.mark.parametrize("files", ["train", ["train", "test"]])
+def test_a_split_has_three_files(files):
+    with pytest.raises(InputError, match=r"benchmark_filename: .* must name three files"):
+        small_config("BPR", benchmark_filename=files)
+
+
 def test_a_sequential_model_trains_on_rows_with_their_histories(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     histories: dict[str, list[str]] = {}
@@ -71,7 +95,16 @@ def test_a_sequential_model_trains_on_rows_with_their_histories(tmp_path, monkey
         "user_id:token\titem_id_list:token_seq\titem_id:token",
     )
     columns = {"load_col": {"inter": ["user_id", "item_id_list", "item_id"]}}
-    parts = create_dataset(small_config("SASRec", **GIVEN, **columns)).build()
+    with pytest.raises(
+        InputError, match=r"numbers of their own; add --alias_of_item_id=\[item_id_list"
+    ):
+        create_dataset(small_config("SASRec", **GIVEN, **columns)).build()
+    columns["alias_of_item_id"] = ["item_id_list"]
+    dataset = create_dataset(small_config("SASRec", **GIVEN, **columns))
+    parts = dataset.build()
     assert [len(part) for part in parts] == [len(rows) - 20, 10, 10]
+    _, history, _ = rows[0]
+    shown = dataset.id2token("item_id", parts[0].inter_feat["item_id_list"][0][:1].numpy())
+    assert " ".join(shown) == history
     result = run("SASRec", "toy", config_dict=small_options("SASRec", **GIVEN, **columns))
     assert 0 <= result["test_result"]["hit@5"] <= 1

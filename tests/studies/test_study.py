@@ -30,7 +30,7 @@ from recbole_hstu.records.run_record import read_records
 from recbole_hstu.studies import study as study_module
 from recbole_hstu.studies.compare import compare_models
 from recbole_hstu.studies.plan import named_models, plan_runs
-from recbole_hstu.studies.run_identity import changed_options
+from recbole_hstu.studies.run_identity import changed_options, run_identity
 from recbole_hstu.studies.side_by_side import gpu_of_each, on_gpu
 from recbole_hstu.support.commands.invocation import command
 from recbole_hstu.support.errors import InputError
@@ -266,6 +266,16 @@ def test_bad_variants(toy, content, message):
     assert not Path("log").exists()
 
 
+def test_a_fine_tuning_is_of_the_file_that_it_begins_with(toy):
+    found = []
+    for content in (b"one", b"other"):
+        Path("before.pth").write_bytes(content)
+        given = {"train_stage": "finetune", "pre_model_path": "before.pth"}
+        (planned,) = plan_runs(named_models(["S3Rec"]), "toy", (), given, None)
+        found.append(run_identity(planned)["data_hash"])
+    assert found[0] != found[1]
+
+
 def test_what_all_rows_share_is_no_fault_of_a_row(toy):
     Path("compare.yaml").write_text("HSTU: {options: {n_layers: 1}}\nPop:\n")
     with pytest.raises(InputError, match=r"^topk: "):
@@ -276,6 +286,7 @@ def test_what_all_rows_share_is_no_fault_of_a_row(toy):
     ("models", "more", "message"),
     [
         (["HSTU", "HSTU"], {}, "named twice"),
+        ([], {"compare": "alike.yaml"}, "Pop: named twice"),
         (["Pop", "", "HSTU"], {}, "--model=Pop,,HSTU: an empty name beside a comma"),
         (["HSTU", "Pop"], {"seeds": "1,1"}, "different whole numbers"),
         (["HSTU", "Pop"], {"seeds": "one"}, "--seeds=one"),
@@ -289,6 +300,7 @@ def test_what_all_rows_share_is_no_fault_of_a_row(toy):
     ],
 )
 def test_bad_studies(toy, models, more, message):
+    Path("alike.yaml").write_text('" Pop ": {model: Pop}\nPop:\n')
     with pytest.raises(InputError, match=message):
         compare_models(models, "toy", (), options(**more))
     assert not Path("results").exists()
