@@ -148,9 +148,10 @@ def _check_protocol(config: Config, dataset: Any) -> None:
         *(name for name in ("train_events", "eval_users") if config[name] is not None),
     ]
     if wanted:
+        other = "" if config["protocol"] == "recbole" else ", or choose --protocol=recbole"
         raise InputError(
             f"{' and '.join(wanted)}: for sequential and general models only; {config['model']} "
-            "keeps RecBole's own data set: leave it out, or choose --protocol=recbole"
+            f"keeps RecBole's own data set: leave it out{other}"
         )
 
 

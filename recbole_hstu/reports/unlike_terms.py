@@ -20,6 +20,7 @@ def unlike_terms(rows: Mapping[str, Sequence[RunRecord]]) -> tuple[str, ...]:
     told = [
         _who("Learn from the last events of a user alone (windows: last)", trained, _learns_last),
         _who("Read the time of the request", of_rows, _reads_request_time),
+        _who("Judged on items of a knowledge graph alone", of_rows, _has_graph),
     ]
     runs = [run for label in trained for run in finished[label]]
     told += [
@@ -49,6 +50,10 @@ def _learns_last(run: RunRecord) -> bool:
 
 def _reads_request_time(run: RunRecord) -> bool:
     return run.config.get("query_time") == "target" or run.config.get("recent_days") is not None
+
+
+def _has_graph(run: RunRecord) -> bool:
+    return run.config.get("MODEL_TYPE") == "KNOWLEDGE"  # RecBole's name of the kind
 
 
 def _values(what: str, found: Sequence[Any]) -> str:

@@ -1,5 +1,6 @@
 """What rows of one table have unlike stands below it."""
 
+from recbole_hstu.config.config import Config
 from recbole_hstu.records.run_record import RunRecord
 from recbole_hstu.reports.comparison_table import comparison_table
 
@@ -27,6 +28,13 @@ def test_what_rows_have_unlike_is_told():
     counts = run("counts", windows="all", recent_days=[4])
     assert comparison_table([counts, run("SASRec", view="window")]).legend == (
         "Read the time of the request: counts.",
+    )
+
+
+def test_a_knowledge_graph_leaves_items_out():
+    kind = Config("CFKG", "ml-100k").plain()["MODEL_TYPE"]
+    assert comparison_table([run("CFKG", MODEL_TYPE=kind), run("BPR")]).legend == (
+        "Judged on items of a knowledge graph alone: CFKG.",
     )
 
 

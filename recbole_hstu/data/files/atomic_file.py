@@ -257,7 +257,8 @@ def _exact_times(texts: pd.Series, source: _Source) -> np.ndarray:
         if letters.isascii() and "_" not in letters:
             return times
     numbers = pd.to_numeric(texts, errors="coerce").astype(np.float64)
-    bad = numbers.isna() | (numbers != np.floor(numbers)) | (numbers.abs() >= 2.0**53)
+    _refuse(numbers.isna() | np.isinf(numbers), texts, source, "a whole number")
+    bad = (numbers != np.floor(numbers)) | (numbers.abs() >= 2.0**53)
     _refuse(bad, texts, source, "a whole number", ", or write all times in milliseconds")
     return numbers.to_numpy().astype(np.int64)
 
