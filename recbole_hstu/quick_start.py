@@ -14,7 +14,11 @@ from typing import Any, NamedTuple
 
 from recbole.utils import init_seed, set_color
 
-from recbole_hstu.config.checkpoint_settings import check_evaluation, checkpoint_settings
+from recbole_hstu.config.checkpoint_settings import (
+    check_evaluation,
+    checkpoint_settings,
+    without_beginning,
+)
 from recbole_hstu.config.config import Config
 from recbole_hstu.data.data_set import load_dataset
 from recbole_hstu.data.loaders import log_loaders, make_loaders
@@ -208,6 +212,7 @@ def load(
     check_evaluation(file, plain, options)
     base = checkpoint_settings(plain, options.get("protocol"))
     config = Config(model or plain["model_class"], plain["dataset"], None, options, base)
+    without_beginning(config)
     _warn_of_another_split(file, plain, config)
     init_seed(config["seed"], config["reproducibility"])
     set_precision(config)

@@ -90,6 +90,13 @@ def checkpoint_settings(plain: Mapping[str, Any], protocol: Any = None) -> dict[
     return base
 
 
+def without_beginning(config: Any) -> None:
+    """S3Rec reads the file with which its fine-tuning begins as it is built: not where its weights
+    come from a checkpoint."""
+    if config["pre_model_path"]:
+        config["train_stage"] = "pretrain"
+
+
 def changed_settings(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """What is not the same in two plain configurations, but for what a resumed run may set anew."""
     return [key for key in sorted(set(was) & set(now) - _MAY_CHANGE) if was[key] != now[key]]

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from recbole.utils import ModelType
 
+from recbole_hstu.config.checkpoint_settings import without_beginning
 from recbole_hstu.config.config import Config
 from recbole_hstu.config.model_registry import find_model
 from recbole_hstu.config.properties import model_files
@@ -150,6 +151,7 @@ def saved_config(
     for file in model_files(kind, plain["model"]):
         config.update(file.of(plain["dataset"]))
     config.update(plain)
+    without_beginning(config)
     try:
         config["device"] = torch.device(device)
         torch.empty(1, device=config["device"])

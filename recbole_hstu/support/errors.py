@@ -160,6 +160,8 @@ def refused_by_recbole(
 
 
 def _reason(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return in_a_line(error)
     if error.args:
         return in_a_line(error.args[0])
     last = traceback.extract_tb(error.__traceback__)[-1]

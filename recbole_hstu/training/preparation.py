@@ -117,7 +117,8 @@ def build_model(config: Config, dataset: Any) -> Any:
     """
     init_seed(config["seed"], config["reproducibility"])
     package = config.model_class.__module__.partition(".")[0]
-    with refused_by_recbole(f"--model={config['model']}", package):
+    reasons = (*ANY_REASON, FileNotFoundError)  # S3Rec's pre-trained file
+    with refused_by_recbole(f"--model={config['model']}", package, errors=reasons):
         model = config.model_class(config, dataset).to(config["device"])
     if package not in ("recbole", "recbole_hstu") and isinstance(model, AbstractRecommender):
         check_answers(model, config["model"], dataset.item_num)

@@ -8,6 +8,7 @@ from small_data import command, random_rows, small_config, small_options, write_
 from recbole_hstu.cli import main
 from recbole_hstu.data.data_set import load_dataset
 from recbole_hstu.quick_start import evaluate, run
+from recbole_hstu.serving.recommender import Recommender
 from recbole_hstu.support.errors import InputError
 
 ITEMS = [f"i{n}" for n in range(30)]
@@ -45,6 +46,25 @@ def test_features_in_another_order_have_other_numbers(tmp_path, monkeypatch):
     write("item", ["item_id:token", "class:token"], rows[::-1])
     with pytest.raises(InputError, match=r"other values of class, or in another order of the rows"):
         evaluate(result["checkpoint"])
+
+
+def test_a_fine_tuned_s3rec_stands_by_itself(tmp_path, monkeypatch):
+    """It reads the file with which it began in training alone."""
+    monkeypatch.chdir(tmp_path)
+    write_inter(random_rows())
+    write("item", ["item_id:token", "class:token_seq"], [[item, "a b"] for item in ITEMS])
+    columns = {"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id", "class"]}
+    options = small_options("S3Rec", load_col=columns, item_attribute="class", epochs=1)
+    options |= {"pretrain_epochs": 1, "save_step": 1, "MAX_ITEM_LIST_LENGTH": 10}
+    run("S3Rec", "toy", config_dict={**options, "train_stage": "pretrain"})
+    options |= {"train_stage": "finetune", "pre_model_path": "saved/S3Rec-toy-1.pth"}
+    result = run("S3Rec", "toy", config_dict=options)
+    Path("saved/S3Rec-toy-1.pth").rename("elsewhere.pth")
+    assert evaluate(result["checkpoint"])["test_result"] == result["test_result"]
+    recommender = Recommender.load(result["checkpoint"], dataset="dataset/toy")
+    assert len(recommender.recommend([["i1", "i2"]], k=3)) == 3
+    with pytest.raises(InputError, match=r"--model=S3Rec: FileNotFoundError: .*S3Rec-toy-1.pth"):
+        run("S3Rec", "toy", config_dict=options)
 
 
 def test_interactions_without_an_entity_are_counted(graph, caplog):
