@@ -69,11 +69,17 @@ def test_an_output_that_nobody_takes(unbuffered, ending, status, said):
     assert (done.returncode, done.stderr.partition(" (")[0]) == (status, said)
 
 
-@pytest.mark.parametrize("error", [BrokenPipeError("its own"), OSError(28, "its own")])
-def test_a_pipe_or_a_disk_that_is_not_the_output(error, monkeypatch):
+def test_a_pipe_or_a_disk_that_is_not_the_output(monkeypatch, capsys):
+    """A pipe of its own is a fault of the command; a full disk is none, nor is it the output's."""
+    errors = [BrokenPipeError("its own"), OSError(28, "full")]
+
     def fail(_):
-        raise error
+        raise errors.pop(0)
 
     monkeypatch.setitem(cli._COMMANDS, "doctor", fail)
-    with pytest.raises(OSError, match="its own"):
+    with pytest.raises(BrokenPipeError, match="its own"):
         main(["doctor"])
+    assert main(["doctor"]) == 2
+    assert capsys.readouterr().err == (
+        "recbole-hstu: error: a file of this run: cannot be used (full)\n"
+    )
