@@ -57,11 +57,11 @@ def check_evaluation(
         given = list(given) if isinstance(given, tuple) else given
         if given != own and (key, given) != ("model", plain["model_class"]):
             raise InputError(f"--{key}={given}: {file} is of {own}; leave --{key} out")
-    for key in sorted(options.keys() & _OF_TRAINING):
-        if str(options[key]) != str(plain.get(key)):
-            raise InputError(f"--{key} is for trainings; leave it out")
-    for key, nothing in (("resume", ("None", "False")), ("nproc", ("None", "1"))):
-        if str(options.get(key)) not in nothing:
+    given_anew = sorted(options.keys() & _OF_TRAINING)
+    harmless: dict[str, tuple[str, ...]] = {key: (str(plain.get(key)),) for key in given_anew}
+    harmless |= {"resume": ("None", "False"), "nproc": ("None", "1")}
+    for key, values in harmless.items():
+        if str(options.get(key)) not in values:
             raise InputError(f"--{key} is for trainings; leave it out")
 
 

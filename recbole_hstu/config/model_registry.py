@@ -148,8 +148,8 @@ def check_methods(model_class: Any, name: str) -> None:
 
 
 def _unknown_model(name: str) -> InputError:
-    if Path(f"{name.removesuffix('.py')}.py").is_file():
-        here = name.removesuffix(".py")
+    here = name.removesuffix(".py")
+    if Path(f"{here}.py").is_file():
         return InputError(f"--model={name}: to name a class of {here}.py write {here}:Class")
     lower = {one.lower(): one for one in sorted(model_names(), reverse=True)}
     near = [lower[n] for n in difflib.get_close_matches(name.lower(), lower, n=3, cutoff=0)]

@@ -51,9 +51,11 @@ def make_loaders(config: Config, dataset: Any) -> tuple[Any, Any, Any]:
         if config["eval_type"] == EvaluatorType.RANKING:
             log_unknown(config, parts)
         samplers: Sequence[Any] = (None, None, None)
-        if _draws(config) or not hasattr(dataset, "item_id_list_field"):
+        sampled, ours = _samples_candidates(config), isinstance(dataset, SequenceDataset)
+        by_recbole = _draws_in_training(config) or (sampled and not ours)
+        if by_recbole or not hasattr(dataset, "item_id_list_field"):
             samplers = create_samplers(config, dataset, parts)
-        if _samples_candidates(config) and isinstance(dataset, SequenceDataset):
+        if sampled and ours:
             samplers = (samplers[0], *evaluation_samplers(config, dataset))
     loaders: list[Any] = []
     named = {**config.final_config_dict, "model": recbole_name(config.model_class)}
@@ -75,10 +77,9 @@ def make_loaders(config: Config, dataset: Any) -> tuple[Any, Any, Any]:
     return train, valid, test
 
 
-def _draws(config: Settings) -> bool:
-    """Whether RecBole's samplers draw anything: they make a set for every user beforehand."""
-    in_training = config["train_neg_sample_args"]["distribution"] != "none"
-    return in_training or _samples_candidates(config)
+def _draws_in_training(config: Settings) -> bool:
+    """Whether RecBole's sampler draws anything: it makes a set for every user beforehand."""
+    return config["train_neg_sample_args"]["distribution"] != "none"
 
 
 def _samples_candidates(config: Settings) -> bool:

@@ -11,6 +11,7 @@ from recbole.sampler import RepeatableSampler
 from recbole_hstu.support.settings import Settings
 
 _SEED = 2020  # RecBole's; that of the run has no say
+_PHASES = ("valid", "test")
 
 
 class SampledCandidates(RepeatableSampler):
@@ -52,9 +53,9 @@ class SampledCandidates(RepeatableSampler):
 
 def evaluation_samplers(config: Settings, dataset: Any) -> list[SampledCandidates | None]:
     """Of validation and test, None where nothing is drawn."""
-    found: list[SampledCandidates | None] = []
-    for phase in ("valid", "test"):
-        kind = config[f"{phase}_neg_sample_args"]["distribution"]
-        made = None if kind == "none" else SampledCandidates([phase], dataset, kind)
-        found.append(made and made.set_phase(phase))
-    return found
+    kind_of = {phase: config[f"{phase}_neg_sample_args"]["distribution"] for phase in _PHASES}
+    kinds = set(kind_of.values()) - {"none"}
+    made = {kind: SampledCandidates(list(_PHASES), dataset, kind) for kind in kinds}
+    return [
+        made[kind].set_phase(phase) if kind in made else None for phase, kind in kind_of.items()
+    ]

@@ -14,7 +14,7 @@ from recbole_hstu.config.config import Config
 from recbole_hstu.data.data_set_class import asks_for_users, check_mask
 from recbole_hstu.records.same_terms import EVALUATION_OPTIONS, window_of_mask
 from recbole_hstu.support.commands.command_options import whole_number
-from recbole_hstu.support.errors import InputError, UnknownOption
+from recbole_hstu.support.errors import InputError, UnknownOption, in_a_line
 from recbole_hstu.support.yaml_values import load_yaml, merged
 
 logger = logging.getLogger(__name__)
@@ -266,7 +266,7 @@ def _log_unequal_epochs(runs: Sequence[PlannedRun]) -> None:
 
 
 def distinct(variants: list[Variant]) -> list[Variant]:
-    labels = [" ".join(variant.label.split()) for variant in variants]
+    labels = [in_a_line(variant.label) for variant in variants]
     twice = sorted({label for label in labels if labels.count(label) > 1})
     if twice:
         raise InputError(

@@ -116,7 +116,7 @@ def build_model(config: Config, dataset: Any) -> Any:
         InputError: the model needs a package that is not installed, or RecBole refuses a value.
     """
     init_seed(config["seed"], config["reproducibility"])
-    package = config.model_class.__module__.partition(".")[0]
+    package = _package(config)
     reasons = (*ANY_REASON, FileNotFoundError)  # S3Rec's pre-trained file
     with refused_by_recbole(f"--model={config['model']}", package, errors=reasons):
         model = config.model_class(config, dataset).to(config["device"])
@@ -130,10 +130,14 @@ def build_model(config: Config, dataset: Any) -> Any:
 
 def refused_by_model(config: Config) -> AbstractContextManager[None]:
     """What RecBole refuses of a model while it trains or ranks; see `refused_by_recbole`."""
-    package = config.model_class.__module__.partition(".")[0]
     # DGCF cannot train on few items, nor NCL. A process that is lost is a RuntimeError, too.
     reasons = ANY_REASON if processes.count() == 1 else REFUSALS
-    return refused_by_recbole(f"--model={config['model']}", package, errors=reasons)
+    return refused_by_recbole(f"--model={config['model']}", _package(config), errors=reasons)
+
+
+def _package(config: Config) -> str:
+    """Where the model comes from: what goes wrong in a package of one's own is a fault of it."""
+    return config.model_class.__module__.partition(".")[0]
 
 
 def make_trainer(config: Config, network: Any) -> Any:

@@ -62,9 +62,9 @@ class NarrowRows:
         wide, narrow = wide[:, ~barred], narrow[:, ~barred]
         if not wide.numel() or not wide.isfinite().all():
             return False
-        apart = wide != narrow  # what a mask sets, such as -1e9, is no measure for the others
-        largest = wide[apart].abs().max() if apart.any() else 0.0
-        return bool(((wide - narrow).abs() <= TOLERANCE * largest).all())
+        # What is equal, such as a mask's -1e9, is no measure for the others.
+        largest = (wide.abs() * (wide != narrow)).max()
+        return bool((wide - narrow).abs().max() <= TOLERANCE * largest)
 
     def _of_all_lengths(self, rows: Interaction) -> Interaction | None:
         """Beginnings of the first histories, of lengths from one event to all; None where nothing
