@@ -30,7 +30,7 @@ from recbole_hstu.records.run_record import write_run
 from recbole_hstu.support.errors import InputError, in_a_line, packages_needed
 from recbole_hstu.support.files.writable import check_run_folders
 from recbole_hstu.support.memory import keep_freed_memory
-from recbole_hstu.training import checkpoint
+from recbole_hstu.training import checkpoint, data_of_training
 from recbole_hstu.training.precision import set_precision
 from recbole_hstu.training.preparation import (
     build_model,
@@ -161,7 +161,8 @@ def _prepared(config: Config, log: RunLog) -> tuple[Any, Any, Any, Any, Any]:
     take_up_launch(config)
     if config["resume"]:
         state = checkpoint.load_resumable(config["resume"])
-        checkpoint.check_tokens(state, config["resume"], train._dataset)
+        data_of_training.check_tokens(state, config["resume"], train._dataset)
+        data_of_training.check_interactions(state, config["resume"], train._dataset)
     processes.main_first(lambda: provide_text(config, train._dataset))
     network = build_model(config, train._dataset)
     words.info(network)
@@ -213,12 +214,12 @@ def load(
     base = checkpoint_settings(plain, options.get("protocol"))
     config = Config(model or plain["model_class"], plain["dataset"], None, options, base)
     without_beginning(config)
-    _warn_of_another_split(file, plain, config)
     init_seed(config["seed"], config["reproducibility"])
     set_precision(config)
     data = load_dataset(config)
-    checkpoint.check_tokens(state, file, data)
+    data_of_training.check_tokens(state, file, data)
     loaders = make_loaders(config, data)
+    data_of_training.warn_of_what_was_seen(file, state, config, loaders[0]._dataset)
     provide_text(config, loaders[0]._dataset)
     network = build_model(config, loaders[0]._dataset)
     try:
@@ -229,20 +230,6 @@ def load(
         raise InputError(f"{file}: its weights are of other options; {why}") from error
     network.load_other_parameter(checkpoint.decode(state["other_parameter"], config["device"]))
     return Loaded(config, network.eval(), data, *loaders)
-
-
-def _warn_of_another_split(file: str | Path, plain: Mapping[str, Any], config: Config) -> None:
-    """Where the training, or the choice of its best epoch, may have seen what is tested now."""
-    trained, now = (settings["eval_args"]["split"] for settings in (plain, config))
-    held_out = now == trained or (trained, now) == ({"LS": "valid_and_test"}, {"LS": "test_only"})
-    orders = {"tie_order", "rm_dup_inter", "val_interval"} & plain.keys()
-    others = [f"{key} {plain[key]}" for key in sorted(orders) if plain[key] != config[key]]
-    if not held_out or others:
-        logger.warning(
-            "%s: was trained with %s; it may have seen what %s tests on, and the figures then say "
-            "too much",
-            *(file, ", ".join([f"the split {trained}", *others]), now),
-        )
 
 
 def evaluate(

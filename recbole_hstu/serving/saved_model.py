@@ -24,7 +24,7 @@ from recbole_hstu.model.parts.text_model import reads_text
 from recbole_hstu.serving.dataset_of_checkpoint import DatasetOfCheckpoint, NeedsDataset
 from recbole_hstu.support.errors import InputError, in_a_line
 from recbole_hstu.support.random_states import random_states, restore_random_states
-from recbole_hstu.training import checkpoint
+from recbole_hstu.training import checkpoint, data_of_training
 
 _LEFT_OUT = ("state_dict", "optimizer", "further_optimizers", "random")
 _NEEDED = ("config", "state_dict", "other_parameter", "item_tokens")
@@ -208,7 +208,7 @@ def _training_part(path, config, item_tokens, user_tokens) -> Any:
             "its interactions; name the folder of the data set's atomic files (--dataset=FOLDER)"
         )
     train = create_dataset(config).build()[0]
-    now = (checkpoint.item_tokens(train), checkpoint.user_tokens(train))
+    now = (data_of_training.item_tokens(train), data_of_training.user_tokens(train))
     for what, before, found in zip(
         ("items", "users"), (item_tokens, user_tokens), now, strict=True
     ):

@@ -3,10 +3,9 @@ dangers (`torch.load(weights_only=True)`) by every torch from 2.5 on, for RecBol
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 import torch
-from recbole.utils import ModelType
 
 from recbole_hstu.support.errors import CannotWrite, InputError, in_a_line
 from recbole_hstu.support.files.whole_file import is_abandoned, whole_file
@@ -159,29 +157,6 @@ def load_resumable(path: str | Path) -> dict[str, Any]:
     return state
 
 
-def check_tokens(state: dict[str, Any], path: str | Path, dataset: Any) -> None:
-    """Whether a checkpoint's items, users and the values of their features are those of this data
-    set, in this order.
-
-    Raises:
-        InputError: they are others.
-    """
-    for what, tokens in (("items", item_tokens(dataset)), ("users", user_tokens(dataset))):
-        count, digest = state["tokens"][what]
-        if digest != _hash_of(tokens):
-            raise InputError(
-                f"{path}: was trained on other {what} ({count - 1:,}) than "
-                f"{dataset.dataset_name} has now ({len(tokens) - 1:,}); train anew on these data"
-            )
-    now = _features(dataset)
-    for field, digest in state["tokens"].get("features", {}).items():  # older releases keep none
-        if field in now and digest != now[field]:
-            raise InputError(
-                f"{path}: was trained on {dataset.dataset_name} with other values of {field}, or "
-                "in another order of the rows of its file; train anew on these data"
-            )
-
-
 def last_file(file: str | Path) -> Path:
     """The `.last.pth` that belongs to the best epoch's checkpoint."""
     return Path(file).with_suffix(".last.pth")
@@ -205,59 +180,6 @@ def last_of_launch(folder: str | Path, launch: str) -> Path | None:
     files = [file for file in Path(folder).glob("*.last.pth") if file.is_file()]
     files.sort(key=lambda file: file.stat().st_mtime_ns, reverse=True)
     return next(filter(is_its, files), None)
-
-
-def item_tokens(dataset: Any) -> list[str]:
-    """Tokens in the order of RecBole's ids; entry 0 is the padding."""
-    return [str(token) for token in dataset.field2id_token[dataset.iid_field]]
-
-
-def user_tokens(dataset: Any) -> list[str]:
-    """Tokens in the order of RecBole's ids; entry 0 is the padding."""
-    return [str(token) for token in dataset.field2id_token[dataset.uid_field]]
-
-
-def tokens_kept(dataset: Any, model: Any) -> dict[str, Any]:
-    """What a checkpoint holds of a data set: the item tokens, the user tokens if the model has
-    weights of users, of both how many there are (padding included) and a hash, and the oldest
-    and the newest time, which tell the unit."""
-    items, users = item_tokens(dataset), dataset.field2id_token[dataset.uid_field]
-    of_users = {dataset.user_num, dataset.user_num + dataset.item_num}
-    tensors = [value for value in model.state_dict().values() if torch.is_tensor(value)]
-    general = model.type != ModelType.SEQUENTIAL
-    knows_users = general or any(of_users & set(tensor.shape) for tensor in tensors)
-    return {
-        "item_tokens": items,
-        "user_tokens": user_tokens(dataset) if knows_users else None,
-        "tokens": {
-            "items": [len(items), _hash_of(items)],
-            "users": [len(users), _hash_of(users)],
-            "features": _features(dataset),
-        },
-        "times": _first_and_last(dataset),
-    }
-
-
-def _first_and_last(dataset: Any) -> list[int] | None:
-    """None where no times are loaded."""
-    events = dataset.event_feat if hasattr(dataset, "event_feat") else dataset.inter_feat
-    if dataset.time_field not in events:
-        return None
-    return [int(time) for time in torch.aminmax(events[dataset.time_field])]
-
-
-def _features(dataset: Any) -> dict[str, str]:
-    """A hash of the values of every other field of tokens: their numbers, too, are the order in
-    which the files name them."""
-    fields = set(map(str, dataset.field2id_token)) - {dataset.uid_field, dataset.iid_field}
-    return {field: _hash_of(map(str, dataset.field2id_token[field])) for field in sorted(fields)}
-
-
-def _hash_of(tokens: Iterable[str]) -> str:
-    digest = hashlib.sha256()
-    for token in tokens:
-        digest.update(token.encode("utf-8", "surrogatepass") + b"\0")
-    return digest.hexdigest()
 
 
 def encode(value: Any) -> Any:

@@ -15,7 +15,7 @@ from recbole_hstu.distributed import processes
 from recbole_hstu.support.commands.invocation import command
 from recbole_hstu.support.errors import InputError
 from recbole_hstu.support.random_states import random_states, restore_random_states
-from recbole_hstu.training import checkpoint
+from recbole_hstu.training import checkpoint, data_of_training
 from recbole_hstu.training.tables import table_folder
 
 logger = logging.getLogger(__name__)
@@ -139,7 +139,7 @@ class Resumable:
     def _of_data(self) -> dict[str, Any]:
         """What a checkpoint holds of the data set: the same after every epoch."""
         if self._kept is None:
-            self._kept = checkpoint.tokens_kept(self._dataset, self.model)
+            self._kept = data_of_training.tokens_kept(self._dataset, self.model)
         return self._kept
 
     def _restore_random_states(self, state: dict[str, Any]) -> None:
