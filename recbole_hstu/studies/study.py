@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from filelock import FileLock, Timeout
+from recbole.utils import ModelType
 
 from recbole_hstu.data.data_set import load_dataset
 from recbole_hstu.data.loaders import make_loaders
@@ -53,8 +54,9 @@ def run_study(plan: Sequence[PlannedRun], folder: Path, jobs: int) -> list[RunRe
     cut off goes on from its last epoch; one that fails is recorded as failed.
 
     Raises:
-        InputError: the data cannot be used at all, a label is too long, the folder cannot be
-            written, or another command is at work in it. Nothing has been trained then.
+        InputError: the data cannot be used at all, or are others for another model; a label is too
+            long, the folder cannot be written, or another command is at work in it. Nothing has
+            been trained then.
     """
     for planned in plan:
         name = f"{_stem(planned)}.started.json"
@@ -68,6 +70,7 @@ def run_study(plan: Sequence[PlannedRun], folder: Path, jobs: int) -> list[RunRe
         check_run_folders(pending[0].config)
         check_segment_options(pending[0].config)
         make_loaders(pending[0].config, load_dataset(pending[0].config))
+        _check_same_interactions(plan)
     with _alone(folder):
         _say_what_else_is_there(plan, folder)
         ended = _run_side_by_side(plan, folder, jobs) if jobs > 1 else [False] * len(plan)
@@ -77,6 +80,23 @@ def run_study(plan: Sequence[PlannedRun], folder: Path, jobs: int) -> list[RunRe
             else _run_once(planned, folder, f"run {place} of {len(plan)}")
             for place, planned in enumerate(plan, start=1)
         ]
+
+
+def _check_same_interactions(plan: Sequence[PlannedRun]) -> None:
+    """Models that read other files of a data set have the same interactions of it, but for those
+    of a knowledge graph: RecBole leaves out what a file of items or users does not know."""
+    graphless = [p for p in plan if p.config.model_class.type != ModelType.KNOWLEDGE]
+    read = {str(p.config["load_col"]): p for p in reversed(graphless)}
+    if len(read) < 2:
+        return
+    counts = {p.label: len(load_dataset(p.config).inter_feat) for p in read.values()}
+    most, least = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
+    if counts[most] != counts[least]:
+        raise InputError(
+            f"{least} has {counts[least]:,} of {most}'s {counts[most]:,} interactions, by what the "
+            "files of its load_col lack: no rows of one table; add these items or users to the "
+            "files, or set --filter_inter_by_user_or_item=False"
+        )
 
 
 def _run_side_by_side(plan: Sequence[PlannedRun], folder: Path, jobs: int) -> list[bool]:

@@ -1,11 +1,13 @@
 """Models that RecBole ranks user by user beside those that are ranked event by event."""
 
 import pytest
+from small_data import small_options
 
 from recbole_hstu.data.data_set import load_dataset
 from recbole_hstu.data.data_set_class import create_dataset
 from recbole_hstu.quick_start import Config, make_loaders
 from recbole_hstu.studies.plan import Variant, named_models, plan_runs
+from recbole_hstu.studies.study import run_study
 from recbole_hstu.support.errors import InputError
 
 RATIO = {"eval_args": {"split": {"RS": [0.8, 0.1, 0.1]}}}
@@ -65,3 +67,19 @@ def test_a_mask_that_covers_more_than_that_of_others_is_refused():
         make_loaders(config, load_dataset(config))
     with pytest.raises(InputError, match=r"mask_seen: CFKG"):  # and before a study trains others
         plan_runs(named_models(["SASRec", "CFKG"]), "ml-100k", (), {"mask_seen": True}, None)
+
+
+def test_files_that_lack_items_are_told_of_before_a_training(toy, tmp_path):
+    rows = [f"i{n}\tclass{n % 4}" for n in range(27)]  # of 30
+    file = tmp_path / "dataset" / "toy" / "toy.item"
+    file.write_text("\n".join(["item_id:token\tclass:token", *rows]), encoding="utf-8")
+    columns = {"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id", "class"]}
+    features = {"load_col": columns, "selected_features": ["class"]}
+    variants = [Variant("SASRec", "SASRec", {}), Variant("SASRecF", "SASRecF", features)]
+    options = small_options("SASRec", epochs=1)
+    plan = plan_runs(variants, "toy", (), options, None)
+    with pytest.raises(InputError, match=r"SASRecF has \d+ of SASRec's \d+ interactions"):
+        run_study(plan, tmp_path / "results", 1)
+    assert not (tmp_path / "log").exists()
+    whole = plan_runs(variants, "toy", (), {**options, "filter_inter_by_user_or_item": False}, None)
+    assert [record.status for record in run_study(whole, tmp_path / "results", 1)] == ["ok"] * 2
