@@ -6,7 +6,6 @@ is its `--help`.
 
 from __future__ import annotations
 
-import difflib
 import os
 import sys
 import time
@@ -27,6 +26,7 @@ from recbole_hstu.support.errors import (
     is_no_way_in,
     packages_needed,
 )
+from recbole_hstu.support.near_names import near_names
 from recbole_hstu.support.yaml_values import merge_yaml, merged
 
 
@@ -85,7 +85,7 @@ def _do(name: str, arguments: Sequence[str]) -> int:
 
 
 def _nearest(name: str) -> str:
-    near = difflib.get_close_matches(name, _COMMANDS, n=1)
+    near = near_names(name, _COMMANDS)
     return f"did you mean {near[0]}?" if near else f"known are {', '.join(_COMMANDS)}"
 
 

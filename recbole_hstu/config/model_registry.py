@@ -6,7 +6,6 @@ RecBole's own look-up of an unknown name imports its external libraries and fail
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import re
 import sys
@@ -25,6 +24,7 @@ from recbole_hstu.config.properties import named_configurations, recbole_name
 from recbole_hstu.support.commands.invocation import command
 from recbole_hstu.support.errors import InputError, missing_package
 from recbole_hstu.support.files.installed import PROPERTIES
+from recbole_hstu.support.near_names import near_names
 from recbole_hstu.support.yaml_values import load_yaml
 
 OWN_MODELS = {
@@ -151,8 +151,7 @@ def _unknown_model(name: str) -> InputError:
     here = name.removesuffix(".py")
     if Path(f"{here}.py").is_file():
         return InputError(f"--model={name}: to name a class of {here}.py write {here}:Class")
-    lower = {one.lower(): one for one in sorted(model_names(), reverse=True)}
-    near = [lower[n] for n in difflib.get_close_matches(name.lower(), lower, n=3, cutoff=0)]
+    near = near_names(name, model_names(), n=3, cutoff=0)
     return InputError(
         f"--model={name}: no such model; did you mean {', '.join(near[:-1])} or {near[-1]}? "
         f"{command('run')} --help names all"

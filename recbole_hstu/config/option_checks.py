@@ -5,7 +5,6 @@ Our options, and those of models from elsewhere, are declared in their YAML file
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -19,6 +18,7 @@ from recbole_hstu.config.options import Option, read_kind
 from recbole_hstu.config.properties import recbole_name
 from recbole_hstu.support.commands.invocation import command
 from recbole_hstu.support.errors import InputError
+from recbole_hstu.support.near_names import near_names
 
 # They predict clicks; ranking the catalogue is not their task.
 CLICKS = (ModelType.CONTEXT, ModelType.DECISIONTREE)
@@ -104,9 +104,8 @@ def unlisted_options(model_class: Any) -> tuple[str, ...]:
 
 def meant_option(key: str, known: Collection[str], model: str) -> str:
     """For the end of an error's line: which option may be meant by an unknown one."""
-    names = _OTHER_NAMES | {name.lower(): name for name in sorted(known)}
-    if near := difflib.get_close_matches(key.lower(), names, n=1):
-        return f"did you mean '{names[near[0]]}'?"
+    if near := near_names(key, {*_OTHER_NAMES, *known}):
+        return f"did you mean '{near[0] if near[0] in known else _OTHER_NAMES[near[0]]}'?"
     return f"{command('run')} --model={model} --help shows all"
 
 
@@ -210,11 +209,10 @@ def _check_evaluation(eval_args: Mapping[str, Any]) -> None:
 
 def _check_known(key: str, values: Sequence[Any], known: Sequence[str]) -> None:
     """Refuse names that RecBole does not know, in whatever case they are written."""
-    lower = {name.lower(): name for name in known}
+    lower = {name.lower() for name in known}
     for value in values:
         if value is not None and str(value).lower() not in lower:
-            near = difflib.get_close_matches(str(value).lower(), lower, n=1, cutoff=0)[0]
+            (near,) = near_names(str(value), known, cutoff=0)
             raise InputError(
-                f"{key}: {value!r} is unknown; did you mean {lower[near]}? Known are "
-                f"{', '.join(known)}"
+                f"{key}: {value!r} is unknown; did you mean {near}? Known are {', '.join(known)}"
             )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import glob
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from recbole_hstu.data.data_set_class import create_dataset
 from recbole_hstu.support.commands.invocation import command
 from recbole_hstu.support.errors import InputError, in_a_line, refused_by_recbole
 from recbole_hstu.support.files.installed import PROPERTIES
+from recbole_hstu.support.near_names import near_names
 
 # What it raises for columns and rows that it does not find, of knowledge graphs above all.
 _OF_RECBOLE = (AssertionError, TypeError, KeyError)
@@ -76,7 +76,7 @@ def _unknown_dataset(name: str, folder: Path) -> InputError:
         return _no_data_path(folder.parent)
     here = [p.parent.name for p in folder.parent.glob("*/*.inter")]
     known = [path.stem for path in (PROPERTIES / "dataset").glob("*.yaml")]
-    near = [] if name in known else difflib.get_close_matches(name, (*here, *known), n=1)
+    near = [] if name in known else near_names(name, (*here, *known))
     hint = f"did you mean {near[0]}? " if near else ""
     return InputError(
         f"--dataset={name}: {folder / name}.inter does not exist; {hint}"
@@ -88,6 +88,6 @@ def _no_data_path(path: Path) -> InputError:
     """For a folder of data sets that is not there: the nearest one that is."""
     around = path.parent
     beside = [one.name for one in around.iterdir() if one.is_dir()] if around.is_dir() else []
-    near = difflib.get_close_matches(path.name, beside, n=1)
+    near = near_names(path.name, beside)
     hint = f"did you mean {around / near[0]}?" if near else "data sets lie in dataset/ without it"
     return InputError(f"--data_path={path}: there is no such folder; {hint}")

@@ -13,7 +13,6 @@ was made from, and versions.
 
 from __future__ import annotations
 
-import difflib
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -33,6 +32,7 @@ from recbole_hstu.data.files.item_rows import (
 )
 from recbole_hstu.data.files.side_feature_file import read_text_header
 from recbole_hstu.support.errors import InputError, first_ten
+from recbole_hstu.support.near_names import near_names
 
 METHODS = ("rkmeans", "rqvae")
 _OF_QUANTISER = "quantiser."
@@ -82,7 +82,7 @@ def semantic_ids_of(config: Any, dataset: Any) -> SemanticIds:
     if not path.is_file() and named in METHODS:
         raise InputError(f"{path}: no such file; make it with {_command(config)}")
     if not path.is_file():
-        near = difflib.get_close_matches(named, METHODS, n=1)
+        near = near_names(named, METHODS)
         remedy = f"did you mean {near[0]}?" if near else "name a file of recbole-hstu ids"
         raise InputError(
             f"--semantic_ids={named}: is no file, and no method ({', '.join(METHODS)}); {remedy}"
