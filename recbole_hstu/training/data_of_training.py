@@ -82,14 +82,16 @@ def user_tokens(dataset: Any) -> list[str]:
 
 
 def tokens_kept(dataset: Any, model: Any) -> dict[str, Any]:
-    """What a checkpoint holds of a data set: the item tokens, the user tokens if the model has
-    weights of users, of both how many there are (padding included) and a hash, and the oldest
-    and the newest time, which tell the unit."""
+    """What a checkpoint holds of a data set: the item tokens; the user tokens if the model has
+    weights of users or reads their features; how many of both there are (padding included) and
+    hashes; and the oldest and the newest time, which tell the unit."""
     items, users = item_tokens(dataset), dataset.field2id_token[dataset.uid_field]
     of_users = {dataset.user_num, dataset.user_num + dataset.item_num}
     tensors = [value for value in model.state_dict().values() if torch.is_tensor(value)]
     general = model.type != ModelType.SEQUENTIAL
-    knows_users = general or any(of_users & set(tensor.shape) for tensor in tensors)
+    # DIN lays the features of a user and the user's own row in one table.
+    reads_users = general or dataset.user_feat is not None
+    knows_users = reads_users or any(of_users & set(tensor.shape) for tensor in tensors)
     return {
         "item_tokens": items,
         "user_tokens": user_tokens(dataset) if knows_users else None,

@@ -225,3 +225,15 @@ def test_a_random_split_is_drawn_as_in_the_run(toy):
         rec = Recommender.load(file, dataset="dataset/toy")
         found.append(rec.saved.model.norm_adj_matrix.to_dense())
     assert torch.equal(*found)
+
+
+def test_a_model_of_users_features_knows_their_names(toy):
+    """Its table of features has the users' own rows, and those of their ages."""
+    users = [f"u{n}\tage{n % 4}" for n in range(40)]
+    file = Path("dataset/toy/toy.user")
+    file.write_text("\n".join(["user_id:token\tage:token", *users]), encoding="utf-8")
+    columns = {"inter": ["user_id", "item_id", "timestamp"], "user": ["user_id", "age"]}
+    result = trained("DIN", load_col=columns, mlp_hidden_size=[8])
+    rec = Recommender.load(result["checkpoint"], dataset="dataset/toy")
+    lists = rec.recommend_users(["u7", "u2"], k=5)
+    assert lists.groupby("user").size().tolist() == [5, 5]
