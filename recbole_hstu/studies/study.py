@@ -136,7 +136,7 @@ def _say_what_else_is_there(plan: Sequence[PlannedRun], folder: Path) -> None:
     others = [f"{label} ({seed})" for label, *_, seed in parts]
     if others:
         logger.info(
-            "%s also holds finished runs of %s; %s %s makes the table of all",
+            "%s also holds runs of %s; %s %s makes the table of all",
             *(folder, ", ".join(others), command("report"), folder),
         )
 

@@ -126,7 +126,7 @@ def test_fewer_models_say_how_to_get_the_others_back(toy, caplog):
     one.with_name("of another kind.run.json").write_bytes(one.read_bytes())
     text, _ = study(("Pop",), seeds=1)
     assert "BPR" not in text
-    said_so = f"{FOLDER} also holds finished runs of BPR (seed1); {command('report')} {FOLDER}"
+    said_so = f"{FOLDER} also holds runs of BPR (seed1); {command('report')} {FOLDER}"
     assert any(line.startswith(said_so) for line in said(caplog))
     assert len(read_records(FOLDER)) == 3
 
