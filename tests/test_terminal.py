@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,32 @@ def test_verbose_shows_what_the_log_holds(toy, capfd):
     assert "Training Hyper Parameters" in err
     assert "epoch 2 training" in err
     assert "epoch 0" not in err
+    assert "\x1b" not in err  # colours are for a terminal
+
+
+def test_every_run_of_a_study_looks_alike_on_a_terminal(toy):
+    main_end, terminal = os.openpty()
+    line = [
+        sys.executable,
+        "-c",
+        "import sys; from recbole_hstu.cli import main; main(sys.argv[1:])",
+    ]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    with subprocess.Popen(
+        [*line, *command(model="Pop", seeds="1,2,3,4")],
+        **dict.fromkeys(("stdin", "stdout", "stderr"), terminal),
+        env=environment,
+    ):
+        os.close(terminal)
+        shown = b""
+        with suppress(OSError):  # Linux ends it so
+            while part := os.read(main_end, 1 << 16):
+                shown += part
+    os.close(main_end)
+    results = [line for line in shown.splitlines() if b"result: " in line]
+    assert len(results) == 4
+    assert len({len(line) for line in results}) == 1
+    assert results[0].count(b"\x1b[0m") == 1
 
 
 def test_no_bars_where_the_output_is_no_terminal(toy, capfd):

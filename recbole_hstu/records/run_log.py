@@ -14,7 +14,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import colorama
 import colorlog
 from recbole.utils import ModelType, get_local_time
 from recbole.utils.logger import RemoveColorFilter, log_colors_config
@@ -73,12 +72,15 @@ class RunLog:
         self._held: list[logging.LogRecord] | None = []
 
     def __enter__(self) -> RunLog:
-        colorama.init(autoreset=True)
         terminal = logging.StreamHandler()
-        pattern = "%(log_color)s%(asctime)s  %(message)s"
+        pattern, times = "%(log_color)s%(asctime)s  %(message)s", "%d %b %H:%M"
         terminal.setFormatter(
-            colorlog.ColoredFormatter(pattern, "%d %b %H:%M", log_colors=log_colors_config)
+            colorlog.TTYColoredFormatter(
+                pattern, times, log_colors=log_colors_config, stream=terminal.stream
+            )
         )
+        if not terminal.stream.isatty():
+            terminal.addFilter(RemoveColorFilter())  # of what RecBole has coloured
         self._add(terminal)
         if not self._verbose:
             terminal.addFilter(_is_own_or_warning)
