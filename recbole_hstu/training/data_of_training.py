@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 from collections.abc import Iterable
 from logging import getLogger
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import ModelType
 
 from recbole_hstu.support.errors import InputError
@@ -83,18 +85,12 @@ def user_tokens(dataset: Any) -> list[str]:
 
 def tokens_kept(dataset: Any, model: Any) -> dict[str, Any]:
     """What a checkpoint holds of a data set: the item tokens; the user tokens if the model has
-    weights of users or reads their features; how many of both there are (padding included) and
+    something of every user; how many of both there are (padding included) and
     hashes; and the oldest and the newest time, which tell the unit."""
     items, users = item_tokens(dataset), dataset.field2id_token[dataset.uid_field]
-    of_users = {dataset.user_num, dataset.user_num + dataset.item_num}
-    tensors = [value for value in model.state_dict().values() if torch.is_tensor(value)]
-    general = model.type != ModelType.SEQUENTIAL
-    # DIN lays the features of a user and the user's own row in one table.
-    reads_users = general or dataset.user_feat is not None
-    knows_users = reads_users or any(of_users & set(tensor.shape) for tensor in tensors)
     return {
         "item_tokens": items,
-        "user_tokens": user_tokens(dataset) if knows_users else None,
+        "user_tokens": user_tokens(dataset) if _knows_users(model, dataset) else None,
         "tokens": {
             "items": [len(items), _hash_of(items)],
             "users": [len(users), _hash_of(users)],
@@ -103,6 +99,20 @@ def tokens_kept(dataset: Any, model: Any) -> dict[str, Any]:
         },
         "times": _first_and_last(dataset),
     }
+
+
+def _knows_users(model: Any, dataset: Any) -> bool:
+    """Whether a model has something of every user. Sequential models do not say: their code reads
+    the field of users then, as RecBole's do by `self.USER_ID`. Sizes would not tell, since other
+    weights may have as many rows."""
+    if model.type != ModelType.SEQUENTIAL:
+        return True
+    kinds = [
+        kind for kind in type(model).__mro__ if kind.__module__ != SequentialRecommender.__module__
+    ]
+    methods = [one for kind in kinds for one in vars(kind).values() if inspect.isfunction(one)]
+    codes = [method.__code__ for method in methods]
+    return any({"USER_ID", dataset.uid_field} & {*c.co_names, *c.co_consts} for c in codes)
 
 
 def _other_interactions(state: dict[str, Any], dataset: Any) -> str | None:

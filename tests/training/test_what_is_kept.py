@@ -165,10 +165,13 @@ def test_a_data_set_without_times_leaves_none_in_a_checkpoint(toy):
 
 
 def test_user_tokens_are_kept_where_a_model_knows_users(toy):
+    """HSTU's table of distances has 41 rows here, as many as a table of the users would have."""
     sizes, times = {}, [time for _, _, time in random_rows()]
     for model in ("HSTU", "SASRec", "BPR", "FPMC"):
-        result = run(model, "toy", config_dict=small_options(model, epochs=1))
+        options = small_options(model, epochs=1, MAX_ITEM_LIST_LENGTH=10)
+        result = run(model, "toy", config_dict=options)
         state = checkpoint.load_checkpoint(result["checkpoint"])
+        assert model != "HSTU" or 41 in state["state_dict"]["layers.0.bias.position"].shape
         sizes[model] = state["user_tokens"] and len(state["user_tokens"])
         assert state["tokens"]["users"][0] == 41
         assert len(state["item_tokens"]) == state["tokens"]["items"][0]
