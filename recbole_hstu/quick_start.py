@@ -30,6 +30,7 @@ from recbole_hstu.records.run_record import write_run
 from recbole_hstu.support.errors import InputError, in_a_line, packages_needed
 from recbole_hstu.support.files.writable import check_run_folders
 from recbole_hstu.support.memory import keep_freed_memory
+from recbole_hstu.support.random_states import random_states_kept
 from recbole_hstu.training import checkpoint, data_of_training
 from recbole_hstu.training.precision import set_precision
 from recbole_hstu.training.preparation import (
@@ -57,6 +58,7 @@ class Loaded(NamedTuple):
     test_data: Any
 
 
+@random_states_kept()
 def run(
     model: str | type | None = None,
     dataset: str | None = None,
@@ -67,7 +69,7 @@ def run(
     goes_on_by: str | None = None,
     with_model: bool = False,
 ) -> dict[str, Any]:
-    """Train a model on a data set and test it.
+    """Train a model on a data set and test it. The caller's random generators stay as they are.
 
     Args:
         model: a name, `package.module:Class` or a class; see `find_model`.
@@ -192,6 +194,7 @@ def _shows_progress(config: Config) -> bool:
     return bool(config["show_progress"]) and sys.stderr.isatty()
 
 
+@random_states_kept()
 def load(
     file: str | Path,
     model: type | None = None,
@@ -232,6 +235,7 @@ def load(
     return Loaded(config, network.eval(), data, *loaders)
 
 
+@random_states_kept()
 def evaluate(
     file: str | Path,
     model: type | None = None,

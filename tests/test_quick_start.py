@@ -2,6 +2,7 @@
 
 import gc
 import json
+import random
 import shutil
 import signal
 import subprocess
@@ -421,3 +422,21 @@ def test_clipping_limits_true_gradients_under_a_loss_scale(toy, monkeypatch):
     scaled = run("SASRec", "toy", config_dict=options)["checkpoint"]
     for name, value in weights(plain).items():
         torch.testing.assert_close(value, weights(scaled)[name], atol=1e-4, rtol=1e-4)
+
+
+def test_the_caller_goes_on_with_his_own_random_numbers(toy):
+    """A loop that draws options for `run` would else draw the same ones every time."""
+
+    def drawn():
+        return random.random(), np.random.uniform(), float(torch.rand(()))  # noqa: NPY002
+
+    seen = [drawn()]
+    file = run("HSTU", "toy", config_dict=small_options(epochs=1))["checkpoint"]
+    seen.append(drawn())
+    run("HSTU", "toy", config_dict=small_options(epochs=1))
+    seen.append(drawn())
+    for _ in range(2):
+        quick_start.load(file)
+        seen.append(drawn())
+    for numbers in zip(*seen, strict=True):
+        assert len(set(numbers)) == 5

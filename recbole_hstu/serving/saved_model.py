@@ -23,7 +23,7 @@ from recbole_hstu.layers.items.semantic_codes import kept_ids
 from recbole_hstu.model.parts.text_model import reads_text
 from recbole_hstu.serving.dataset_of_checkpoint import DatasetOfCheckpoint, NeedsDataset
 from recbole_hstu.support.errors import InputError, in_a_line
-from recbole_hstu.support.random_states import random_states, restore_random_states
+from recbole_hstu.support.random_states import random_states_kept
 from recbole_hstu.training import checkpoint, data_of_training
 
 _LEFT_OUT = ("state_dict", "optimizer", "further_optimizers", "random")
@@ -188,14 +188,11 @@ def _build(path, config, dataset, state, user_tokens) -> Any:
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
     """Every generator as a run has it when it builds its model; afterwards as it was before."""
-    before = random_states({})
-    try:
+    with random_states_kept():
         random.seed(seed)
         np.random.seed(seed)  # noqa: NPY002 - RecBole draws from it
         torch.manual_seed(seed)
         yield
-    finally:
-        restore_random_states(before, {})
 
 
 def _training_part(path, config, item_tokens, user_tokens) -> Any:

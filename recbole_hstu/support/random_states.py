@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -32,3 +34,13 @@ def restore_random_states(state: dict[str, Any], generators: dict[str, torch.Gen
         torch.cuda.set_rng_state(state["cuda"][0].cpu())
     for name, generator in generators.items():
         generator.set_state(state["generators"][name].cpu())
+
+
+@contextmanager
+def random_states_kept() -> Iterator[None]:
+    """After the block Python's, numpy's and torch's own generators are as they were before it."""
+    before = random_states({})
+    try:
+        yield
+    finally:
+        restore_random_states(before, {})
