@@ -74,6 +74,15 @@ def blocks_of(model: Any) -> RowBlocks | None:
     return getattr(getattr(model, "items", None), "blocks", None)
 
 
+def trained_weights(model: Any) -> int:
+    """How many weights a training changes, those of blocks that other processes hold among them."""
+    own = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    if (blocks := blocks_of(model)) is None:
+        return own
+    of_items = sum(p.numel() for p in model.items.parameters() if p.requires_grad)
+    return own - of_items + of_items // len(blocks.own) * blocks.rows
+
+
 class _Exchange(torch.autograd.Function):
     """Rows (n, D) to other processes, and theirs to this one; their gradients go back."""
 

@@ -12,6 +12,7 @@ from recbole.utils import ModelType
 
 from recbole_hstu import __version__
 from recbole_hstu.data.rows.sequence_rows import SequenceRows
+from recbole_hstu.distributed.row_blocks import trained_weights
 from recbole_hstu.evaluation.beyond import list_metrics, tie_share
 from recbole_hstu.evaluation.metrics import metric_names
 from recbole_hstu.evaluation.segments import (
@@ -53,7 +54,6 @@ def make_record(
     counts = _train_counts(train)
     ranks = _rank_file(config, trainer, test, counts)
     traditional = config["MODEL_TYPE"] == ModelType.TRADITIONAL  # counts or texts, no weights
-    parameters = [p.numel() for p in trainer.model.parameters() if p.requires_grad]
     record = RunRecord(
         model=config["model"],
         dataset=config["dataset"],
@@ -66,7 +66,7 @@ def make_record(
         training_seconds=getattr(trainer, "trained_seconds", 0.0),
         epochs=len(history),
         train_view=getattr(train, "view", config["sequence_view"]),
-        parameters=0 if traditional else sum(parameters),
+        parameters=0 if traditional else trained_weights(trainer.model),
         device=str(config["device"]),
         versions=_versions(),
         converged=None if traditional else getattr(trainer, "converged", None),

@@ -21,6 +21,7 @@ from recbole.utils.logger import RemoveColorFilter, log_colors_config
 from recbole_hstu.config.config import Config
 from recbole_hstu.config.option_checks import CLICKS
 from recbole_hstu.distributed import processes
+from recbole_hstu.distributed.row_blocks import trained_weights
 from recbole_hstu.support.errors import InputError, in_a_line
 from recbole_hstu.support.secrets import MaskSecrets
 
@@ -136,7 +137,7 @@ class RunLog:
     def say_what_runs(self, config: Any, data: Any, network: Any) -> None:
         """The head of what the terminal shows: the input is good, the training begins."""
         traditional = config["MODEL_TYPE"] == ModelType.TRADITIONAL  # counts or texts, no weights
-        weights = sum(p.numel() for p in network.parameters() if p.requires_grad)
+        weights = trained_weights(network)
         logger.info(
             "%s%s on %s, protocol %s, seed %d, device %s",
             *(config["model"], "" if traditional else f" ({weights:,} parameters)"),

@@ -60,6 +60,7 @@ def assert_same(one, other):
     assert np.array_equal(other["ranks"].users, one["ranks"].users)
     assert np.array_equal(other["ranks"].ranks, one["ranks"].ranks)
     assert other["record"].beyond == one["record"].beyond
+    assert other["record"].parameters == one["record"].parameters
 
 
 @pytest.mark.slow
