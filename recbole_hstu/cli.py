@@ -72,7 +72,8 @@ def _main(argv: Sequence[str] | None) -> int:
         sys.stderr.write(f"recbole-hstu: error: {error}\n")
         return 1
     except KeyboardInterrupt as interrupt:
-        sys.stderr.write("recbole-hstu: interrupted\n")
+        words = f"interrupted; {interrupt}" if str(interrupt) else "interrupted"
+        sys.stderr.write(f"recbole-hstu: {words}\n")
         return getattr(interrupt, "status", 130)
 
 

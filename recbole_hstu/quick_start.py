@@ -36,6 +36,7 @@ from recbole_hstu.training.precision import set_precision
 from recbole_hstu.training.preparation import (
     build_model,
     configuration,
+    in_processes,
     make_trainer,
     provide_text,
     refused_by_model,
@@ -99,10 +100,8 @@ def run(
         return {**result, "trained": trained} if with_model else result
     if on_validation or (with_model and not saved):  # a model comes back by its checkpoint
         raise InputError("--nproc: a trial, or what is not saved, has one process; leave it out")
-    from recbole_hstu.distributed.launcher import launch
-
     call = (config.reference, dataset, config_file_list, config_dict, saved, None, goes_on_by)
-    result = launch(config["nproc"], config["max_restarts"], run, *call)
+    result = in_processes(config, goes_on_by, run, *call)
     return {**result, "trained": load(result["checkpoint"])} if with_model else result
 
 

@@ -31,7 +31,7 @@ from recbole_hstu.support.files.whole_file import write_whole
 # How long a process that has failed waits for the others to find it out.
 _GRACE_S = 30.0
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT")
-_CHATTY = "torch.distributed.elastic.multiprocessing.api"
+_CHATTY = ("torch.distributed.elastic.multiprocessing.api", "torch.multiprocessing.spawn")
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,14 @@ class _Refused:
     lost: bool
 
 
-def launch(nproc: int, restarts: int, function: Callable, *arguments: Any) -> Any:
+def launch(
+    nproc: int, restarts: int, function: Callable, *arguments: Any, run_id: str | None = None
+) -> Any:
     """Call a function in several processes, with rank and size in the environment of each.
 
     Args:
         restarts: how often all of them are started again after one has died.
+        run_id: a name of this launch, which checkpoints keep; by default a random one.
 
     Returns:
         What the function has returned in the first process.
@@ -61,7 +64,7 @@ def launch(nproc: int, restarts: int, function: Callable, *arguments: Any) -> An
         min_nodes=1,
         max_nodes=1,
         nproc_per_node=nproc,
-        run_id=uuid.uuid4().hex,
+        run_id=run_id or uuid.uuid4().hex,
         rdzv_backend="c10d",
         rdzv_endpoint="localhost:0",
         local_addr="127.0.0.1",
@@ -132,8 +135,10 @@ def _obituary(rank: int, failure: ProcessFailure, of: int) -> Exception:
 @contextmanager
 def _as_before() -> Iterator[None]:
     """Put back what the launcher changes in this process, and let us report in its place."""
-    chatty = logging.getLogger(_CHATTY)
-    was_disabled, chatty.disabled = chatty.disabled, True
+    chatty = [logging.getLogger(name) for name in _CHATTY]
+    were_disabled = [one.disabled for one in chatty]
+    for one in chatty:
+        one.disabled = True
     in_main = threading.current_thread() is threading.main_thread()
     known = [getattr(signal, name) for name in _SIGNALS if hasattr(signal, name)]
     handlers = {number: signal.getsignal(number) for number in known} if in_main else {}
@@ -141,7 +146,8 @@ def _as_before() -> Iterator[None]:
         with quiet_tracker():
             yield
     finally:
-        chatty.disabled = was_disabled
+        for one, was_disabled in zip(chatty, were_disabled, strict=True):
+            one.disabled = was_disabled
         for number, handler in handlers.items():
             signal.signal(number, handler)
 

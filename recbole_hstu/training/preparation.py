@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+import uuid
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,15 @@ from recbole_hstu.config.properties import recbole_name
 from recbole_hstu.distributed import processes
 from recbole_hstu.encoders import ensure_text_features
 from recbole_hstu.model.parts.text_model import reads_text
-from recbole_hstu.support.errors import ANY_REASON, REFUSALS, InputError, refused_by_recbole
+from recbole_hstu.support.commands.interrupts import Terminated
+from recbole_hstu.support.commands.invocation import command
+from recbole_hstu.support.errors import (
+    ANY_REASON,
+    REFUSALS,
+    InputError,
+    ProcessDied,
+    refused_by_recbole,
+)
 from recbole_hstu.support.yaml_values import merge_yaml
 from recbole_hstu.training import checkpoint
 from recbole_hstu.training.checked_answers import check_answers
@@ -54,6 +63,25 @@ def configuration(
     config = Config(model, dataset or before["dataset"], config_file_list, config_dict, base)
     check_settings(state, path, config)
     return config
+
+
+def in_processes(
+    config: Config, goes_on_by: str | None, function: Callable, *arguments: Any
+) -> Any:
+    """What a training in `nproc` processes returns.
+
+    Raises:
+        ProcessDied, Terminated: they were ended; the message says how to go on.
+    """
+    from recbole_hstu.distributed.launcher import launch  # not in every build of torch
+
+    run_id = uuid.uuid4().hex
+    try:
+        return launch(config["nproc"], config["max_restarts"], function, *arguments, run_id=run_id)
+    except (ProcessDied, Terminated) as end:
+        last = checkpoint.last_of_launch(config["checkpoint_dir"], run_id)
+        how = goes_on_by or (f"go on with {command('run')} --resume={last}" if last else "")
+        raise type(end)("; ".join(filter(None, [str(end), how]))) from None
 
 
 def take_up_launch(config: Config) -> None:
