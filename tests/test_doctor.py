@@ -4,6 +4,7 @@ import importlib
 import os
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 from missing_modules import environment_without
@@ -59,6 +60,16 @@ def test_without_torch_it_still_speaks():
     assert status == 1
     assert 'pip install "torch>=2.5"' in out
     assert "log_tensorboard/" in out
+
+
+def test_the_rehearsal_is_one_process_under_a_scheduler_too(monkeypatch):
+    handed_on = []
+    done = types.SimpleNamespace(returncode=1, stdout="", stderr="")
+    monkeypatch.setattr(subprocess, "run", lambda *_, env, **__: handed_on.append(env) or done)
+    for name in ("WORLD_SIZE", "RANK"):
+        monkeypatch.setenv(name, "2")
+    assert doctor._rehearsal().state == BAD
+    assert "WORLD_SIZE" not in handed_on[0]
 
 
 def test_versions_that_do_not_do(monkeypatch):

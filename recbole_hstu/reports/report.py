@@ -48,6 +48,8 @@ def report(folder: Path | str, options: Mapping[str, Any]) -> list[Path]:
         "ndcg@10" if "ndcg@10" in known else next((n for n in known if n[:4] == "ndcg"), "mrr")
     )
     plot_metric = str(options.get("plot_metric") or default)
+    if "," in plot_metric:
+        raise InputError(f"--plot_metric={plot_metric}: a plot has one metric; name one")
     for name in (*metrics, plot_metric):
         if name not in known and not _from_ranks(name):
             raise InputError(

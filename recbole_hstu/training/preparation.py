@@ -48,6 +48,8 @@ def configuration(
     Raises:
         InputError: options that make no sense, or are others than those of the checkpoint.
     """
+    if not isinstance(config_dict or {}, Mapping):
+        raise InputError(f"config_dict: {config_dict!r} is no mapping; write {{'epochs': 1}}")
     given = merge_yaml(config_file_list)
     path = {**given, **(config_dict or {})}.get("resume")
     if not path:

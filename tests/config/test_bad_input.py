@@ -494,6 +494,11 @@ def test_options_of_the_command_line():
         read_options(["--a=1", "--a=2"])
 
 
+def test_options_from_python_are_a_mapping():
+    with pytest.raises(InputError, match=r"config_dict: 'epochs=1' is no mapping"):
+        run("HSTU", "toy", config_dict="epochs=1")
+
+
 def test_several_models_go_on_after_a_failure(toy, capfd):
     line = command(model="SASRec", learning_rate=1e30, train_batch_size=16)
     line[1] = "--model=SASRec,Pop"

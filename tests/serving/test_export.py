@@ -210,7 +210,11 @@ def test_a_record_of_another_run_of_the_model(results, options, valid, words, in
         ("HSTU", ["--stand_in=zero"], "--stand_in: is for new items; name their file with"),
         ("HSTU", ["--record"], "--record names nothing"),
         ("HSTU", ["--format=onnx"], "unknown option 'format'; did you mean 'formats'"),
-        ("HSTU", ["--record=absent.run.json"], "absent.run.json: not a readable record"),
+        (
+            "HSTU",
+            ["--record=absent.run.json"],
+            "--record=absent.run.json: is no .run.json of this release",
+        ),
         ("HSTU", ["--record=other"], "is of model SASRec, and the checkpoint of HSTU"),
     ],
 )

@@ -117,6 +117,8 @@ def test_a_report_of_a_study(toy, capfd):
         assert float(row["hit@7"]) == pytest.approx((ranks <= 7).mean())
     assert main(["report", "results/toy-recbole", "--metrics=auc"]) == 2
     assert "no run has the metric auc; known are hit@5" in capfd.readouterr().err
+    assert main(["report", "results/toy-recbole", "--plot_metric=hit@5,mrr"]) == 2
+    assert "a plot has one metric; name one" in capfd.readouterr().err
     assert main(["report", "nowhere"]) == 2
     assert "no results here" in capfd.readouterr().err
     assert main(["report"]) == 2

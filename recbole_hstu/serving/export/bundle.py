@@ -127,7 +127,12 @@ def _checked(options: Mapping[str, Any]) -> tuple[Path, list[str]]:
 
 def _record(path: str, rec: Recommender) -> RunRecord:
     """The record of the run that wrote the checkpoint."""
-    record, config = read_record(path), rec.saved.config
+    try:
+        record, config = read_record(path), rec.saved.config
+    except InputError as error:
+        raise InputError(
+            f"--record={path}: is no .run.json of this release; name that of the checkpoint's run"
+        ) from error
     for key in ("model", "dataset", "seed", "protocol"):
         ours, its = "" if config[key] is None else config[key], getattr(record, key)
         if ours != its:
