@@ -213,7 +213,7 @@ def test_a_record_of_another_run_of_the_model(results, options, valid, words, in
         (
             "HSTU",
             ["--record=absent.run.json"],
-            "--record=absent.run.json: is no .run.json of this release",
+            "absent.run.json: is no .run.json of this release",
         ),
         ("HSTU", ["--record=other"], "is of model SASRec, and the checkpoint of HSTU"),
     ],
