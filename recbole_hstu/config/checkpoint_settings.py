@@ -38,6 +38,8 @@ _MAY_CHANGE = {
     *("checkpoint_dir", "data_path", "output_path", "device", "gpu_id", "use_gpu", "log_wandb"),
     *("text_features_file", "semantic_ids", "eval_batch_size", "config_files", "metrics", "topk"),
     *("text_batch_size", "text_device", "text_memory", "nproc", "max_restarts", "item_table"),
+    *("wandb_project", "save_dataset", "dataset_save_path"),
+    *("save_dataloaders", "dataloaders_save_path"),
 }
 
 

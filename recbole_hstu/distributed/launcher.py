@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import logging
 import os
 import pickle
@@ -14,7 +15,7 @@ import traceback
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +26,21 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from recbole_hstu.distributed import processes
 from recbole_hstu.support.child_processes import end_with_parent, quiet_tracker
 from recbole_hstu.support.commands.interrupts import Terminated, sigterm_is_an_interrupt
-from recbole_hstu.support.errors import InputError, ProcessDied, handed_on, in_a_line
+from recbole_hstu.support.errors import (
+    CannotWrite,
+    InputError,
+    ProcessDied,
+    handed_on,
+    in_a_line,
+)
 from recbole_hstu.support.files.whole_file import write_whole
 
 # How long a process that has failed waits for the others to find it out.
 _GRACE_S = 30.0
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT")
 _CHATTY = ("torch.distributed.elastic.multiprocessing.api", "torch.multiprocessing.spawn")
+# Errors that keep their kind on the way here; the first one that fits.
+_KINDS = {kind.__name__: kind for kind in (CannotWrite, InputError, ProcessDied)}
 
 
 @dataclass(frozen=True)
@@ -39,7 +48,18 @@ class _Refused:
     """What a process returns that has ended with an `InputError`, or has lost another one."""
 
     message: str
-    lost: bool
+    kind: str  # of `_KINDS`
+
+    @staticmethod
+    def of(error: InputError | ProcessDied) -> _Refused:
+        return _Refused(str(error), next(k for k, c in _KINDS.items() if isinstance(error, c)))
+
+    def error(self) -> InputError | ProcessDied:
+        return _KINDS[self.kind](self.message)
+
+
+def _noted(note: Path) -> _Refused:
+    return _Refused(**json.loads(note.read_text(encoding="utf-8")))
 
 
 def launch(
@@ -60,7 +80,28 @@ def launch(
         RuntimeError: the function has raised another error, which the message names.
     """
     content, interrupts = _packed(function, arguments), sigterm_is_an_interrupt()
-    how = LaunchConfig(
+    with _as_before(), tempfile.TemporaryDirectory() as folder:
+        note = Path(folder) / "refusal"
+        try:
+            results = elastic_launch(_how(nproc, restarts, run_id), _work)(content, note)
+        except ChildFailedError as error:
+            if note.exists():
+                raise _noted(note).error() from None
+            raise _obituary(*error.get_first_failure(), nproc) from None
+        except SignalException as error:
+            if error.sigval == signal.SIGINT:
+                raise KeyboardInterrupt from None
+            if error.sigval == signal.SIGTERM and interrupts:
+                raise Terminated from None
+            raise SystemExit(128 + error.sigval) from None
+    refusals = [result for result in results.values() if isinstance(result, _Refused)]
+    for refusal in sorted(refusals, key=lambda refusal: refusal.kind == ProcessDied.__name__):
+        raise refusal.error()
+    return results[0]
+
+
+def _how(nproc: int, restarts: int, run_id: str | None) -> LaunchConfig:
+    return LaunchConfig(
         min_nodes=1,
         max_nodes=1,
         nproc_per_node=nproc,
@@ -70,24 +111,6 @@ def launch(
         local_addr="127.0.0.1",
         max_restarts=restarts,
     )
-    with _as_before(), tempfile.TemporaryDirectory() as folder:
-        note = Path(folder) / "refusal"
-        try:
-            results = elastic_launch(how, _work)(content, note)
-        except ChildFailedError as error:
-            if note.exists():
-                raise InputError(note.read_text(encoding="utf-8")) from None
-            raise _obituary(*error.get_first_failure(), nproc) from None
-        except SignalException as error:
-            if error.sigval == signal.SIGINT:
-                raise KeyboardInterrupt from None
-            if error.sigval == signal.SIGTERM and interrupts:
-                raise Terminated from None
-            raise SystemExit(128 + error.sigval) from None
-    refusals = [result for result in results.values() if isinstance(result, _Refused)]
-    for refusal in sorted(refusals, key=lambda refusal: refusal.lost):
-        raise (ProcessDied if refusal.lost else InputError)(refusal.message)
-    return results[0]
 
 
 def _work(content: bytes, note: Path) -> Any:
@@ -99,7 +122,7 @@ def _work(content: bytes, note: Path) -> Any:
     """
     end_with_parent()
     if note.exists():  # bad input is no death: the second start has the same
-        return _Refused(note.read_text(encoding="utf-8"), lost=False)
+        return _noted(note)
     if not processes.is_main():
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # the first one says how to go on
     try:
@@ -108,12 +131,13 @@ def _work(content: bytes, note: Path) -> Any:
     except (InputError, ProcessDied) as error:
         # A value, so that nothing is started again: the others return, too, as they fail with the
         # same error or lose this process. Those that do not notice are ended.
+        refused = _Refused.of(error)
         if isinstance(error, InputError):
-            write_whole(note, str(error))
+            write_whole(note, json.dumps(asdict(refused)))
         timer = threading.Timer(_GRACE_S, os._exit, [1])
         timer.daemon = True
         timer.start()
-        return _Refused(str(error), lost=isinstance(error, ProcessDied))
+        return refused
     except Exception:
         sys.stderr.write(f"process {processes.rank() + 1}: {traceback.format_exc()}")
         raise

@@ -20,12 +20,12 @@ from recbole_hstu.reports.study_table import (
 )
 from recbole_hstu.studies.compare_file import read_variants
 from recbole_hstu.studies.plan import (
-    PlannedRun,
     named_models,
     plan_runs,
     read_jobs,
     read_seeds,
 )
+from recbole_hstu.studies.planned_run import PlannedRun
 from recbole_hstu.studies.study import run_study
 from recbole_hstu.studies.study_log import study_log
 from recbole_hstu.support.errors import InputError

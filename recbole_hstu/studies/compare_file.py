@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from recbole_hstu.config.model_registry import find_model, model_names
-from recbole_hstu.studies.plan import Variant, distinct
+from recbole_hstu.studies.plan import distinct
+from recbole_hstu.studies.planned_run import Variant
 from recbole_hstu.support.errors import InputError
 from recbole_hstu.support.yaml_values import load_yaml
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,46 +12,12 @@ from recbole.utils import ModelType
 from recbole_hstu.config.config import Config
 from recbole_hstu.data.data_set_class import asks_for_users, check_mask
 from recbole_hstu.records.same_terms import EVALUATION_OPTIONS, window_of_mask
+from recbole_hstu.studies.planned_run import PlannedRun, Variant, planned_run
 from recbole_hstu.support.commands.command_options import whole_number
 from recbole_hstu.support.errors import InputError, UnknownOption, in_a_line
 from recbole_hstu.support.yaml_values import load_yaml, merged
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Variant:
-    """A row of the table: a model (see `Config`), its options over those that all share, and
-    `chosen` ones under them, such as a search left behind. `where` is the place in a file that
-    names the row, for messages."""
-
-    label: str
-    model: str | type
-    options: Mapping[str, Any]
-    chosen: Mapping[str, Any] = field(default_factory=dict)
-    where: str = ""
-
-
-@dataclass(frozen=True)
-class PlannedRun:
-    """One training: `config` is what `quick_start.run` will make of the other fields."""
-
-    label: str
-    model: str
-    dataset: str
-    config_files: tuple[str | Path, ...]
-    options: Mapping[str, Any]
-    config: Config
-
-    @property
-    def seed(self) -> int:
-        return self.config["seed"]
-
-    def __reduce__(self) -> tuple:
-        """Another process makes the configuration anew: a model's class that is unpickled brings
-        its module past `find_model`."""
-        variant = Variant(self.label, self.config.reference, {})
-        return _planned, (variant, self.dataset, self.config_files, self.options, None)
 
 
 def named_models(models: Sequence[str | type]) -> list[Variant]:
@@ -129,7 +94,7 @@ def plan_runs(
             raise refused[0][1]
         logger.info("--%s is no option of %s", key, ", ".join(label for label, _ in refused))
     runs = [
-        _planned(variant, dataset, config_files, options_of[variant.label], seed)
+        planned_run(variant, dataset, config_files, options_of[variant.label], seed)
         for seed in (seeds if seeds is not None else [None])
         for variant in variants
     ]
@@ -195,25 +160,6 @@ def _fails_alike(error: InputError, *shared: Any) -> bool:
     except InputError as other:
         return str(other) == str(error)
     return False
-
-
-def _planned(
-    variant: Variant,
-    dataset: str | None,
-    config_files: Sequence[str | Path],
-    options: Mapping[str, Any],
-    seed: int | None,
-) -> PlannedRun:
-    options = dict(options) if seed is None else {**options, "seed": seed}
-    config = Config(variant.model or None, dataset, config_files, options)
-    return PlannedRun(
-        label=variant.label or config["model"],
-        model=config["model"],
-        dataset=config["dataset"],
-        config_files=tuple(config_files),
-        options=options,
-        config=config,
-    )
 
 
 def _check_evaluated_alike(runs: Sequence[PlannedRun]) -> None:

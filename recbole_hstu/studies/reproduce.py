@@ -15,7 +15,8 @@ from recbole_hstu.reports.comparison_table import DIGITS, Cell, Table, relative_
 from recbole_hstu.reports.study_table import ReportOptions, study_table, write_tables
 from recbole_hstu.reports.text_tables import escape_markdown, markdown_table, terminal_table
 from recbole_hstu.studies.compare import check_many_trainings
-from recbole_hstu.studies.plan import Variant, plan_runs, read_jobs, read_seeds
+from recbole_hstu.studies.plan import plan_runs, read_jobs, read_seeds
+from recbole_hstu.studies.planned_run import Variant
 from recbole_hstu.studies.study import run_study
 from recbole_hstu.studies.study_log import study_log
 from recbole_hstu.support.errors import InputError, writing

@@ -15,7 +15,7 @@ from recbole_hstu.config.properties import PROPERTIES, settings_file
 from recbole_hstu.data.files.semantic_id_file import semantic_ids_path
 from recbole_hstu.records.run_record import as_recorded
 from recbole_hstu.records.same_terms import decisive_options
-from recbole_hstu.studies.plan import PlannedRun
+from recbole_hstu.studies.planned_run import PlannedRun
 
 HASHES = ("data_hash", "code_hash")
 _KNOWN_CODE = {

@@ -31,7 +31,7 @@ from recbole_hstu.records.run_record import (
     write_record,
     write_run,
 )
-from recbole_hstu.studies.plan import PlannedRun
+from recbole_hstu.studies.planned_run import PlannedRun
 from recbole_hstu.studies.run_identity import HASHES, changed_options, run_identity
 from recbole_hstu.studies.side_by_side import on_gpu, side_by_side
 from recbole_hstu.support.commands.invocation import command
@@ -180,6 +180,8 @@ def _run_once(planned: PlannedRun, folder: Path, place: str) -> RunRecord:
         logger.info("%s: finished before", what)
         mark.unlink(missing_ok=True)
         return kept
+    planned.check_files()
+    identity = run_identity(planned)  # of the data as the run reads them, whatever becomes of them
     _log_why_again(folder / f"{stem}{SUFFIX}", planned, what)
     options = dict(planned.options)
     last = _cut_off(planned, mark)
@@ -189,7 +191,7 @@ def _run_once(planned: PlannedRun, folder: Path, place: str) -> RunRecord:
     else:
         logger.info("%s", what)
         with writing(mark):
-            write_whole(mark, json.dumps(run_identity(planned)))
+            write_whole(mark, json.dumps(identity))
     try:
         result = run(
             *(planned.config.reference, planned.dataset, planned.config_files, options),
@@ -204,13 +206,13 @@ def _run_once(planned: PlannedRun, folder: Path, place: str) -> RunRecord:
         logger.error("%s failed: %s", what, error, exc_info=None if known else error)
         record = _record(
             planned,
-            config=run_identity(planned),
+            config=identity,
             status=FAILED,
             error=masked(f"{type(error).__name__}: {error}"),
         )
         write_record(folder, record)
     else:
-        record = replace(result["record"], label=planned.label, config=run_identity(planned))
+        record = replace(result["record"], label=planned.label, config=identity)
         record = read_record(write_run(folder, record, result["ranks"]))
     mark.unlink(missing_ok=True)
     return record
@@ -230,7 +232,10 @@ def _log_why_again(path: Path, planned: PlannedRun, what: str) -> None:
             *(what, "; ".join(changed), kept),
         )
     else:
-        logger.warning("%s: run again, its file of ranks is gone", what)
+        kept = keep_before(path, old)
+        logger.warning(
+            "%s: run again, its file of ranks is gone; its record is kept as %s", what, kept
+        )
 
 
 def _cut_off(planned: PlannedRun, mark: Path) -> Path | None:

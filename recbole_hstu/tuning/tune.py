@@ -13,7 +13,8 @@ from recbole_hstu.data.data_set import load_dataset
 from recbole_hstu.data.loaders import make_loaders
 from recbole_hstu.records.make_record import check_segment_options
 from recbole_hstu.records.same_terms import EVALUATION_OPTIONS, window_of_mask
-from recbole_hstu.studies.plan import PlannedRun, named_models, plan_runs
+from recbole_hstu.studies.plan import named_models, plan_runs
+from recbole_hstu.studies.planned_run import PlannedRun
 from recbole_hstu.studies.run_identity import run_identity
 from recbole_hstu.studies.side_by_side import on_gpu, side_by_side
 from recbole_hstu.studies.study_log import study_log

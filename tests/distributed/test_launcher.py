@@ -22,7 +22,7 @@ from recbole_hstu.data.data_set import load_dataset
 from recbole_hstu.distributed import launcher, processes
 from recbole_hstu.quick_start import run
 from recbole_hstu.serving.files.request_files import read_names
-from recbole_hstu.support.errors import InputError
+from recbole_hstu.support.errors import CannotWrite, InputError
 from recbole_hstu.training.preparation import build_model, make_trainer
 
 ROOT = Path(processes.__file__).parents[2]
@@ -246,6 +246,19 @@ def test_what_was_refused_is_not_lost_with_the_process(monkeypatch):
     monkeypatch.setattr(launcher, "_packed", lambda *_: content)
     with pytest.raises(InputError, match=r"missing\.txt: cannot be read"):
         launcher.launch(2, 1, read_names, "missing.txt")
+
+
+def without_room():
+    raise CannotWrite("saved/x.pth: the checkpoint cannot be written (No space left on device)")
+
+
+def test_a_full_disk_stays_one(monkeypatch):
+    """A study then ends, and goes on later: the run has not failed."""
+    monkeypatch.setattr(launcher, "end_with_parent", lambda: None)
+    monkeypatch.setattr(launcher.threading, "Timer", lambda *_: Thread())
+    content = pickle.dumps((without_room, ()))
+    for _ in range(2):  # by value and, at a second start, by the note
+        assert isinstance(launcher._work(content, Path("note")).error(), CannotWrite)
 
 
 @pytest.mark.parametrize("given", [{"WORLD_SIZE": "2"}, {"WORLD_SIZE": "many", "RANK": "0"}])

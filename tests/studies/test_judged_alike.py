@@ -6,7 +6,8 @@ from small_data import small_options
 from recbole_hstu.data.data_set import load_dataset
 from recbole_hstu.data.data_set_class import create_dataset
 from recbole_hstu.quick_start import Config, make_loaders
-from recbole_hstu.studies.plan import Variant, named_models, plan_runs
+from recbole_hstu.studies.plan import named_models, plan_runs
+from recbole_hstu.studies.planned_run import Variant
 from recbole_hstu.studies.study import run_study
 from recbole_hstu.support.errors import InputError
 
