@@ -221,10 +221,12 @@ class Search:
         """All trials, as they are now."""
         return self.study.get_trials(deepcopy=False)
 
-    def best(self) -> FrozenTrial | None:
-        """The finished trial with the best validation score; of equals, the first."""
+    def best(self, trials: list[FrozenTrial] | None = None) -> FrozenTrial | None:
+        """The finished trial with the best validation score, of all or of these; of equals, the
+        first."""
         sign = -1 if self.plan.bigger else 1
-        done = [t for t in self.trials() if t.state == TrialState.COMPLETE and t.value is not None]
+        trials = self.trials() if trials is None else trials
+        done = [t for t in trials if t.state == TrialState.COMPLETE and t.value is not None]
         return min(done, key=lambda t: (sign * (t.value or 0.0), t.number), default=None)
 
     def next(self) -> Claim | None:

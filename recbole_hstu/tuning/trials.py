@@ -104,8 +104,9 @@ def _checkpoint_folder(search: Search, number: int) -> Path:
 
 def _remove_checkpoints(search: Search) -> None:
     """Keep the checkpoints of the best trial and of unfinished ones."""
-    best = search.best()
-    for trial in search.trials():
+    trials = search.trials()  # once: another process may end a better one meanwhile
+    best = search.best(trials)
+    for trial in trials:
         if trial.state.is_finished() and (best is None or trial.number != best.number):
             shutil.rmtree(_checkpoint_folder(search, trial.number), ignore_errors=True)
 

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import optuna
 import pytest
 import yaml
+from optuna.trial import TrialState
 from small_data import random_rows, write_inter
 from small_searches import FOLDER, GRID, WIDE, line, rows, start, tune, wait_for, wait_until
 from waiting import until
@@ -21,6 +22,7 @@ from recbole_hstu.records.run_record import read_record
 from recbole_hstu.training.trainer import PlainTrainer
 from recbole_hstu.tuning import trials, trials_report
 from recbole_hstu.tuning import tune as tuning
+from recbole_hstu.tuning.search import Search
 
 
 def test_exhaustive_and_what_it_leaves(toy, monkeypatch, capsys):
@@ -446,3 +448,20 @@ def test_checkpoints_of_a_search_that_is_gone_are_not_gone_on_with(toy, monkeypa
     (FOLDER / "trials.db").unlink()
     assert tune(algo="exhaustive", max_trials=1, seed=7, eval_step=2, epochs=3) == 0
     assert [r["state"] for r in rows()] == ["finished"]
+
+
+def test_a_trial_that_ends_while_others_are_cleared_away_keeps_its_checkpoints(tmp_path):
+    """Another process ends a better one between two looks at the list."""
+    done, running = TrialState.COMPLETE, TrialState.RUNNING
+    first = SimpleNamespace(number=0, value=0.1, state=done)
+    looks = iter(
+        [SimpleNamespace(number=1, value=value, state=state)]
+        for value, state in ((None, running), (0.2, done))
+    )
+    search = SimpleNamespace(folder=tmp_path, plan=SimpleNamespace(bigger=True))
+    search.trials = lambda: [first, *next(looks)]
+    search.best = lambda *trials: Search.best(search, *trials)
+    folder = tmp_path / "checkpoints" / "trial-2"
+    folder.mkdir(parents=True)
+    trials._remove_checkpoints(search)
+    assert folder.exists()
