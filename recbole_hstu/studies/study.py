@@ -182,9 +182,9 @@ def _run_once(planned: PlannedRun, folder: Path, place: str) -> RunRecord:
         return kept
     planned.check_files()
     identity = run_identity(planned)  # of the data as the run reads them, whatever becomes of them
-    _log_why_again(folder / f"{stem}{SUFFIX}", planned, what)
+    _log_why_again(folder / f"{stem}{SUFFIX}", identity, what)
     options = dict(planned.options)
-    last = _cut_off(planned, mark)
+    last = _cut_off(planned, identity, mark)
     if last is not None:
         logger.info("%s: goes on from %s", what, last)
         options["resume"] = str(last)
@@ -218,11 +218,11 @@ def _run_once(planned: PlannedRun, folder: Path, place: str) -> RunRecord:
     return record
 
 
-def _log_why_again(path: Path, planned: PlannedRun, what: str) -> None:
+def _log_why_again(path: Path, wanted: Mapping[str, Any], what: str) -> None:
     if not path.exists():
         return
     old = read_record(path)
-    changed = changed_options(old.config, run_identity(planned))
+    changed = changed_options(old.config, wanted)
     if old.status == FAILED:
         logger.info("%s: failed before (%s), tried again", what, old.error)
     elif changed:
@@ -238,9 +238,8 @@ def _log_why_again(path: Path, planned: PlannedRun, what: str) -> None:
         )
 
 
-def _cut_off(planned: PlannedRun, mark: Path) -> Path | None:
+def _cut_off(planned: PlannedRun, wanted: Mapping[str, Any], mark: Path) -> Path | None:
     """The last state of this very run, if it was begun in this study and then cut off."""
-    wanted = run_identity(planned)
     try:
         if json.loads(mark.read_bytes()) != json.loads(json.dumps(wanted)):
             return None

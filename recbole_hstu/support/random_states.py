@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -37,10 +37,12 @@ def restore_random_states(state: dict[str, Any], generators: dict[str, torch.Gen
 
 
 @contextmanager
-def random_states_kept() -> Iterator[None]:
-    """After the block Python's, numpy's and torch's own generators are as they were before it."""
-    before = random_states({})
+def random_states_kept(generators: Mapping[str, torch.Generator] | None = None) -> Iterator[None]:
+    """After the block Python's, numpy's and torch's own generators, and these, are as they were
+    before it."""
+    kept = dict(generators or {})
+    before = random_states(kept)
     try:
         yield
     finally:
-        restore_random_states(before, {})
+        restore_random_states(before, kept)

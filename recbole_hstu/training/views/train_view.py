@@ -20,7 +20,7 @@ from recbole_hstu.data.rows.cloze_loader import ClozeBatch, cloze_loader
 from recbole_hstu.data.rows.window_loader import WindowBatch, WindowLoader, window_loader
 from recbole_hstu.distributed import processes
 from recbole_hstu.support.errors import ANY_REASON, InputError, in_a_line
-from recbole_hstu.support.random_states import random_states, restore_random_states
+from recbole_hstu.support.random_states import random_states_kept
 from recbole_hstu.training.views.shaken import TOLERANCE, shaken
 
 _PROVED_WINDOWS = 16
@@ -90,14 +90,11 @@ def learn_at_every_position(model: Any) -> None:
 def _proved(model: Any, windows: WindowLoader, reason_of: Callable[..., Any]) -> str | None:
     """The reason against windows that those of the first batch with the most targets give; nothing
     is drawn or changed by it."""
-    generators = {"loader": windows.generator}
-    before = random_states(generators)
-    first = windows.by_targets(next(iter(windows.batches())))
-    batch = windows.collate_fn(first[: _PROVED_WINDOWS * processes.count()]).to(model.device)
-    with shaken(model):
-        reason = reason_of(model, batch)
-    restore_random_states(before, generators)
-    return reason
+    with random_states_kept({"loader": windows.generator}):
+        first = windows.by_targets(next(iter(windows.batches())))
+        batch = windows.collate_fn(first[: _PROVED_WINDOWS * processes.count()]).to(model.device)
+        with shaken(model):
+            return reason_of(model, batch)
 
 
 @torch.no_grad()
