@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 from small_data import random_rows, small_options, write_inter
 
+from recbole_hstu.config.checkpoint_settings import changed_settings
 from recbole_hstu.quick_start import run
 from recbole_hstu.records.run_record import OK, read_records
+from recbole_hstu.records.same_terms import NOT_DECISIVE
 from recbole_hstu.studies import study as study_module
 from recbole_hstu.studies.compare import compare_models
 from recbole_hstu.support.errors import InputError
@@ -73,3 +75,11 @@ def test_a_record_without_its_ranks_is_kept_before_it_is_run_again(toy, monkeypa
     monkeypatch.setattr(study_module, "run", failing)
     study()
     assert [one.status for one in read_records(FOLDER / "before")] == [OK, OK]
+
+
+def test_a_cut_off_run_goes_on_with_options_that_make_no_other_run():
+    """It is taken for the same one, so that its checkpoint must be, too."""
+    of_a_launch = {"world_size", "local_rank", "ip", "port", "offset", "single_spec"}
+    for key in NOT_DECISIVE - of_a_launch:
+        assert changed_settings({key: "before"}, {key: "now"}) == []
+    assert changed_settings({"learning_rate": 1}, {"learning_rate": 2}) == ["learning_rate"]

@@ -173,6 +173,15 @@ def test_what_is_proved_says_so(caplog):
     assert in_train_view(config, train, network) is train
 
 
+def test_the_proof_draws_nothing_from_the_order_of_the_training():
+    config, train, network = prepared("SASRec", 6)
+    order, others = window_loader(train).generator.get_state(), torch.get_rng_state()
+    windows = in_train_view(config, train, network.float())
+    assert isinstance(windows, WindowLoader)
+    assert torch.equal(windows.generator.get_state(), order)
+    assert torch.equal(torch.get_rng_state(), others)
+
+
 def test_the_record_says_how_a_model_was_trained(toy):
     views = {}
     for model, options in (
